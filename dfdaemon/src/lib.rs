@@ -1,1 +1,6 @@
-//! placeholder
+//! Damselfly's node daemon: the mirror that a node's container runtimes pull through, and what stands behind it.
+//!
+//! A library so that tests, benchmarks and the demo can run it inside themselves; `main` only reads the configuration.
+
+pub mod config;
+pub mod proxy;

@@ -1,0 +1,130 @@
+//! The daemon's configuration, validated: what the rest of the daemon is built from.
+//!
+//! `config_file` reads the raw form, flags and TOML, and turns it into this before anything binds.
+
+use origin::ResolverOptions;
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+use std::time::Duration;
+use types::{Label, Registry};
+
+/// Everything that the daemon is told.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Where clients pull.
+    pub proxy: ProxyConfig,
+    /// The scheduler, of this process or another.
+    pub scheduler: SchedulerConfig,
+    /// The exchange with other daemons.
+    pub p2p: P2pConfig,
+    /// The cache on disk.
+    pub store: StoreConfig,
+    /// The registries.
+    pub origin: origin::Options,
+    /// Lifetimes of what the origins said; used where no scheduler answers.
+    pub resolver: ResolverOptions,
+    /// Where this host stands.
+    pub host: HostConfig,
+    /// Health, metrics, status.
+    pub admin: AdminConfig,
+    /// What is logged.
+    pub log: LogConfig,
+}
+
+/// The registry proxy.
+#[derive(Clone, Debug)]
+pub struct ProxyConfig {
+    /// Where it listens. A loopback address, unless `--insecure-listen` was given. Default 127.0.0.1:6500.
+    pub listen: SocketAddr,
+    /// The registry of a request that names none, as dockerd's. Default docker.io.
+    pub upstream: Registry,
+    /// Which registries clients may name.
+    pub allow: AllowRegistries,
+    /// Connections at a time; one more waits in the kernel's queue. Default 1024, at most 65,536.
+    pub connections_max: u32,
+    /// A reader without progress for this long gets its next range straight from the origin. Default 3 s.
+    pub patience: Duration,
+}
+
+/// Which registries clients may name.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum AllowRegistries {
+    /// Any public name; addresses and private names only where `[origin.registries]` has them.
+    Public,
+    /// Only these, and those in `[origin.registries]`.
+    Only(Vec<Registry>),
+}
+
+/// Where decisions come from.
+#[derive(Clone, Debug)]
+pub enum SchedulerConfig {
+    /// One inside this process.
+    Embedded {
+        /// Where it listens for others to join. Default 127.0.0.1:0, which is nobody.
+        listen: SocketAddr,
+        /// Whether it may listen beyond loopback without TLS.
+        insecure_plain_grpc: bool,
+    },
+    /// A process of its own.
+    Remote {
+        /// Its gRPC address, `http://host:port`.
+        address: http::Uri,
+        /// Whether it may be spoken to beyond loopback without TLS.
+        insecure_plain_grpc: bool,
+    },
+}
+
+/// The exchange with other daemons.
+#[derive(Clone, Debug)]
+pub struct P2pConfig {
+    /// Control connections. Default port 6501; on loopback while the scheduler is, else on every address.
+    pub control_listen: SocketAddr,
+    /// Bulk connections. Default port 6502, on the same address.
+    pub bulk_listen: SocketAddr,
+    /// The address that others reach this host at. By default the one listened on, and if that is unspecified the one
+    /// that the scheduler is reached from.
+    pub advertise: Option<IpAddr>,
+    /// Pieces uploaded at once. Default 4, 1 to 64.
+    pub upload_slots: u16,
+    /// Pieces downloaded at once, over all blobs. Default 8, 1 to 256.
+    pub download_slots: u16,
+    /// Bytes per second sent to peers at most. Default: no limit.
+    pub upload_rate: Option<u64>,
+    /// Bytes per second received from peers and origins at most. Default: no limit.
+    pub download_rate: Option<u64>,
+}
+
+/// The cache.
+#[derive(Clone, Debug)]
+pub struct StoreConfig {
+    /// Its directory; also holds the host's identity. Default /var/lib/damselfly.
+    pub dir: PathBuf,
+    /// Bytes that it may hold. Default 32 GiB, at least 64 MiB.
+    pub quota_bytes: u64,
+    /// Bytes that stay free on its file system whatever the quota says. By default a share of the file system that
+    /// the store chooses.
+    pub free_floor_bytes: Option<u64>,
+}
+
+/// Where this host stands.
+#[derive(Clone, Debug, Default)]
+pub struct HostConfig {
+    /// The zone; traffic between zones costs money. Default: the empty zone.
+    pub zone: Label,
+    /// The rack in it. Default: the empty rack.
+    pub rack: Label,
+}
+
+/// Health, metrics, status.
+#[derive(Clone, Debug)]
+pub struct AdminConfig {
+    /// Where it listens. Default 127.0.0.1:6503.
+    pub listen: SocketAddr,
+}
+
+/// What is logged.
+#[derive(Clone, Debug)]
+pub struct LogConfig {
+    /// A filter as in `info,dfdaemon=debug`. Default `info`.
+    pub filter: String,
+}
