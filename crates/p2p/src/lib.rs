@@ -1,1 +1,24 @@
-//! placeholder
+//! Peers: who they are, who may talk to whom, and how pieces travel between them.
+//!
+//! The daemon starts one [`P2p`]. It has two listeners. The **control** address speaks stock libp2p (TCP, TLS, yamux)
+//! for small requests; the **bulk** address speaks libp2p's TCP and TLS handshakes and then carries one request and one
+//! answer at a time on each connection, with no multiplexer in between, at a third of the CPU cost.
+//!
+//! Both accept only the peers in [`Members`]. Bytes that arrive are the parent's claim: the caller verifies them.
+
+mod error;
+mod identity;
+mod members;
+mod metrics;
+mod node;
+mod options;
+mod piece;
+
+pub use error::{ConnectError, FetchError, MemberError, P2pError, ProtocolError};
+pub use futures::future::BoxFuture;
+pub use identity::Identity;
+pub use members::{Member, Members};
+pub use metrics::{Metrics, Stats};
+pub use node::P2p;
+pub use options::Options;
+pub use piece::{PieceRequest, PieceSource, Refusal};

@@ -1,0 +1,163 @@
+//! Which peers the scheduler has named: the allow-list of both listeners and the address book of the dialer.
+//!
+//! The daemon's scheduler link writes it, everything here reads it.
+
+use crate::MemberError;
+use libp2p::PeerId;
+use std::collections::BTreeMap;
+use std::fmt;
+use std::net::SocketAddr;
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+use types::HostId;
+
+/// A peer that the scheduler has named.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Member {
+    /// The hash of its peer id.
+    pub host: HostId,
+    /// Its libp2p peer id's bytes.
+    pub peer_id: Vec<u8>,
+    /// Where it speaks control.
+    pub control: Option<SocketAddr>,
+    /// Where it sends pieces.
+    pub bulk: SocketAddr,
+}
+
+/// A member with what hangs on its membership.
+struct Entry {
+    member: Member,
+    /// Cancelled when the member is removed: its connections close.
+    gone: CancellationToken,
+}
+
+/// The members, shared: a clone is the same set.
+#[derive(Clone)]
+pub struct Members {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    entries: RwLock<BTreeMap<HostId, Entry>>,
+    /// Wakes those who wait for an introduction.
+    changed: watch::Sender<()>,
+}
+
+impl Members {
+    /// How many members there are at most.
+    pub const MAX: usize = 16_384;
+
+    /// Nobody yet.
+    #[must_use]
+    pub fn new() -> Self {
+        Self { inner: Arc::new(Inner { entries: RwLock::default(), changed: watch::Sender::new(()) }) }
+    }
+
+    /// Takes a member in, or its new addresses if it is one already. Connections to it stay.
+    ///
+    /// # Errors
+    /// [`MemberError`]; nothing changes then.
+    pub fn insert(&self, member: Member) -> Result<(), MemberError> {
+        let host = member.host;
+        if PeerId::from_bytes(&member.peer_id).is_err() {
+            return Err(MemberError::PeerId { host });
+        }
+        if HostId::of_peer_id(&member.peer_id) != host {
+            return Err(MemberError::Identity { host });
+        }
+        let mut entries = self.write();
+        if let Some(entry) = entries.get_mut(&host) {
+            entry.member = member;
+        } else if entries.len() >= Self::MAX {
+            return Err(MemberError::Full { max: Self::MAX });
+        } else {
+            entries.insert(host, Entry { member, gone: CancellationToken::new() });
+        }
+        drop(entries);
+        self.inner.changed.send_replace(());
+        Ok(())
+    }
+
+    /// Takes a member out and closes the connections with it; whether it was one.
+    pub fn remove(&self, host: HostId) -> bool {
+        let Some(entry) = self.write().remove(&host) else { return false };
+        entry.gone.cancel();
+        self.inner.changed.send_replace(());
+        true
+    }
+
+    /// The member with this id.
+    #[must_use]
+    pub fn get(&self, host: HostId) -> Option<Member> {
+        self.read().get(&host).map(|entry| entry.member.clone())
+    }
+
+    /// Whether the peer with this id is a member.
+    #[must_use]
+    pub fn contains_peer(&self, peer_id: &[u8]) -> bool {
+        self.read().contains_key(&HostId::of_peer_id(peer_id))
+    }
+
+    /// How many there are.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.read().len()
+    }
+
+    /// Whether there is none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Cancelled when `host` is removed; nothing if it is no member.
+    pub(crate) fn gone(&self, host: HostId) -> Option<CancellationToken> {
+        self.read().get(&host).map(|entry| entry.gone.clone())
+    }
+
+    /// The member and the token of its removal.
+    pub(crate) fn entry(&self, host: HostId) -> Option<(Member, CancellationToken)> {
+        self.read().get(&host).map(|entry| (entry.member.clone(), entry.gone.clone()))
+    }
+
+    /// Waits until `host` is a member; the token of its removal. Cancel safe; the caller sets the time limit.
+    pub(crate) async fn introduced(&self, host: HostId) -> CancellationToken {
+        let mut changed = self.inner.changed.subscribe();
+        loop {
+            if let Some(gone) = self.gone(host) {
+                return gone;
+            }
+            if changed.changed().await.is_err() {
+                // The sender lives in `self`.
+                std::future::pending::<()>().await;
+            }
+        }
+    }
+
+    /// Wakes after every change.
+    pub(crate) fn changes(&self) -> watch::Receiver<()> {
+        self.inner.changed.subscribe()
+    }
+
+    // A panic cannot leave the map half-changed, so a poisoned lock is still good.
+    fn read(&self) -> RwLockReadGuard<'_, BTreeMap<HostId, Entry>> {
+        self.inner.entries.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn write(&self) -> RwLockWriteGuard<'_, BTreeMap<HostId, Entry>> {
+        self.inner.entries.write().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Default for Members {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl fmt::Debug for Members {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Members({})", self.len())
+    }
+}

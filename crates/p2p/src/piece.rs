@@ -1,0 +1,67 @@
+//! What one peer asks of another, and who answers.
+
+use bytes::Bytes;
+use futures::future::BoxFuture;
+use types::{Digest, HostId, PieceIndex, PieceLayout};
+
+/// Which piece of which blob.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PieceRequest {
+    /// The blob's digest.
+    pub digest: Digest,
+    /// The blob's size in bytes.
+    pub size: u64,
+    /// The blob's piece length in bytes.
+    pub piece_len: u32,
+    /// Which piece.
+    pub piece: PieceIndex,
+}
+
+impl PieceRequest {
+    /// The longest piece that is asked for or sent, in bytes: it bounds the buffer of a transfer.
+    pub const PIECE_LEN_MAX: u32 = 64 << 20;
+
+    /// The blob's layout; nothing if there is no such layout, no such piece, or the piece is longer than
+    /// [`Self::PIECE_LEN_MAX`].
+    #[must_use]
+    pub fn layout(&self) -> Option<PieceLayout> {
+        let layout = PieceLayout::new(self.size, self.piece_len)?;
+        (self.piece.0 < layout.count() && self.piece_len <= Self::PIECE_LEN_MAX).then_some(layout)
+    }
+
+    /// How many bytes the piece has; nothing if the request makes no sense.
+    #[must_use]
+    pub fn expected_len(&self) -> Option<u32> {
+        Some(self.layout()?.len_of(self.piece))
+    }
+}
+
+/// Why a parent does not send a piece.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, thiserror::Error)]
+pub enum Refusal {
+    /// It does not hold the piece (any more).
+    #[error("the piece is not held")]
+    NotHeld,
+    /// No upload slot fell free in time; no blame.
+    #[error("no upload slot is free")]
+    Busy,
+    /// It does not know the child as a member, or the child may not have the piece.
+    #[error("not allowed")]
+    NotAllowed,
+    /// The request makes no sense to it.
+    #[error("the request is malformed")]
+    Malformed,
+}
+
+/// Where the pieces come from that this host sends: the daemon, from its store.
+pub trait PieceSource: Send + Sync + 'static {
+    /// The bytes of a piece for `child`, a member. The request makes sense and an upload slot is held meanwhile.
+    ///
+    /// Bytes of another length than the piece's are not sent: the child is told [`Refusal::NotHeld`].
+    fn piece(&self, child: HostId, request: PieceRequest) -> BoxFuture<'_, Result<Bytes, Refusal>>;
+
+    /// A piece's `bytes` have been handed to the kernel for `child`.
+    fn uploaded(&self, child: HostId, bytes: u64) {
+        let _ = (child, bytes);
+    }
+}
