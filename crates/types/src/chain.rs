@@ -14,9 +14,8 @@ use sha2::block_api::{compress256, compress512};
 use std::fmt;
 
 /// FIPS 180-4, section 5.3.3.
-const INITIAL_256: [u32; 8] = [
-    0x6a09_e667, 0xbb67_ae85, 0x3c6e_f372, 0xa54f_f53a, 0x510e_527f, 0x9b05_688c, 0x1f83_d9ab, 0x5be0_cd19,
-];
+const INITIAL_256: [u32; 8] =
+    [0x6a09_e667, 0xbb67_ae85, 0x3c6e_f372, 0xa54f_f53a, 0x510e_527f, 0x9b05_688c, 0x1f83_d9ab, 0x5be0_cd19];
 
 /// FIPS 180-4, section 5.3.5.
 const INITIAL_512: [u64; 8] = [
@@ -191,6 +190,50 @@ pub fn hash_piece(
     Ok(state)
 }
 
+/// The hash of one piece that comes in parts: [`hash_piece`] for a caller who does not hold the piece in one buffer.
+#[derive(Clone, Debug)]
+pub struct PieceHash {
+    layout: PieceLayout,
+    piece: PieceIndex,
+    state: State,
+    hashed: usize,
+}
+
+impl PieceHash {
+    /// Parts are multiples of this length but for the last, in bytes: a block of the widest hash.
+    pub const PART: usize = 128;
+
+    /// Of `piece`, whose bytes follow the state `before`.
+    #[must_use]
+    pub const fn new(layout: PieceLayout, piece: PieceIndex, before: State) -> Self {
+        Self { layout, piece, state: before, hashed: 0 }
+    }
+
+    /// Takes the next bytes.
+    ///
+    /// # Panics
+    /// If an earlier part was not a multiple of [`Self::PART`].
+    pub fn update(&mut self, bytes: &[u8]) {
+        assert!(self.hashed.is_multiple_of(Self::PART), "a part that is no multiple of a block is the last");
+        self.hashed += bytes.len();
+        let ends = self.hashed == self.layout.len_of(self.piece) as usize;
+        self.state.absorb(bytes, (ends && self.layout.is_last(self.piece)).then_some(self.layout.size()));
+    }
+
+    /// The state after the piece.
+    ///
+    /// # Errors
+    /// [`ChainError::Length`] if the bytes were not as many as the layout says.
+    pub fn finish(self) -> Result<State, ChainError> {
+        let expected = self.layout.len_of(self.piece);
+        if self.hashed == expected as usize {
+            Ok(self.state)
+        } else {
+            Err(ChainError::Length { piece: self.piece, expected, got: self.hashed })
+        }
+    }
+}
+
 /// Checks that the bytes of `piece` lead from the state `before` it to the state `after` it.
 ///
 /// # Errors
@@ -202,7 +245,11 @@ pub fn verify_piece(
     after: &State,
     bytes: &[u8],
 ) -> Result<(), ChainError> {
-    if hash_piece(layout, piece, before, bytes)? == *after { Ok(()) } else { Err(ChainError::Piece { piece }) }
+    if hash_piece(layout, piece, before, bytes)? == *after {
+        Ok(())
+    } else {
+        Err(ChainError::Piece { piece })
+    }
 }
 
 /// What is known of a blob's chain: the state at each piece boundary, with gaps.
@@ -315,6 +362,13 @@ impl Chain {
 
 impl fmt::Debug for Chain {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Chain({}, {:?}, {}/{} states)", self.digest, self.layout, self.known.len(), self.known.count())
+        write!(
+            f,
+            "Chain({}, {:?}, {}/{} states)",
+            self.digest,
+            self.layout,
+            self.known.len(),
+            self.known.count()
+        )
     }
 }

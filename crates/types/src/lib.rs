@@ -11,13 +11,13 @@ mod pieces;
 mod range;
 mod time;
 
-pub use chain::{Chain, ChainError, State, hash_piece, verify_piece};
+pub use chain::{Chain, ChainError, PieceHash, State, hash_piece, verify_piece};
 pub use digest::{Algorithm, Digest, DigestError};
 pub use host::{Epoch, HostId, HostIdError, Label, Registry, RegistryError};
 pub use layout::{PieceIndex, PieceLayout, piece_len_for};
 pub use message::{
-    BlobFailure, BlobKey, Credential, FetchFailure, HostBody, HostMessage, HostSpec, LeaseFailure, PieceFrom, Priority,
-    SchedulerBody, SchedulerMessage,
+    BlobFailure, BlobKey, Credential, FetchFailure, HostBody, HostMessage, HostSpec, LeaseFailure, PieceFrom,
+    Priority, SchedulerBody, SchedulerMessage,
 };
 pub use pieces::PieceSet;
 pub use range::ByteRange;
