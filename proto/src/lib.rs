@@ -1,1 +1,63 @@
-//! placeholder
+//! Damselfly's protocol between hosts and the scheduler: the generated wire types, and what turns them into the words
+//! of `types` and back.
+//!
+//! `scheduler` and the daemon's scheduler link speak in [`FromHost`] and [`FromScheduler`]; what comes in is checked
+//! against every bound before anyone acts on it, and what goes out is cut into frames that the other side accepts.
+
+mod error;
+mod frame;
+mod host;
+mod link;
+mod requests;
+mod scheduler;
+#[cfg(test)]
+mod tests;
+mod words;
+
+pub use error::ConvertError;
+pub use frame::{FromHost, FromScheduler, host_frames, scheduler_frames};
+pub use link::{Hello, Member, PeerTraffic, TRAFFIC_PEERS_MAX, Traffic, Welcome};
+pub use requests::{
+    Access, AccessRequest, BlobStatus, CredentialKind, HostStatus, Manifest, OriginRefusal, RefreshRequest,
+    ResolveRequest, Status,
+};
+
+/// The generated types and the service, version 1.
+#[allow(missing_debug_implementations, unreachable_pub, unused_qualifications, reason = "generated")]
+#[allow(clippy::all, clippy::large_futures, clippy::needless_pass_by_value, reason = "generated")]
+#[allow(clippy::uninlined_format_args, clippy::semicolon_if_nothing_returned, reason = "generated")]
+pub mod wire {
+    tonic::include_proto!("damselfly.v1");
+}
+
+/// The generated client.
+pub use wire::scheduler_client as client;
+/// The generated server.
+pub use wire::scheduler_server as server;
+
+/// The protocol version that this program speaks.
+pub const PROTOCOL: u32 = 1;
+
+/// The oldest protocol version that this program understands.
+pub const PROTOCOL_MIN: u32 = 1;
+
+/// The largest frame from a host, encoded, in bytes; the scheduler's limit for decoding.
+pub const HOST_FRAME_BYTES_MAX: usize = 1024 * 1024;
+
+/// The largest frame from the scheduler, encoded, in bytes; the host's limit for decoding. The largest single message
+/// is a lease with the SHA-512 states of 65,536 pieces, 4 MiB, and the set of the pieces that are missing.
+pub const SCHEDULER_FRAME_BYTES_MAX: usize = 5 * 1024 * 1024;
+
+/// The most messages in a frame.
+pub const FRAME_MESSAGES_MAX: usize = 4096;
+
+/// The most members that join or leave in one frame.
+pub const FRAME_MEMBERS_MAX: usize = 4096;
+
+/// The highest version that both sides speak, `min..=max` being the other side's; nothing if there is none.
+#[must_use]
+pub const fn negotiate(min: u32, max: u32) -> Option<u32> {
+    let version = if max < PROTOCOL { max } else { PROTOCOL };
+    let floor = if min > PROTOCOL_MIN { min } else { PROTOCOL_MIN };
+    if version >= floor { Some(version) } else { None }
+}

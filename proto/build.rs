@@ -1,0 +1,9 @@
+//! Generates the wire types and the service from the .proto files. protox compiles them, so no protoc is needed.
+
+fn main() -> Result<(), Box<dyn std::error::Error>> {
+    println!("cargo:rerun-if-changed=proto");
+    let files = protox::compile(["damselfly/v1/scheduler.proto", "damselfly/v1/messages.proto"], ["proto"])?;
+    // Without the transport there is no `connect(address)`, whose name the rpc has; a client is made from a channel.
+    tonic_prost_build::configure().build_transport(false).bytes(".").compile_fds(files)?;
+    Ok(())
+}

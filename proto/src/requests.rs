@@ -1,0 +1,447 @@
+//! The questions beside the stream: what a tag stands for, who may read a blob, what is going on.
+//!
+//! An origin's no is an answer here and no error of the call: it goes back to the client that asked.
+
+use crate::words::{
+    address_in, address_out, bounded, digest_in, digest_out, host_in, host_out, key_in, key_out, required,
+};
+use crate::{ConvertError, Traffic, wire};
+use bytes::Bytes;
+use std::net::SocketAddr;
+use std::time::Duration;
+use types::{BlobKey, Digest, HostId, Registry};
+
+/// The longest repository name, tag or digest, in bytes (OCI distribution specification: 255 for a name).
+const NAME_BYTES_MAX: usize = 255;
+
+/// The most Accept headers of a question.
+const ACCEPT_MAX: usize = 32;
+
+/// The longest Accept header, in bytes.
+const ACCEPT_BYTES_MAX: usize = 1024;
+
+/// The longest media type, in bytes.
+const MEDIA_TYPE_BYTES_MAX: usize = 255;
+
+/// The longest manifest, in bytes (OCI distribution specification: registries should allow at least 4 MiB).
+const MANIFEST_BYTES_MAX: usize = 4 * 1024 * 1024;
+
+/// The most challenges of a refusal.
+const CHALLENGES_MAX: usize = 16;
+
+/// The longest challenge, in bytes.
+const CHALLENGE_BYTES_MAX: usize = 8 * 1024;
+
+/// The longest body of a refusal, in bytes; more is cut off on the way out.
+const REFUSAL_BODY_BYTES_MAX: usize = 64 * 1024;
+
+/// The longest explanation of a refusal, in bytes; more is cut off on the way out.
+const REFUSAL_MESSAGE_BYTES_MAX: usize = 1024;
+
+/// The most hosts, and the most blobs, of a status.
+const STATUS_ROWS_MAX: usize = 4096;
+
+/// Which of the scheduler's own rights an origin accepted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CredentialKind {
+    /// None is needed.
+    Anonymous,
+    /// The configured one.
+    Configured,
+}
+
+impl CredentialKind {
+    fn out(self) -> i32 {
+        match self {
+            Self::Anonymous => wire::CredentialKind::Anonymous,
+            Self::Configured => wire::CredentialKind::Configured,
+        }
+        .into()
+    }
+
+    fn parse(value: i32) -> Result<Self, ConvertError> {
+        match wire::CredentialKind::try_from(value) {
+            Ok(wire::CredentialKind::Anonymous) => Ok(Self::Anonymous),
+            Ok(wire::CredentialKind::Configured) => Ok(Self::Configured),
+            _ => Err(ConvertError::Variant { field: "credential kind", value }),
+        }
+    }
+}
+
+/// The origin's no, or that of the way to it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct OriginRefusal {
+    /// The HTTP status that the origin gave; 502 if its answer made no sense, 503 if there was none, 504 if it took too
+    /// long.
+    pub status: u16,
+    /// The WWW-Authenticate headers, unchanged.
+    pub challenges: Vec<String>,
+    /// The body, at most 64 KiB of it.
+    pub body: Bytes,
+    /// How long to wait before the next question, whole seconds; zero if the origin said nothing of it.
+    pub retry_after: Duration,
+    /// What went wrong, for people; at most 1,024 bytes of it.
+    pub message: String,
+}
+
+impl OriginRefusal {
+    fn out(self) -> wire::OriginRefusal {
+        let mut message = self.message;
+        message.truncate(message.floor_char_boundary(REFUSAL_MESSAGE_BYTES_MAX));
+        let fits = |challenge: &String| challenge.len() <= CHALLENGE_BYTES_MAX;
+        wire::OriginRefusal {
+            status: self.status.into(),
+            challenges: self.challenges.into_iter().filter(fits).take(CHALLENGES_MAX).collect(),
+            body: self.body.slice(..self.body.len().min(REFUSAL_BODY_BYTES_MAX)),
+            retry_after_seconds: self.retry_after.as_secs(),
+            message,
+        }
+    }
+
+    fn parse(refusal: wire::OriginRefusal) -> Result<Self, ConvertError> {
+        bounded("challenges", refusal.challenges.len(), CHALLENGES_MAX)?;
+        for challenge in &refusal.challenges {
+            bounded("challenge", challenge.len(), CHALLENGE_BYTES_MAX)?;
+        }
+        bounded("body", refusal.body.len(), REFUSAL_BODY_BYTES_MAX)?;
+        bounded("message", refusal.message.len(), REFUSAL_MESSAGE_BYTES_MAX)?;
+        let value = u64::from(refusal.status);
+        let status = u16::try_from(refusal.status).ok().filter(|s| (100..=999).contains(s));
+        Ok(Self {
+            status: status.ok_or(ConvertError::TooLarge { field: "status", value, max: 999 })?,
+            challenges: refusal.challenges,
+            body: refusal.body,
+            retry_after: Duration::from_secs(refusal.retry_after_seconds),
+            message: refusal.message,
+        })
+    }
+}
+
+/// What does a tag or digest stand for?
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ResolveRequest {
+    /// The origin.
+    pub registry: Registry,
+    /// The repository's name; what makes one is for the reader to check.
+    pub repository: String,
+    /// A tag or a digest; likewise.
+    pub reference: String,
+    /// The client's Accept headers.
+    pub accept: Vec<String>,
+}
+
+impl From<ResolveRequest> for wire::ResolveRequest {
+    fn from(request: ResolveRequest) -> Self {
+        Self {
+            registry: request.registry.as_str().to_owned(),
+            repository: request.repository,
+            reference: request.reference,
+            accept: request.accept,
+        }
+    }
+}
+
+impl TryFrom<wire::ResolveRequest> for ResolveRequest {
+    type Error = ConvertError;
+
+    fn try_from(request: wire::ResolveRequest) -> Result<Self, ConvertError> {
+        bounded("repository", request.repository.len(), NAME_BYTES_MAX)?;
+        bounded("reference", request.reference.len(), NAME_BYTES_MAX)?;
+        bounded("accept", request.accept.len(), ACCEPT_MAX)?;
+        for accept in &request.accept {
+            bounded("accept header", accept.len(), ACCEPT_BYTES_MAX)?;
+        }
+        Ok(Self {
+            registry: Registry::parse(&request.registry)?,
+            repository: request.repository,
+            reference: request.reference,
+            accept: request.accept,
+        })
+    }
+}
+
+/// What a tag or digest stands for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Manifest {
+    /// The manifest's digest.
+    pub digest: Digest,
+    /// Its media type.
+    pub media_type: String,
+    /// Its bytes, at most 4 MiB.
+    pub content: Bytes,
+    /// With which right it was read.
+    pub credential: CredentialKind,
+}
+
+impl From<Result<Manifest, OriginRefusal>> for wire::ResolveResponse {
+    fn from(answer: Result<Manifest, OriginRefusal>) -> Self {
+        use wire::resolve_response::Answer;
+        let answer = match answer {
+            Ok(manifest) => Answer::Manifest(wire::Manifest {
+                digest: Some(digest_out(&manifest.digest)),
+                media_type: manifest.media_type,
+                content: manifest.content,
+                credential: manifest.credential.out(),
+            }),
+            Err(refusal) => Answer::Refusal(refusal.out()),
+        };
+        Self { answer: Some(answer) }
+    }
+}
+
+impl TryFrom<wire::ResolveResponse> for Result<Manifest, OriginRefusal> {
+    type Error = ConvertError;
+
+    fn try_from(response: wire::ResolveResponse) -> Result<Self, ConvertError> {
+        use wire::resolve_response::Answer;
+        let manifest = match required("answer", response.answer)? {
+            Answer::Manifest(manifest) => manifest,
+            Answer::Refusal(refusal) => return Ok(Err(OriginRefusal::parse(refusal)?)),
+        };
+        bounded("media type", manifest.media_type.len(), MEDIA_TYPE_BYTES_MAX)?;
+        bounded("manifest", manifest.content.len(), MANIFEST_BYTES_MAX)?;
+        Ok(Ok(Manifest {
+            digest: digest_in(manifest.digest)?,
+            media_type: manifest.media_type,
+            content: manifest.content,
+            credential: CredentialKind::parse(manifest.credential)?,
+        }))
+    }
+}
+
+/// May anyone, or the configured credential, read this blob?
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AccessRequest {
+    /// The origin.
+    pub registry: Registry,
+    /// The repository's name; what makes one is for the reader to check.
+    pub repository: String,
+    /// The blob.
+    pub digest: Digest,
+}
+
+impl From<AccessRequest> for wire::AccessRequest {
+    fn from(request: AccessRequest) -> Self {
+        Self {
+            registry: request.registry.as_str().to_owned(),
+            repository: request.repository,
+            digest: Some(digest_out(&request.digest)),
+        }
+    }
+}
+
+impl TryFrom<wire::AccessRequest> for AccessRequest {
+    type Error = ConvertError;
+
+    fn try_from(request: wire::AccessRequest) -> Result<Self, ConvertError> {
+        bounded("repository", request.repository.len(), NAME_BYTES_MAX)?;
+        Ok(Self {
+            registry: Registry::parse(&request.registry)?,
+            repository: request.repository,
+            digest: digest_in(request.digest)?,
+        })
+    }
+}
+
+/// Who may read a blob.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Access {
+    /// With which right.
+    pub credential: CredentialKind,
+    /// The blob's size in bytes, where it is known.
+    pub size: Option<u64>,
+}
+
+impl From<Result<Access, OriginRefusal>> for wire::AccessResponse {
+    fn from(answer: Result<Access, OriginRefusal>) -> Self {
+        use wire::access_response::Answer;
+        let answer = match answer {
+            Ok(access) => {
+                Answer::Access(wire::Access { credential: access.credential.out(), size: access.size })
+            }
+            Err(refusal) => Answer::Refusal(refusal.out()),
+        };
+        Self { answer: Some(answer) }
+    }
+}
+
+impl TryFrom<wire::AccessResponse> for Result<Access, OriginRefusal> {
+    type Error = ConvertError;
+
+    fn try_from(response: wire::AccessResponse) -> Result<Self, ConvertError> {
+        use wire::access_response::Answer;
+        Ok(match required("answer", response.answer)? {
+            Answer::Access(access) => {
+                Ok(Access { credential: CredentialKind::parse(access.credential)?, size: access.size })
+            }
+            Answer::Refusal(refusal) => Err(OriginRefusal::parse(refusal)?),
+        })
+    }
+}
+
+/// Ask the origin again what this tag stands for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RefreshRequest {
+    /// The origin.
+    pub registry: Registry,
+    /// The repository's name; what makes one is for the reader to check.
+    pub repository: String,
+    /// A tag; likewise.
+    pub reference: String,
+}
+
+impl From<RefreshRequest> for wire::RefreshRequest {
+    fn from(request: RefreshRequest) -> Self {
+        Self {
+            registry: request.registry.as_str().to_owned(),
+            repository: request.repository,
+            reference: request.reference,
+        }
+    }
+}
+
+impl TryFrom<wire::RefreshRequest> for RefreshRequest {
+    type Error = ConvertError;
+
+    fn try_from(request: wire::RefreshRequest) -> Result<Self, ConvertError> {
+        bounded("repository", request.repository.len(), NAME_BYTES_MAX)?;
+        bounded("reference", request.reference.len(), NAME_BYTES_MAX)?;
+        Ok(Self {
+            registry: Registry::parse(&request.registry)?,
+            repository: request.repository,
+            reference: request.reference,
+        })
+    }
+}
+
+impl From<Result<Digest, OriginRefusal>> for wire::RefreshResponse {
+    fn from(answer: Result<Digest, OriginRefusal>) -> Self {
+        use wire::refresh_response::Answer;
+        let answer = match answer {
+            Ok(digest) => Answer::Digest(digest_out(&digest)),
+            Err(refusal) => Answer::Refusal(refusal.out()),
+        };
+        Self { answer: Some(answer) }
+    }
+}
+
+impl TryFrom<wire::RefreshResponse> for Result<Digest, OriginRefusal> {
+    type Error = ConvertError;
+
+    fn try_from(response: wire::RefreshResponse) -> Result<Self, ConvertError> {
+        use wire::refresh_response::Answer;
+        Ok(match required("answer", response.answer)? {
+            Answer::Digest(digest) => Ok(digest_in(Some(digest))?),
+            Answer::Refusal(refusal) => Err(OriginRefusal::parse(refusal)?),
+        })
+    }
+}
+
+/// One host, for people.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HostStatus {
+    /// Which.
+    pub host: HostId,
+    /// Where it serves pieces.
+    pub address: SocketAddr,
+    /// Its zone.
+    pub zone: String,
+    /// Its rack.
+    pub rack: String,
+    /// Its program's version.
+    pub version: String,
+    /// Since when it is connected, in whole seconds.
+    pub connected: Duration,
+    /// What it last reported.
+    pub traffic: Traffic,
+}
+
+/// One blob, for people.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BlobStatus {
+    /// Which.
+    pub key: BlobKey,
+    /// Who reads it from the origin.
+    pub source: Option<HostId>,
+    /// Whether its chain is closed.
+    pub closed: bool,
+    /// How many hosts hold all of it.
+    pub complete: u32,
+    /// How many hosts want it.
+    pub wanting: u32,
+}
+
+/// What is going on, for people: at most 4,096 hosts and blobs; more are cut off on the way out.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Status {
+    /// The hosts.
+    pub hosts: Vec<HostStatus>,
+    /// The blobs.
+    pub blobs: Vec<BlobStatus>,
+    /// How many hosts there are in all.
+    pub hosts_total: u32,
+    /// How many blobs there are in all.
+    pub blobs_total: u32,
+}
+
+impl From<Status> for wire::StatusResponse {
+    fn from(status: Status) -> Self {
+        let host = |h: HostStatus| wire::HostStatus {
+            id: host_out(h.host),
+            address: Some(address_out(h.address)),
+            zone: h.zone,
+            rack: h.rack,
+            version: h.version,
+            connected_seconds: h.connected.as_secs(),
+            traffic: Some(h.traffic.out()),
+        };
+        let blob = |b: BlobStatus| wire::BlobStatus {
+            key: Some(key_out(&b.key)),
+            source: b.source.map(host_out).unwrap_or_default(),
+            closed: b.closed,
+            complete: b.complete,
+            wanting: b.wanting,
+        };
+        Self {
+            hosts: status.hosts.into_iter().take(STATUS_ROWS_MAX).map(host).collect(),
+            blobs: status.blobs.into_iter().take(STATUS_ROWS_MAX).map(blob).collect(),
+            hosts_total: status.hosts_total,
+            blobs_total: status.blobs_total,
+        }
+    }
+}
+
+impl TryFrom<wire::StatusResponse> for Status {
+    type Error = ConvertError;
+
+    fn try_from(status: wire::StatusResponse) -> Result<Self, ConvertError> {
+        bounded("hosts", status.hosts.len(), STATUS_ROWS_MAX)?;
+        bounded("blobs", status.blobs.len(), STATUS_ROWS_MAX)?;
+        let host = |h: wire::HostStatus| {
+            Ok(HostStatus {
+                host: host_in(&h.id)?,
+                address: address_in("address", &required("address", h.address)?)?,
+                zone: h.zone,
+                rack: h.rack,
+                version: h.version,
+                connected: Duration::from_secs(h.connected_seconds),
+                traffic: Traffic::parse(&required("traffic", h.traffic)?)?,
+            })
+        };
+        let blob = |b: wire::BlobStatus| {
+            Ok(BlobStatus {
+                key: key_in(required("key", b.key)?)?,
+                source: if b.source.is_empty() { None } else { Some(host_in(&b.source)?) },
+                closed: b.closed,
+                complete: b.complete,
+                wanting: b.wanting,
+            })
+        };
+        Ok(Self {
+            hosts: status.hosts.into_iter().map(host).collect::<Result<_, ConvertError>>()?,
+            blobs: status.blobs.into_iter().map(blob).collect::<Result<_, ConvertError>>()?,
+            hosts_total: status.hosts_total,
+            blobs_total: status.blobs_total,
+        })
+    }
+}
