@@ -1,1 +1,14 @@
-//! placeholder
+//! What several test packages share: an origin with faults, images, real registries, processes, hosts on one machine.
+//!
+//! Only tests, the demo and the benchmark depend on it. See the modules for who calls what.
+
+pub mod binaries;
+pub mod images;
+pub mod netns;
+pub mod packages;
+pub mod poll;
+pub mod process;
+pub mod pull;
+pub mod record;
+pub mod registry;
+pub mod skip;

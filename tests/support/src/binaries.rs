@@ -1,0 +1,75 @@
+//! Damselfly's own programs, built once for those who start them.
+
+use anyhow::{Context, Result, ensure};
+use cargo_metadata::Message;
+use std::io::BufReader;
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+
+/// The directory with programs that are built already; where it is set, nothing is built.
+pub const BIN_DIR_VARIABLE: &str = "DAMSELFLY_BIN_DIR";
+
+/// Where the programs are.
+#[derive(Clone, Debug)]
+pub struct Binaries {
+    /// The scheduler.
+    pub scheduler: PathBuf,
+    /// The node's daemon.
+    pub dfdaemon: PathBuf,
+    /// The operator's command line.
+    pub dfctl: PathBuf,
+}
+
+/// How the programs are compiled.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Profile {
+    /// With assertions.
+    Dev,
+    /// For measurements.
+    Release,
+}
+
+impl Profile {
+    /// That of the caller itself.
+    #[must_use]
+    pub const fn of_caller() -> Self {
+        if cfg!(debug_assertions) { Self::Dev } else { Self::Release }
+    }
+}
+
+impl Binaries {
+    /// Builds the three programs, or takes them from [`BIN_DIR_VARIABLE`]. Cargo's own messages go to standard error.
+    ///
+    /// # Errors
+    /// If they do not build.
+    pub fn build(profile: Profile) -> Result<Self> {
+        if let Some(dir) = std::env::var_os(BIN_DIR_VARIABLE).map(PathBuf::from) {
+            return Self::find(|name| Some(dir.join(name)).filter(|path| path.exists()));
+        }
+        let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+        let mut command = Command::new(cargo);
+        command.args(["build", "--locked", "--message-format=json-render-diagnostics"]);
+        command.args(["-p", "scheduler", "-p", "dfdaemon", "-p", "dfctl", "--bins"]);
+        command.current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/../.."));
+        if profile == Profile::Release {
+            command.arg("--release");
+        }
+        let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().context("cargo")?;
+        let output = BufReader::new(child.stdout.take().context("no pipe")?);
+        let mut built = Vec::new();
+        for message in Message::parse_stream(output) {
+            if let Message::CompilerArtifact(artifact) = message?
+                && let Some(path) = artifact.executable
+            {
+                built.push((artifact.target.name, path.into_std_path_buf()));
+            }
+        }
+        ensure!(child.wait()?.success(), "the programs do not build");
+        Self::find(|name| built.iter().find(|(built, _)| built == name).map(|(_, path)| path.clone()))
+    }
+
+    fn find(path_of: impl Fn(&str) -> Option<PathBuf>) -> Result<Self> {
+        let find = |name: &str| path_of(name).with_context(|| format!("no program called {name}"));
+        Ok(Self { scheduler: find("scheduler")?, dfdaemon: find("dfdaemon")?, dfctl: find("dfctl")? })
+    }
+}
