@@ -5,6 +5,7 @@
 pub mod binaries;
 pub mod images;
 pub mod netns;
+pub mod origin;
 pub mod packages;
 pub mod poll;
 pub mod process;
