@@ -1,0 +1,300 @@
+//! What the origin would answer to a client: which manifest a reference stands for, and whether the client may have a
+//! blob.
+//!
+//! For clients without a secret of their own the scheduler asks once for the whole cluster; without a scheduler this
+//! daemon asks. For a client's own token this daemon always asks itself, and remembers a keyed hash of the token for a
+//! short time. While the origin is out of reach, what was permitted stays permitted for the grace.
+
+use crate::lasting::Lasting;
+use crate::link::{Link, NoAnswer};
+use crate::proxy::{ProxyError, Unknown};
+use bytes::Bytes;
+use http::HeaderValue;
+use moka::sync::Cache;
+use origin::{Auth, OriginError, Reference, Repository, Resolver, Secret};
+use proto::{CredentialKind, OriginRefusal};
+use sha2::{Digest as _, Sha256};
+use std::sync::Arc;
+use std::time::Duration;
+use store::Store;
+use types::Digest;
+
+/// How long a client's own token is taken to be good without asking again.
+const CLIENT_ANSWER_LIFETIME: Duration = Duration::from_secs(60);
+
+/// Answers kept, of each kind.
+const ANSWERS_MAX: u64 = 16_384;
+
+/// How long a pull that comes right after the start waits for the first attempt to reach the scheduler.
+const START_PATIENCE: Duration = Duration::from_secs(2);
+
+/// A manifest, and with which right it was read.
+#[derive(Clone, Debug)]
+pub(crate) struct Answer {
+    pub(crate) digest: Digest,
+    pub(crate) media_type: String,
+    pub(crate) bytes: Bytes,
+}
+
+/// A permission to read a blob.
+#[derive(Clone, Debug)]
+pub(crate) struct Permission {
+    pub(crate) auth: Auth,
+    /// The blob's size in bytes, where the origin said it.
+    pub(crate) size: Option<u64>,
+    /// The origin itself confirmed it just now or within the answer's lifetime, not the grace.
+    pub(crate) confirmed: bool,
+}
+
+/// Why there is no answer: the origin's no, as a client sees it, and whether the origin was just out of reach.
+struct Refused {
+    error: ProxyError,
+    unreachable: bool,
+}
+
+/// A client's token with what it asked for, hashed under a key of this process.
+type TokenKey = [u8; 32];
+
+/// Where answers come from.
+#[derive(Debug)]
+pub(crate) struct Answers {
+    link: Link,
+    resolver: Resolver,
+    store: Store,
+    lasting: Arc<Lasting>,
+    /// Permissions that need no client's secret.
+    common: Cache<(String, Digest), (CredentialKind, Option<u64>)>,
+    /// Permissions of clients' own tokens, with the blob's size.
+    own: Cache<TokenKey, Option<u64>>,
+    /// So that a dump of the cache tells nothing about tokens.
+    token_salt: [u8; 32],
+}
+
+impl Answers {
+    pub(crate) fn new(
+        link: Link,
+        resolver: Resolver,
+        store: Store,
+        lasting: Arc<Lasting>,
+        access_lifetime: Duration,
+    ) -> Self {
+        Self {
+            link,
+            resolver,
+            store,
+            lasting,
+            common: Cache::builder().max_capacity(ANSWERS_MAX).time_to_live(access_lifetime).build(),
+            own: Cache::builder().max_capacity(ANSWERS_MAX).time_to_live(CLIENT_ANSWER_LIFETIME).build(),
+            token_salt: std::array::from_fn(|_| fastrand::u8(..)),
+        }
+    }
+
+    /// The manifest that `reference` stands for, for a client without a secret.
+    pub(crate) async fn manifest(
+        &self,
+        repository: &Repository,
+        reference: &Reference,
+        accept: &[HeaderValue],
+    ) -> Result<Answer, ProxyError> {
+        match self.ask_manifest(repository, reference, accept).await {
+            Ok(answer) => {
+                self.keep(&answer).await;
+                self.lasting.confirm(repository, reference, &answer.digest);
+                Ok(answer)
+            }
+            Err(refused) if refused.unreachable && self.lasting.was_open(repository) => {
+                let known = self.lasting.tag(repository, reference);
+                self.stored(known.as_ref()).await.ok_or(refused.error)
+            }
+            Err(refused) => {
+                if matches!(refused.error, ProxyError::Unauthorized { .. } | ProxyError::Denied { .. }) {
+                    self.lasting.deny(repository);
+                }
+                Err(refused.error)
+            }
+        }
+    }
+
+    async fn ask_manifest(
+        &self,
+        repository: &Repository,
+        reference: &Reference,
+        accept: &[HeaderValue],
+    ) -> Result<Answer, Refused> {
+        self.link.settled(START_PATIENCE).await;
+        match self.link.resolve(repository, reference, accept).await {
+            Ok(Ok(manifest)) => {
+                let answer =
+                    Answer { digest: manifest.digest, media_type: manifest.media_type, bytes: manifest.content };
+                // Nobody's word is believed for what a digest stands for.
+                if answer.digest.matches(&answer.bytes) {
+                    return Ok(answer);
+                }
+                tracing::error!(digest = %answer.digest, "the scheduler sent a manifest with another digest");
+            }
+            Ok(Err(refusal)) => return Err(Refused::by_origin(refusal, Unknown::Manifest)),
+            Err(error) => without_scheduler(&error),
+        }
+        let resolved = self.resolver.resolve(repository, reference, accept).await;
+        let manifest = resolved.map_err(|error| Refused::by_error(&error, Unknown::Manifest))?.manifest;
+        Ok(Answer {
+            digest: manifest.digest,
+            media_type: manifest.media_type.clone(),
+            bytes: manifest.bytes.clone(),
+        })
+    }
+
+    /// The manifest that `reference` stands for, for a client with its own token.
+    pub(crate) async fn manifest_for(
+        &self,
+        repository: &Repository,
+        reference: &Reference,
+        accept: &[HeaderValue],
+        token: &Secret,
+    ) -> Result<Answer, ProxyError> {
+        let origin = self.resolver.origin();
+        let auth = Auth::Client(token.clone());
+        let refused = |error: &OriginError| Refused::by_error(error, Unknown::Manifest).error;
+        let head = origin.head_manifest(repository, reference, accept, &auth).await.map_err(|e| refused(&e))?;
+        if let Some(stored) = self.stored(head.digest.as_ref()).await {
+            return Ok(stored);
+        }
+        let read = origin.get_manifest(repository, reference, accept, &auth).await.map_err(|e| refused(&e))?;
+        let answer = Answer { digest: read.digest, media_type: read.media_type, bytes: read.bytes };
+        self.keep(&answer).await;
+        Ok(answer)
+    }
+
+    /// Whether a client without a secret may read a blob.
+    pub(crate) async fn blob(&self, repository: &Repository, digest: &Digest) -> Result<Permission, ProxyError> {
+        let key = (repository.to_string(), *digest);
+        if let Some((kind, size)) = self.common.get(&key) {
+            return Ok(Permission { auth: auth_of(kind), size, confirmed: true });
+        }
+        match self.ask_blob(repository, digest).await {
+            Ok((kind, size)) => {
+                self.common.insert(key, (kind, size));
+                Ok(Permission { auth: auth_of(kind), size, confirmed: true })
+            }
+            Err(refused) if refused.unreachable && self.may_still(repository, digest) => {
+                Ok(Permission { auth: Auth::Anonymous, size: None, confirmed: false })
+            }
+            Err(refused) => Err(refused.error),
+        }
+    }
+
+    async fn ask_blob(
+        &self,
+        repository: &Repository,
+        digest: &Digest,
+    ) -> Result<(CredentialKind, Option<u64>), Refused> {
+        self.link.settled(START_PATIENCE).await;
+        match self.link.access(repository, digest).await {
+            Ok(Ok(access)) => return Ok((access.credential, access.size)),
+            Ok(Err(refusal)) => return Err(Refused::by_origin(refusal, Unknown::Blob)),
+            Err(error) => without_scheduler(&error),
+        }
+        let access = self.resolver.access(repository, digest).await;
+        let access = access.map_err(|error| Refused::by_error(&error, Unknown::Blob))?;
+        let kind = match access.access {
+            origin::Access::Anonymous => CredentialKind::Anonymous,
+            origin::Access::Configured => CredentialKind::Configured,
+        };
+        Ok((kind, access.size))
+    }
+
+    /// Whether a client may read a blob with its own token.
+    pub(crate) async fn blob_for(
+        &self,
+        repository: &Repository,
+        digest: &Digest,
+        token: &Secret,
+    ) -> Result<Permission, ProxyError> {
+        let key = self.token_key(repository, digest, token);
+        let auth = Auth::Client(token.clone());
+        if let Some(size) = self.own.get(&key) {
+            return Ok(Permission { auth, size, confirmed: true });
+        }
+        let head = self.resolver.origin().head_blob(repository, digest, &auth).await;
+        let head = head.map_err(|error| Refused::by_error(&error, Unknown::Blob).error)?;
+        self.own.insert(key, head.size);
+        Ok(Permission { auth, size: head.size, confirmed: true })
+    }
+
+    /// Asks the origin again what a tag stands for, for the whole cluster.
+    pub(crate) async fn refresh(&self, repository: &Repository, reference: &Reference) -> Result<Digest, ProxyError> {
+        match self.link.refresh(repository, reference).await {
+            Ok(Ok(digest)) => return Ok(digest),
+            Ok(Err(refusal)) => return Err(Refused::by_origin(refusal, Unknown::Manifest).error),
+            Err(error) => without_scheduler(&error),
+        }
+        let resolved = self.resolver.refresh(repository, reference).await;
+        resolved
+            .map(|resolved| resolved.manifest.digest)
+            .map_err(|error| Refused::by_error(&error, Unknown::Manifest).error)
+    }
+
+    /// While the origin is away: a blob that anyone could read from there, as far as this host knows.
+    fn may_still(&self, repository: &Repository, digest: &Digest) -> bool {
+        let possession =
+            self.store.get(digest).and_then(|blob| blob.possession(&repository.registry, repository.name.as_str()));
+        possession == Some(store::Possession::Anonymous) && self.lasting.was_open(repository)
+    }
+
+    async fn stored(&self, digest: Option<&Digest>) -> Option<Answer> {
+        let digest = digest?;
+        let manifest = self.store.get_manifest(digest).await.ok().flatten()?;
+        Some(Answer { digest: *digest, media_type: manifest.media_type, bytes: manifest.bytes })
+    }
+
+    async fn keep(&self, answer: &Answer) {
+        if let Err(error) = self.store.put_manifest(&answer.digest, &answer.media_type, answer.bytes.clone()).await {
+            tracing::warn!(%error, digest = %answer.digest, "a manifest could not be stored");
+        }
+    }
+
+    fn token_key(&self, repository: &Repository, digest: &Digest, token: &Secret) -> TokenKey {
+        let mut hash = Sha256::new();
+        hash.update(self.token_salt);
+        for part in [token.expose(), &repository.to_string(), &digest.to_string()] {
+            hash.update((part.len() as u64).to_be_bytes());
+            hash.update(part);
+        }
+        hash.finalize().into()
+    }
+}
+
+fn auth_of(kind: CredentialKind) -> Auth {
+    match kind {
+        CredentialKind::Anonymous => Auth::Anonymous,
+        CredentialKind::Configured => Auth::Configured,
+    }
+}
+
+fn without_scheduler(error: &NoAnswer) {
+    tracing::debug!(%error, "asking the origin without the scheduler");
+}
+
+impl Refused {
+    fn by_error(error: &OriginError, unknown: Unknown) -> Self {
+        let unreachable = matches!(error.fault(), origin::Fault::Network)
+            || matches!(error, OriginError::Throttled { .. } | OriginError::Server { .. });
+        Self { error: ProxyError::from_origin(error.clone(), unknown), unreachable }
+    }
+
+    fn by_origin(refusal: OriginRefusal, unknown: Unknown) -> Self {
+        let unreachable = refusal.status == 429 || refusal.status >= 500;
+        let challenges =
+            refusal.challenges.iter().filter_map(|challenge| HeaderValue::from_str(challenge).ok()).collect();
+        let retry_after = (!refusal.retry_after.is_zero()).then_some(refusal.retry_after);
+        let error = match refusal.status {
+            401 => ProxyError::Unauthorized { challenges, body: refusal.body },
+            403 => ProxyError::Denied { body: refusal.body },
+            404 => ProxyError::NotFound(unknown),
+            504 => ProxyError::GatewayTimeout,
+            429 | 503 => ProxyError::Unavailable { why: refusal.message, retry_after },
+            _ => ProxyError::BadGateway(refusal.message),
+        };
+        Self { error, unreachable }
+    }
+}

@@ -1,0 +1,107 @@
+//! Bytes straight from the origin to one reader, past the store and the peers.
+//!
+//! For a reader whose range the chain will not reach soon, and for one whose bytes the store cannot take: a full disk
+//! must not fail a pull. Where the chain's state before the first byte is known, each piece is verified before it is
+//! handed on, and the last one against the digest; in the middle of a blob of which nothing is known, nothing can be.
+
+use super::Parts;
+use super::rights::Right;
+use bytes::{Bytes, BytesMut};
+use futures::StreamExt;
+use futures::stream::BoxStream;
+use origin::OriginError;
+use types::{BlobKey, ByteRange, Chain, ChainError, PieceLayout, State, hash_piece};
+
+/// Why bytes from the origin cannot be handed on.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum DirectError {
+    #[error(transparent)]
+    Origin(#[from] OriginError),
+    #[error(transparent)]
+    Chain(#[from] ChainError),
+}
+
+/// A read of one range.
+pub(crate) struct Direct {
+    layout: PieceLayout,
+    range: ByteRange,
+    /// Offset in the blob of the next byte to hand on.
+    at: u64,
+    /// The chain as far as it was known at the start.
+    chain: Chain,
+    /// The state before the piece that `at` begins, while whole pieces are verified.
+    state: Option<State>,
+    rest: Bytes,
+    body: BoxStream<'static, Result<Bytes, OriginError>>,
+    parts: Parts,
+}
+
+impl Direct {
+    /// Opens a read of `range`, with what is known of the chain.
+    pub(crate) async fn open(
+        parts: &Parts,
+        right: &Right,
+        key: &BlobKey,
+        chain: Chain,
+        range: ByteRange,
+    ) -> Result<Self, DirectError> {
+        let layout = chain.layout();
+        let boundary = layout.piece_at(range.start()).filter(|piece| layout.range(*piece).start() == range.start());
+        let state = boundary.and_then(|piece| chain.state(piece.0).copied());
+        let body = parts
+            .origin
+            .read_blob(&right.repository, &key.digest, Some(range), Some(key.size), &right.auth)
+            .await?;
+        Ok(Self {
+            layout,
+            range,
+            at: range.start(),
+            chain,
+            state,
+            rest: Bytes::new(),
+            body: body.body.boxed(),
+            parts: parts.clone(),
+        })
+    }
+
+    /// The next bytes, or nothing at the end of the range.
+    pub(crate) async fn next(&mut self) -> Result<Option<Bytes>, DirectError> {
+        if self.at == self.range.end() {
+            return Ok(None);
+        }
+        let piece = self.layout.piece_at(self.at).filter(|piece| self.layout.range(*piece).end() <= self.range.end());
+        let (Some(piece), Some(before)) = (piece, self.state) else {
+            // A piece that the range cuts off, or one whose chain is not known: as it comes.
+            self.state = None;
+            return Ok(Some(self.take(self.range.end() - self.at).await?));
+        };
+        let len = self.layout.len_of(piece) as usize;
+        let mut bytes = BytesMut::with_capacity(len);
+        while bytes.len() < len {
+            let part = self.take((len - bytes.len()) as u64).await?;
+            bytes.extend_from_slice(&part);
+        }
+        let bytes = bytes.freeze();
+        let (layout, hashed) = (self.layout, bytes.clone());
+        let after = tokio::task::spawn_blocking(move || hash_piece(layout, piece, &before, &hashed)).await;
+        let after = after.unwrap_or(Err(ChainError::Piece { piece }))?;
+        if self.chain.state(piece.0 + 1).is_some_and(|known| *known != after) {
+            return Err(ChainError::Piece { piece }.into());
+        }
+        self.state = Some(after);
+        Ok(Some(bytes))
+    }
+
+    async fn take(&mut self, max: u64) -> Result<Bytes, OriginError> {
+        while self.rest.is_empty() {
+            self.rest = match self.body.next().await {
+                Some(part) => part?,
+                None => return Err(OriginError::TooShort { expected: self.range.end(), got: self.at }),
+            };
+        }
+        let len = usize::try_from(max).unwrap_or(usize::MAX).min(self.rest.len());
+        self.at += len as u64;
+        self.parts.traffic.from_fallback(len as u64);
+        Ok(self.rest.split_to(len))
+    }
+}

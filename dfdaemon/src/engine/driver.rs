@@ -1,0 +1,275 @@
+//! The driver of one download: gives its core events, and carries out its effects.
+//!
+//! It never waits for the network itself: transfers and reads run as tasks and report back through the mailbox. What
+//! the core decides is in `download-core`; here is only how it is done.
+
+use super::download::{Input, Join, Standing};
+use super::origin_read::{Kept, OriginReads};
+use super::rights::Rights;
+use super::{Engine, OpenBlob, transfer};
+use download_core::{Download, Effect, Event, FetchId, ReadId, ReaderId, Spec, StoreFailed};
+use std::collections::BTreeMap;
+use std::time::Instant;
+use store::Blob;
+use tokio::sync::{mpsc, watch};
+use tokio_util::sync::CancellationToken;
+use types::{BlobKey, ByteRange, HostBody, PieceIndex, Priority, SchedulerBody, State, Timestamp, hash_piece};
+
+/// Inputs handled before the effects are carried out.
+const BATCH: usize = 64;
+
+pub(crate) struct Driver {
+    engine: Engine,
+    key: BlobKey,
+    blob: Blob,
+    core: Download,
+    rights: Rights,
+    /// For the tasks that report back.
+    mailbox: mpsc::Sender<Input>,
+    inbox: mpsc::Receiver<Input>,
+    standing: watch::Sender<Standing>,
+    readers: BTreeMap<ReaderId, watch::Sender<Option<ByteRange>>>,
+    fetches: BTreeMap<FetchId, CancellationToken>,
+    reads: BTreeMap<ReadId, CancellationToken>,
+    origin: OriginReads,
+    kept: Kept,
+    stopped: bool,
+    /// Ends all tasks of this download when the driver goes.
+    cancel: CancellationToken,
+}
+
+impl Driver {
+    pub(crate) fn new(
+        engine: Engine,
+        open: &OpenBlob,
+        blob: &Blob,
+        mailbox: mpsc::Sender<Input>,
+        inbox: mpsc::Receiver<Input>,
+        standing: watch::Sender<Standing>,
+    ) -> Self {
+        let mut rights = Rights::default();
+        rights.add(open.right.clone());
+        let spec = Spec {
+            key: open.key.clone(),
+            layout: blob.layout(),
+            held: blob.pieces(),
+            chain: blob.chain(),
+            credential: rights.credential(Instant::now()),
+            priority: Priority::Waiting,
+            link: *engine.link_state().borrow(),
+        };
+        let seed = fastrand::u64(..);
+        let cancel = engine.0.cancel.child_token();
+        Self {
+            core: Download::new(engine.parts().options.clone(), seed, spec),
+            origin: OriginReads::new(&open.key),
+            key: open.key.clone(),
+            blob: blob.clone(),
+            engine,
+            rights,
+            mailbox,
+            inbox,
+            standing,
+            readers: BTreeMap::new(),
+            fetches: BTreeMap::new(),
+            reads: BTreeMap::new(),
+            kept: Kept::default(),
+            stopped: false,
+            cancel,
+        }
+    }
+
+    #[tracing::instrument(name = "download", skip_all, fields(digest = %self.key.digest, registry = %self.key.registry))]
+    pub(crate) async fn run(mut self) {
+        let mut batch = Vec::with_capacity(BATCH);
+        let mut effects = Vec::new();
+        while !self.stopped {
+            let wake = self.core.next_deadline().map(|at| self.engine.instant(at));
+            let woken = tokio::select! {
+                () = self.cancel.cancelled() => break,
+                count = self.inbox.recv_many(&mut batch, BATCH) => count == 0,
+                () = sleep_until(wake) => true,
+            };
+            let now = self.engine.now();
+            if woken {
+                self.core.handle(now, Event::Tick, &mut effects);
+            }
+            for input in batch.drain(..) {
+                self.take(now, input, &mut effects);
+            }
+            self.execute(&mut effects).await;
+        }
+        self.inbox.close();
+        self.cancel.cancel();
+        self.engine.ended(&self.key.digest);
+        self.standing.send_if_modified(|standing| {
+            let running = *standing == Standing::Running;
+            if running {
+                *standing = Standing::Stopped;
+            }
+            running
+        });
+    }
+
+    fn take(&mut self, now: Timestamp, input: Input, effects: &mut Vec<Effect>) {
+        let event = match input {
+            Input::Join(join) => self.joins(now, join, effects),
+            Input::Core(event) => event,
+        };
+        match &event {
+            Event::ReaderLeft { reader } => {
+                self.readers.remove(reader);
+            }
+            Event::Fetched { fetch, outcome } if *outcome != download_core::Fetched::NearlyDone => {
+                self.fetches.remove(fetch);
+            }
+            Event::OriginEnded { read, result } => {
+                self.reads.remove(read);
+                if *result == Err(types::LeaseFailure::Refused) {
+                    self.rights.refused();
+                }
+            }
+            Event::Message(SchedulerBody::Failed { why }) => tracing::debug!(?why, "the scheduler cannot help"),
+            _ => {}
+        }
+        self.core.handle(now, event, effects);
+    }
+
+    fn joins(&mut self, now: Timestamp, join: Join, effects: &mut Vec<Effect>) -> Event {
+        let before = self.rights.credential(Instant::now());
+        self.rights.add(join.right);
+        let after = self.rights.credential(Instant::now());
+        if before != after {
+            self.core.handle(now, Event::Credential(after), effects);
+        }
+        self.readers.insert(join.reader, join.direct);
+        Event::ReaderJoined { reader: join.reader, range: join.range }
+    }
+
+    async fn execute(&mut self, effects: &mut Vec<Effect>) {
+        for effect in effects.drain(..) {
+            match effect {
+                Effect::Send(body) => self.send(body),
+                Effect::Fetch { fetch, parent, piece, before, after } => {
+                    let cancel = self.cancel.child_token();
+                    self.fetches.insert(fetch, cancel.clone());
+                    let want = transfer::Want { fetch, parent, piece, before, after };
+                    self.engine.0.tasks.spawn(transfer::run(
+                        self.engine.parts().clone(),
+                        self.blob.clone(),
+                        want,
+                        self.mailbox.clone(),
+                        cancel,
+                    ));
+                }
+                Effect::CancelFetch { fetch } => {
+                    if let Some(cancel) = self.fetches.remove(&fetch) {
+                        cancel.cancel();
+                    }
+                }
+                Effect::ReadOrigin { read, pieces } => self.read_origin(read, pieces).await,
+                Effect::CancelRead { read } => {
+                    if let Some(cancel) = self.reads.remove(&read) {
+                        cancel.cancel();
+                    }
+                }
+                Effect::Hash { piece, before, expect } => self.hash(piece, before, expect),
+                Effect::DropBytes { piece } => drop(self.kept.take(piece)),
+                Effect::LearnStates { boundary, states } => {
+                    if let Err(error) = self.blob.learn_states(boundary, &states) {
+                        tracing::warn!(%error, boundary, "states of the chain could not be kept");
+                    }
+                }
+                // The store tells its readers of what it holds.
+                Effect::Held { .. } => {}
+                Effect::Closed => self.close().await,
+                Effect::ReadThrough { reader, range } => {
+                    if let Some(direct) = self.readers.get(&reader) {
+                        direct.send_replace(Some(range));
+                    }
+                }
+                Effect::Discard { pieces } => {
+                    if let Err(error) = self.blob.discard(&pieces).await {
+                        tracing::error!(%error, pieces = pieces.len(), "void pieces could not be discarded");
+                        self.stopped = true;
+                    }
+                }
+                Effect::FailReaders { reason } => {
+                    tracing::info!(%reason, "the download failed");
+                    self.standing.send_replace(Standing::Failed(reason));
+                }
+                Effect::Stop => self.stopped = true,
+            }
+        }
+    }
+
+    fn send(&self, body: HostBody) {
+        self.engine.send(self.key.clone(), body);
+    }
+
+    async fn read_origin(&mut self, read: ReadId, pieces: std::ops::Range<u32>) {
+        let Some(right) = self.rights.best().cloned() else {
+            let result = Err(types::LeaseFailure::Refused);
+            drop(self.mailbox.send(Input::Core(Event::OriginEnded { read, result })).await);
+            return;
+        };
+        let cancel = self.cancel.child_token();
+        self.reads.insert(read, cancel.clone());
+        let job = self.origin.job(read, pieces, right, &self.blob, &self.kept);
+        self.engine.0.tasks.spawn(job.run(self.engine.parts().clone(), self.mailbox.clone(), cancel));
+    }
+
+    /// Hashes the kept bytes of a piece on the blocking pool, and stores them if they are right.
+    fn hash(&self, piece: PieceIndex, before: State, expect: Option<State>) {
+        let Some(bytes) = self.kept.take(piece) else {
+            tracing::error!(%piece, "the core asked for bytes that are not kept");
+            return;
+        };
+        let (blob, mailbox) = (self.blob.clone(), self.mailbox.clone());
+        self.engine.0.tasks.spawn(async move {
+            let layout = blob.layout();
+            let hashed = tokio::task::spawn_blocking(move || {
+                let after = hash_piece(layout, piece, &before, &bytes);
+                after.map(|after| (after, bytes))
+            });
+            let Ok(Ok((after, bytes))) = hashed.await else {
+                tracing::error!(%piece, "a piece of the wrong length was kept");
+                return;
+            };
+            let matched = expect.is_none_or(|expect| expect == after);
+            let mut stored = Ok(());
+            if matched {
+                let kept = match blob.learn_states(piece.0, &[before, after]) {
+                    Ok(()) => blob.write_piece(piece, bytes).await,
+                    Err(error) => Err(error),
+                };
+                if let Err(error) = kept {
+                    tracing::warn!(%error, %piece, "a piece could not be stored");
+                    stored = Err(StoreFailed);
+                }
+            }
+            let event = Event::Hashed { piece, after, matched, stored };
+            drop(mailbox.send(Input::Core(event)).await);
+        });
+    }
+
+    async fn close(&self) {
+        if let Err(error) = self.blob.close().await {
+            tracing::error!(%error, "a proven blob could not be marked so");
+        }
+        if let Some(right) = self.rights.best() {
+            let possession = match right.auth {
+                origin::Auth::Anonymous => store::Possession::Anonymous,
+                origin::Auth::Configured | origin::Auth::Client(_) => store::Possession::Client,
+            };
+            self.blob.allow(&self.key.registry, right.repository.name.as_str(), possession);
+        }
+    }
+}
+
+async fn sleep_until(at: Option<tokio::time::Instant>) {
+    match at {
+        Some(at) => tokio::time::sleep_until(at).await,
+        None => std::future::pending().await,
+    }
+}

@@ -1,0 +1,235 @@
+//! The download engine: one download per blob, however many readers.
+//!
+//! The proxy opens a blob and reads ranges of it. What the store holds is read from there; for the rest the engine
+//! starts a [`download`] and joins its readers to it. The decisions are `download-core`'s; [`driver`] carries them out
+//! with [`transfer`]s from peers and [`origin_read`]s, and [`reader`] turns what arrives into a stream.
+
+mod direct;
+mod download;
+mod driver;
+mod origin_read;
+mod reader;
+mod rights;
+mod transfer;
+
+pub use reader::{ReadError, Reader};
+pub use rights::Right;
+
+use crate::link::Link;
+use crate::traffic::Traffic;
+use download::Handle;
+use download_core::LinkState;
+use origin::Origin;
+use p2p::P2p;
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
+use store::Store;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use types::{BlobKey, Digest, HostBody, HostMessage, PieceLayout, Registry, SchedulerMessage, Timestamp};
+
+/// Why a blob cannot be opened or read.
+#[derive(Debug, thiserror::Error)]
+pub enum EngineError {
+    /// Larger than any blob may be.
+    #[error("a blob of {size} bytes is larger than {max}", max = PieceLayout::SIZE_MAX)]
+    TooLarge {
+        /// Its size in bytes.
+        size: u64,
+    },
+    /// The store has it with another size, or the digest is not that of an empty blob: the origin contradicts itself.
+    #[error("the size {size} contradicts what is known of {digest}")]
+    Size {
+        /// Which blob.
+        digest: Digest,
+        /// The size that the origin gave.
+        size: u64,
+    },
+    /// The daemon is stopping.
+    #[error("the daemon is stopping")]
+    Stopping,
+}
+
+/// What the engine works with.
+#[derive(Clone)]
+pub(crate) struct Parts {
+    pub(crate) store: Store,
+    pub(crate) p2p: P2p,
+    pub(crate) origin: Origin,
+    pub(crate) link: Link,
+    pub(crate) traffic: Traffic,
+    pub(crate) options: download_core::Options,
+}
+
+/// The engine; cheap to clone.
+#[derive(Clone)]
+pub struct Engine(Arc<Inner>);
+
+struct Inner {
+    parts: Parts,
+    /// The origin of the cores' time.
+    started: Instant,
+    downloads: Mutex<BTreeMap<Digest, Handle>>,
+    tasks: TaskTracker,
+    cancel: CancellationToken,
+}
+
+impl std::fmt::Debug for Engine {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Engine({} downloads)", self.downloads().len())
+    }
+}
+
+/// A blob that a client may read, with the right that it showed.
+#[derive(Clone, Debug)]
+pub struct OpenBlob {
+    /// Digest, size and registry.
+    pub key: BlobKey,
+    /// The right with which it was opened.
+    pub right: Right,
+    layout: PieceLayout,
+}
+
+impl Engine {
+    pub(crate) fn new(parts: Parts, cancel: CancellationToken) -> Self {
+        Self(Arc::new(Inner {
+            parts,
+            started: Instant::now(),
+            downloads: Mutex::new(BTreeMap::new()),
+            tasks: TaskTracker::new(),
+            cancel,
+        }))
+    }
+
+    /// Opens a blob for a client whose permission has been checked. Nothing is stored or downloaded before it is read.
+    ///
+    /// # Errors
+    /// If no blob can have this key, or the size contradicts what the store has.
+    pub fn open(&self, digest: Digest, size: u64, right: Right) -> Result<OpenBlob, EngineError> {
+        if self.0.cancel.is_cancelled() {
+            return Err(EngineError::Stopping);
+        }
+        let layout = PieceLayout::for_size(size).ok_or(EngineError::TooLarge { size })?;
+        let stored = self.0.parts.store.get(&digest);
+        let contradicted = stored.is_some_and(|blob| blob.layout() != layout && blob.is_closed());
+        if contradicted || (size == 0 && !digest.matches(&[])) {
+            return Err(EngineError::Size { digest, size });
+        }
+        let key = BlobKey { digest, size, registry: right.repository.registry.clone() };
+        Ok(OpenBlob { key, right, layout })
+    }
+
+    /// A reader of `range` of an opened blob. Dropping it is leaving.
+    #[must_use]
+    pub fn read(&self, open: &OpenBlob, range: types::ByteRange) -> Reader {
+        Reader::new(self.clone(), open.clone(), range)
+    }
+
+    /// A reader that gets its bytes from the origin alone: for a blob of which nobody that is believed has said that
+    /// its repository has it.
+    #[must_use]
+    pub fn read_anew(&self, open: &OpenBlob, range: types::ByteRange) -> Reader {
+        Reader::past_the_store(self.clone(), open.clone(), range)
+    }
+
+    /// A message from the scheduler about one blob. Waits, for a bounded time, for a download that is behind.
+    pub(crate) async fn deliver(&self, message: SchedulerMessage) {
+        let handle = self.downloads().get(&message.key.digest).cloned();
+        match handle {
+            Some(handle) => handle.message(message.body).await,
+            None => self.answer_without_download(message),
+        }
+    }
+
+    /// Nothing runs for this blob: only a question about its chain still has an answer, a lease is given back.
+    fn answer_without_download(&self, message: SchedulerMessage) {
+        use types::SchedulerBody as Body;
+        let body = match message.body {
+            Body::WantChain { epoch, boundaries } => {
+                let Some(blob) = self.0.parts.store.get(&message.key.digest) else {
+                    return self.send(message.key, HostBody::Drop);
+                };
+                let chain = blob.chain();
+                let states = boundaries.clone().map_while(|b| chain.state(b).copied()).collect();
+                HostBody::Chain { epoch, boundary: boundaries.start, states, closed: blob.is_closed() }
+            }
+            Body::Lease { epoch, .. } => {
+                HostBody::LeaseReturned { epoch, why: types::LeaseFailure::NoReader }
+            }
+            Body::Assign { piece, parent, epoch, .. } => {
+                HostBody::Failed { piece, parent, epoch, why: types::FetchFailure::Local }
+            }
+            Body::Cancel { .. } | Body::LeaseLimit { .. } | Body::Revoke { .. } | Body::ChainReset { .. } | Body::Failed { .. } => return,
+        };
+        self.send(message.key, body);
+    }
+
+    fn send(&self, key: BlobKey, body: HostBody) {
+        self.0.parts.link.send(HostMessage { key, body });
+    }
+
+    /// The link came up or went down; after `Up` everything that is held is announced again.
+    pub(crate) async fn link_changed(&self, state: LinkState) {
+        let running: Vec<Handle> = self.downloads().values().cloned().collect();
+        if state == LinkState::Up {
+            for held in self.0.parts.store.list() {
+                let runs = running.iter().any(|handle| handle.digest() == &held.digest);
+                // What is not proven belongs to its askers' registry; it is offered when its download goes on.
+                if !runs && held.closed {
+                    let Ok(registry) = Registry::parse(AT_REST) else { continue };
+                    let key = BlobKey { digest: held.digest, size: held.layout.size(), registry };
+                    self.send(key, HostBody::Hold { closed: true, pieces: held.pieces });
+                }
+            }
+        }
+        for handle in running {
+            handle.link(state).await;
+        }
+    }
+
+    /// The store evicted a blob: it is offered no more.
+    pub(crate) fn evicted(&self, digest: Digest, size: u64) {
+        if let Ok(registry) = Registry::parse(AT_REST) {
+            self.send(BlobKey { digest, size, registry }, HostBody::Drop);
+        }
+    }
+
+    /// How many downloads run.
+    #[must_use]
+    pub fn running(&self) -> usize {
+        self.downloads().len()
+    }
+
+    /// Waits until all downloads have ended after the cancellation of the daemon.
+    pub(crate) async fn drained(&self) {
+        self.0.tasks.close();
+        self.0.tasks.wait().await;
+    }
+
+    fn downloads(&self) -> MutexGuard<'_, BTreeMap<Digest, Handle>> {
+        self.0.downloads.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn now(&self) -> Timestamp {
+        let nanos = self.0.started.elapsed().as_nanos();
+        Timestamp::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX))
+    }
+
+    fn instant(&self, at: Timestamp) -> tokio::time::Instant {
+        (self.0.started + at.since(Timestamp::ZERO)).into()
+    }
+
+    fn parts(&self) -> &Parts {
+        &self.0.parts
+    }
+
+    /// The link's state as the cores know it.
+    fn link_state(&self) -> watch::Receiver<LinkState> {
+        self.0.parts.link.state()
+    }
+}
+
+/// The registry under which a host announces what it holds at rest: only closed chains, which need none.
+const AT_REST: &str = "at-rest.invalid";

@@ -1,0 +1,190 @@
+//! Reads from the origin: ranged requests whose bytes are cut into pieces and kept, unhashed, for the core to release.
+//!
+//! An origin that ignores Range sends everything from the first byte with each request. Once that has been seen, the
+//! reads of a download share one body, in order, instead of starting over each time.
+
+use super::Parts;
+use super::download::Input;
+use super::rights::Right;
+use bytes::{Bytes, BytesMut};
+use download_core::{Event, ReadId};
+use futures::StreamExt;
+use futures::stream::BoxStream;
+use origin::OriginError;
+use std::collections::BTreeMap;
+use std::ops::Range;
+use std::sync::{Arc, Mutex, PoisonError};
+use store::Blob;
+use tokio::sync::{Mutex as TurnMutex, OwnedMutexGuard, mpsc};
+use tokio_util::sync::CancellationToken;
+use types::{BlobKey, ByteRange, PieceIndex};
+
+/// Whole pieces from the origin that have not been hashed; the core bounds how many.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Kept(Arc<Mutex<BTreeMap<PieceIndex, Bytes>>>);
+
+impl Kept {
+    fn put(&self, piece: PieceIndex, bytes: Bytes) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(piece, bytes);
+    }
+
+    pub(crate) fn take(&self, piece: PieceIndex) -> Option<Bytes> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(&piece)
+    }
+}
+
+/// A body that is read in order by one job after another.
+struct Feed {
+    /// Offset in the blob of the next byte.
+    at: u64,
+    /// Bytes taken from the stream and not used.
+    rest: Bytes,
+    body: BoxStream<'static, Result<Bytes, OriginError>>,
+}
+
+/// The reads of one download.
+pub(crate) struct OriginReads {
+    key: BlobKey,
+    /// Set while the origin is taken to honour Range.
+    ranged: Arc<std::sync::atomic::AtomicBool>,
+    /// The shared body of an origin that does not.
+    shared: Arc<TurnMutex<Option<Feed>>>,
+}
+
+impl OriginReads {
+    pub(crate) fn new(key: &BlobKey) -> Self {
+        Self { key: key.clone(), ranged: Arc::new(true.into()), shared: Arc::default() }
+    }
+
+    /// One read, to be run.
+    pub(crate) fn job(&self, read: ReadId, pieces: Range<u32>, right: Right, blob: &Blob, kept: &Kept) -> Job {
+        Job {
+            read,
+            pieces,
+            right,
+            key: self.key.clone(),
+            blob: blob.clone(),
+            kept: kept.clone(),
+            ranged: self.ranged.clone(),
+            shared: self.shared.clone(),
+        }
+    }
+}
+
+/// One read of some pieces.
+pub(crate) struct Job {
+    read: ReadId,
+    pieces: Range<u32>,
+    right: Right,
+    key: BlobKey,
+    blob: Blob,
+    kept: Kept,
+    ranged: Arc<std::sync::atomic::AtomicBool>,
+    shared: Arc<TurnMutex<Option<Feed>>>,
+}
+
+impl Job {
+    /// Reads to the end and reports; cancelled, it reports nothing more.
+    pub(crate) async fn run(self, parts: Parts, mailbox: mpsc::Sender<Input>, cancel: CancellationToken) {
+        let Some(result) = cancel.run_until_cancelled(self.read(&parts, &mailbox)).await else { return };
+        if let Err(error) = &result {
+            tracing::info!(%error, pieces = ?self.pieces, "a read from the origin failed");
+        }
+        let result = result.map_err(|error| error.lease_failure());
+        drop(mailbox.send(Input::Core(Event::OriginEnded { read: self.read, result })).await);
+    }
+
+    fn bytes(&self) -> ByteRange {
+        let layout = self.blob.layout();
+        let start = layout.range(PieceIndex(self.pieces.start)).start();
+        let end = layout.range(PieceIndex(self.pieces.end - 1)).end();
+        ByteRange::new(start, end).expect("a read has at least one piece")
+    }
+
+    async fn read(&self, parts: &Parts, mailbox: &mpsc::Sender<Input>) -> Result<(), OriginError> {
+        if !self.ranged.load(std::sync::atomic::Ordering::Relaxed) {
+            let turn = self.shared.clone().lock_owned().await;
+            return self.read_shared(parts, mailbox, turn).await;
+        }
+        let mut feed = self.open(parts, self.bytes()).await?;
+        self.pieces_from(&mut feed, parts, mailbox).await
+    }
+
+    /// Takes this read's bytes from the shared body, opening it anew where it is already past them.
+    async fn read_shared(
+        &self,
+        parts: &Parts,
+        mailbox: &mpsc::Sender<Input>,
+        mut turn: OwnedMutexGuard<Option<Feed>>,
+    ) -> Result<(), OriginError> {
+        let start = self.bytes().start();
+        let mut feed = match turn.take() {
+            Some(feed) if feed.at <= start => feed,
+            _ => self.open(parts, ByteRange::whole(self.key.size)).await?,
+        };
+        while feed.at < start {
+            let skipped = feed.take(start - feed.at).await?;
+            parts.traffic.from_origin(skipped.len() as u64);
+        }
+        self.pieces_from(&mut feed, parts, mailbox).await?;
+        *turn = Some(feed);
+        Ok(())
+    }
+
+    async fn open(&self, parts: &Parts, range: ByteRange) -> Result<Feed, OriginError> {
+        let right = &self.right;
+        let body = parts
+            .origin
+            .read_blob(&right.repository, &self.key.digest, Some(range), Some(self.key.size), &right.auth)
+            .await?;
+        if !body.ranged && range.len() < self.key.size {
+            self.ranged.store(false, std::sync::atomic::Ordering::Relaxed);
+        }
+        Ok(Feed { at: range.start(), rest: Bytes::new(), body: body.body.boxed() })
+    }
+
+    async fn pieces_from(
+        &self,
+        feed: &mut Feed,
+        parts: &Parts,
+        mailbox: &mpsc::Sender<Input>,
+    ) -> Result<(), OriginError> {
+        let layout = self.blob.layout();
+        for piece in self.pieces.clone().map(PieceIndex) {
+            let len = layout.len_of(piece) as usize;
+            let mut bytes = BytesMut::with_capacity(len);
+            while bytes.len() < len {
+                let part = feed.take((len - bytes.len()) as u64).await?;
+                parts.traffic.from_origin(part.len() as u64);
+                bytes.extend_from_slice(&part);
+            }
+            self.kept.put(piece, bytes.freeze());
+            if mailbox.send(Input::Core(Event::OriginPiece { read: self.read, piece })).await.is_err() {
+                return Ok(());
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Feed {
+    /// The next bytes, at least one and at most `max`.
+    async fn take(&mut self, max: u64) -> Result<Bytes, OriginError> {
+        while self.rest.is_empty() {
+            self.rest = match self.body.next().await {
+                Some(part) => part?,
+                None => return Err(OriginError::TooShort { expected: self.at + max, got: self.at }),
+            };
+        }
+        let len = usize::try_from(max).unwrap_or(usize::MAX).min(self.rest.len());
+        self.at += len as u64;
+        Ok(self.rest.split_to(len))
+    }
+}
+
+impl std::fmt::Debug for OriginReads {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "OriginReads({})", self.key.digest)
+    }
+}
+

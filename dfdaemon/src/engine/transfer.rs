@@ -1,0 +1,78 @@
+//! One piece from one peer: received, verified against its link of the chain, stored, reported.
+
+use super::Parts;
+use super::download::Input;
+use bytes::Bytes;
+use download_core::{Event, FetchId, Fetched};
+use p2p::PieceRequest;
+use store::Blob;
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+use types::{ChainError, FetchFailure, HostId, PieceIndex, State, verify_piece};
+
+/// What the core asked for.
+#[derive(Clone, Debug)]
+pub(crate) struct Want {
+    pub(crate) fetch: FetchId,
+    pub(crate) parent: HostId,
+    pub(crate) piece: PieceIndex,
+    pub(crate) before: State,
+    pub(crate) after: State,
+}
+
+/// Runs one transfer to its end; cancelled, it reports nothing.
+pub(crate) async fn run(
+    parts: Parts,
+    blob: Blob,
+    want: Want,
+    mailbox: mpsc::Sender<Input>,
+    cancel: CancellationToken,
+) {
+    let Some(outcome) = cancel.run_until_cancelled(transfer(&parts, &blob, &want, &mailbox)).await else { return };
+    let outcome = match outcome {
+        Ok(()) => Fetched::Stored,
+        Err(failure) => {
+            tracing::debug!(parent = %want.parent, piece = %want.piece, ?failure, "a piece did not come");
+            Fetched::Failed(failure)
+        }
+    };
+    drop(mailbox.send(Input::Core(Event::Fetched { fetch: want.fetch, outcome })).await);
+}
+
+async fn transfer(
+    parts: &Parts,
+    blob: &Blob,
+    want: &Want,
+    mailbox: &mpsc::Sender<Input>,
+) -> Result<(), FetchFailure> {
+    let layout = blob.layout();
+    let request = PieceRequest {
+        digest: *blob.digest(),
+        size: layout.size(),
+        piece_len: layout.piece_len(),
+        piece: want.piece,
+    };
+    let (fetch, early) = (want.fetch, mailbox.clone());
+    let nearly_done = move || {
+        let event = Event::Fetched { fetch, outcome: Fetched::NearlyDone };
+        // A hint: without room it is left out.
+        drop(early.try_send(Input::Core(event)));
+    };
+    let bytes = parts.p2p.fetch(want.parent, request, nearly_done).await.map_err(|error| error.failure())?;
+    parts.traffic.received(want.parent, bytes.len() as u64);
+    verify(blob, want, bytes.clone()).await.map_err(|error| {
+        tracing::warn!(parent = %want.parent, %error, "a peer sent wrong bytes");
+        FetchFailure::Corrupt
+    })?;
+    blob.write_piece(want.piece, bytes).await.map_err(|error| {
+        tracing::warn!(%error, piece = %want.piece, "a piece could not be stored");
+        FetchFailure::Local
+    })
+}
+
+/// Hashing takes about a millisecond per MiB: not on the runtime's threads.
+async fn verify(blob: &Blob, want: &Want, bytes: Bytes) -> Result<(), ChainError> {
+    let (layout, piece, before, after) = (blob.layout(), want.piece, want.before, want.after);
+    let verified = tokio::task::spawn_blocking(move || verify_piece(layout, piece, &before, &after, &bytes));
+    verified.await.unwrap_or(Err(ChainError::Piece { piece }))
+}

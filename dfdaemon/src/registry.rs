@@ -1,0 +1,212 @@
+//! The registry that clients see: the [`Backend`] behind the proxy.
+//!
+//! A blob request passes three questions here: may this client have it ([`Answers`]), may it come out of the cluster
+//! ([`Trust`], possession), and then the engine reads it. Manifests pass only the first.
+
+use crate::answers::{Answer, Answers, Permission};
+use crate::engine::{Engine, EngineError, OpenBlob, ReadError, Right};
+use crate::proxy::{
+    Backend, BlobHandle, BlobRequest, BodyError, ClientAuth, ForwardKind, ForwardRequest, Manifest, ManifestRequest,
+    ProxyError, Unknown, Want,
+};
+use crate::trust::Trust;
+use bytes::Bytes;
+use futures::StreamExt;
+use futures::future::BoxFuture;
+use futures::stream::BoxStream;
+use http::{HeaderMap, HeaderValue, Method, Response, header};
+use moka::sync::Cache;
+use origin::{Auth, Origin, OriginError};
+use serde::Deserialize;
+use std::sync::Arc;
+use std::time::Instant;
+use store::Store;
+use types::{ByteRange, Digest, Registry};
+
+/// Sizes of blobs kept from manifests that passed.
+const SIZES_MAX: u64 = 65_536;
+
+/// Where the proxy gets its content.
+pub(crate) struct ClusterRegistry {
+    pub(crate) answers: Arc<Answers>,
+    pub(crate) engine: Engine,
+    pub(crate) origin: Origin,
+    pub(crate) store: Store,
+    pub(crate) trust: Trust,
+    sizes: Cache<Digest, u64>,
+}
+
+/// What is read of a manifest or index: the descriptors' sizes.
+#[derive(Deserialize)]
+struct Descriptors {
+    config: Option<Descriptor>,
+    #[serde(default)]
+    layers: Vec<Descriptor>,
+    #[serde(default)]
+    manifests: Vec<Descriptor>,
+}
+
+#[derive(Deserialize)]
+struct Descriptor {
+    digest: String,
+    size: u64,
+}
+
+impl ClusterRegistry {
+    pub(crate) fn new(answers: Arc<Answers>, engine: Engine, origin: Origin, store: Store, trust: Trust) -> Self {
+        let sizes = Cache::builder().max_capacity(SIZES_MAX).build();
+        Self { answers, engine, origin, store, trust, sizes }
+    }
+
+    async fn find_manifest(&self, request: ManifestRequest) -> Result<Manifest, ProxyError> {
+        let ManifestRequest { repository, reference, accept, auth, want } = request;
+        let Answer { digest, media_type, bytes } = match &auth {
+            ClientAuth::None => self.answers.manifest(&repository, &reference, &accept).await?,
+            ClientAuth::Header(token) => self.answers.manifest_for(&repository, &reference, &accept, token).await?,
+        };
+        self.learn_sizes(&bytes);
+        let media_type = HeaderValue::try_from(media_type)
+            .map_err(|_| ProxyError::BadGateway("its media type is malformed".to_owned()))?;
+        let size = bytes.len() as u64;
+        Ok(Manifest { digest, media_type, size, bytes: (want == Want::Body).then_some(bytes) })
+    }
+
+    /// A manifest is a claim about sizes; a blob whose real size differs fails its download, and only that.
+    fn learn_sizes(&self, manifest: &[u8]) {
+        let Ok(found) = serde_json::from_slice::<Descriptors>(manifest) else { return };
+        for descriptor in found.config.into_iter().chain(found.layers).chain(found.manifests) {
+            if let Ok(digest) = descriptor.digest.parse() {
+                self.sizes.insert(digest, descriptor.size);
+            }
+        }
+    }
+
+    async fn find_blob(&self, request: BlobRequest) -> Result<Box<dyn BlobHandle>, ProxyError> {
+        let BlobRequest { repository, digest, auth } = request;
+        let permission = match &auth {
+            ClientAuth::None => self.answers.blob(&repository, &digest).await?,
+            ClientAuth::Header(token) => self.answers.blob_for(&repository, &digest, token).await?,
+        };
+        let size = self.size(&digest, &permission)?;
+        let possession = self
+            .store
+            .get(&digest)
+            .and_then(|blob| blob.possession(&repository.registry, repository.name.as_str()));
+        let believed = possession.is_some() || (permission.confirmed && self.trust.believes(&repository.registry));
+        let right = Right { repository, auth: permission.auth, since: Instant::now() };
+        let open = self.engine.open(digest, size, right).map_err(|error| opening(&error))?;
+        Ok(Box::new(Handle { engine: self.engine.clone(), open, believed }))
+    }
+
+    fn size(&self, digest: &Digest, permission: &Permission) -> Result<u64, ProxyError> {
+        let stored = || self.store.get(digest).filter(store::Blob::is_closed).map(|blob| blob.layout().size());
+        permission
+            .size
+            .or_else(stored)
+            .or_else(|| self.sizes.get(digest))
+            .ok_or_else(|| ProxyError::BadGateway("it does not say how large the blob is".to_owned()))
+    }
+
+    async fn pass_on(&self, request: ForwardRequest) -> Result<Response<Bytes>, ProxyError> {
+        let mut tail = match &request.kind {
+            ForwardKind::TagsList => "tags/list".to_owned(),
+            ForwardKind::Referrers(digest) => format!("referrers/{digest}"),
+        };
+        if let Some(query) = &request.query {
+            tail.push('?');
+            tail.push_str(query);
+        }
+        let method = if request.want == Want::Body { Method::GET } else { Method::HEAD };
+        let mut headers = HeaderMap::new();
+        for line in request.accept {
+            headers.append(header::ACCEPT, line);
+        }
+        let auth = self.auth(request.auth, &request.repository);
+        let answer = self.origin.forward(method, &request.repository, &tail, &headers, &auth).await;
+        answer.map_err(|error| ProxyError::from_origin(error, Unknown::Name))
+    }
+
+    /// The right for a question that only the origin answers.
+    fn auth(&self, client: ClientAuth, repository: &origin::Repository) -> Auth {
+        match client {
+            ClientAuth::Header(token) => Auth::Client(token),
+            ClientAuth::None
+                if self.origin.shares_credential(&repository.registry) && self.origin.has_credential(repository) =>
+            {
+                Auth::Configured
+            }
+            ClientAuth::None => Auth::Anonymous,
+        }
+    }
+
+    async fn answer_ping(&self, registry: Option<Registry>, auth: ClientAuth) -> Result<(), ProxyError> {
+        // Without a token the ping of a mirror is answered here: what may be pulled is asked with each manifest.
+        let (Some(registry), ClientAuth::Header(token)) = (registry, auth) else { return Ok(()) };
+        match self.origin.ping(&registry, &Auth::Client(token)).await {
+            Ok(()) => Ok(()),
+            Err(error @ (OriginError::Unauthorized { .. } | OriginError::Denied { .. })) => {
+                Err(ProxyError::from_origin(error, Unknown::Name))
+            }
+            // The origin is away: what this node holds can be had all the same.
+            Err(_) => Ok(()),
+        }
+    }
+}
+
+impl Backend for ClusterRegistry {
+    fn manifest(&self, request: ManifestRequest) -> BoxFuture<'_, Result<Manifest, ProxyError>> {
+        Box::pin(self.find_manifest(request))
+    }
+
+    fn blob(&self, request: BlobRequest) -> BoxFuture<'_, Result<Box<dyn BlobHandle>, ProxyError>> {
+        Box::pin(self.find_blob(request))
+    }
+
+    fn forward(&self, request: ForwardRequest) -> BoxFuture<'_, Result<Response<Bytes>, ProxyError>> {
+        Box::pin(self.pass_on(request))
+    }
+
+    fn ping(&self, registry: Option<Registry>, auth: ClientAuth) -> BoxFuture<'_, Result<(), ProxyError>> {
+        Box::pin(self.answer_ping(registry, auth))
+    }
+}
+
+/// An opened blob, for the proxy.
+struct Handle {
+    engine: Engine,
+    open: OpenBlob,
+    /// Whether its bytes may come from the store and from peers.
+    believed: bool,
+}
+
+impl BlobHandle for Handle {
+    fn size(&self) -> u64 {
+        self.open.key.size
+    }
+
+    fn read(&self, range: ByteRange) -> BoxStream<'static, Result<Bytes, BodyError>> {
+        let reader =
+            if self.believed { self.engine.read(&self.open, range) } else { self.engine.read_anew(&self.open, range) };
+        reader.into_stream().map(|part| part.map_err(BodyError::from)).boxed()
+    }
+}
+
+impl From<ReadError> for BodyError {
+    fn from(error: ReadError) -> Self {
+        match error {
+            ReadError::Download(download_core::Failure::OriginWrong) | ReadError::Chain(_) => Self::WrongDigest,
+            ReadError::Origin(error) => Self::Origin(error),
+            ReadError::Stopping => Self::Stopping,
+            error @ (ReadError::Download(_) | ReadError::Store(_) | ReadError::NoProgress { .. }) => {
+                Self::Store(Box::new(error))
+            }
+        }
+    }
+}
+
+fn opening(error: &EngineError) -> ProxyError {
+    match error {
+        EngineError::TooLarge { .. } | EngineError::Size { .. } => ProxyError::BadGateway(error.to_string()),
+        EngineError::Stopping => ProxyError::Unavailable { why: error.to_string(), retry_after: None },
+    }
+}
