@@ -2,6 +2,7 @@
 //!
 //! Called by the demo, the end-to-end tests and the benchmark, which lay them into an origin or push them to a registry.
 
+use crate::origin::FaultyOrigin;
 use anyhow::{Context, Result, bail, ensure};
 use bytes::Bytes;
 use flate2::{Compression, GzBuilder};
@@ -133,6 +134,14 @@ impl Image {
     #[must_use]
     pub fn blob_bytes(&self) -> u64 {
         self.blobs().map(Blob::size).sum()
+    }
+
+    /// Lays it into an origin of this process under this name and tag.
+    pub fn lay_into(&self, origin: &FaultyOrigin, repository: &str, tag: &str) {
+        for blob in self.blobs() {
+            origin.add_blob(repository, blob.bytes.clone());
+        }
+        origin.add_manifest(repository, Some(tag), self.manifest.media_type, self.manifest.bytes.clone());
     }
 
     /// Writes it as an OCI image layout with this tag (OCI image specification, "Image layout").

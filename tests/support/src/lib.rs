@@ -3,6 +3,7 @@
 //! Only tests, the demo and the benchmark depend on it. See the modules for who calls what.
 
 pub mod binaries;
+pub mod daemon;
 pub mod images;
 pub mod netns;
 pub mod origin;

@@ -243,10 +243,16 @@ impl Program {
         self.signal(Signal::CONT);
     }
 
+    /// Asks it to end (SIGTERM) without waiting.
+    pub fn ask_to_stop(&mut self) {
+        self.signal(Signal::TERM);
+        // A frozen one could not hear it.
+        self.thaw();
+    }
+
     /// Asks it to end (SIGTERM), and ends it with SIGKILL after [`GRACE`]; how it ended.
     pub fn stop(&mut self) -> Option<ExitStatus> {
-        self.signal(Signal::TERM);
-        self.thaw();
+        self.ask_to_stop();
         if poll::until("end", GRACE, || Ok(self.exit_status())).is_err() {
             self.kill();
         }

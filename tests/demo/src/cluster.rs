@@ -1,0 +1,97 @@
+//! The demo's processes: one scheduler and the nodes' daemons, each on a loopback address of its own.
+
+use anyhow::{Context, Result};
+use std::net::Ipv4Addr;
+use std::path::Path;
+use support::binaries::Binaries;
+use support::daemon::{DaemonPlace, READY_LIMIT, SchedulerPlace, Traffic, Upstream};
+use support::process::Program;
+
+/// The running programs. Dropping it ends all of them, together.
+#[derive(Debug)]
+pub struct Cluster {
+    // The nodes first: they say goodbye to a scheduler that is still there.
+    programs: Vec<Program>,
+    nodes: Vec<DaemonPlace>,
+}
+
+/// Address `last` of a loopback network that depends on this process, so that two demos do not meet.
+fn address(last: u8) -> Ipv4Addr {
+    let [_, _, high, low] = std::process::id().to_be_bytes();
+    // 127.0.0.x is where programs listen by default.
+    Ipv4Addr::new(127, (high % 254) + 1, low, last)
+}
+
+impl Cluster {
+    /// Starts the scheduler and `count` daemons under `dir`, each limited to `rate` bytes per second each way, and
+    /// waits until all are ready.
+    ///
+    /// # Errors
+    /// If one does not start; the message holds the end of its log.
+    pub async fn start(
+        binaries: &Binaries,
+        dir: &Path,
+        count: u8,
+        rate: u64,
+        upstream: Upstream,
+    ) -> Result<Self> {
+        let upstreams = [upstream];
+        let place =
+            SchedulerPlace { address: address(1).into(), dir: dir.join("scheduler"), namespace: None };
+        let mut scheduler = place.start(binaries, &upstreams)?;
+        scheduler.wait_for_ok(&format!("{}/healthz", place.admin_url()), READY_LIMIT).await?;
+        let nodes: Vec<DaemonPlace> = (1..=count)
+            .map(|i| {
+                let name = format!("node-{i}");
+                let place_dir = dir.join(&name);
+                DaemonPlace {
+                    scheduler: Some(place.grpc()),
+                    rate: Some(rate),
+                    ..DaemonPlace::new(name, address(i + 1), place_dir)
+                }
+            })
+            .collect();
+        let mut programs =
+            nodes.iter().map(|node| node.start(binaries, &upstreams)).collect::<Result<Vec<_>>>()?;
+        for (node, program) in nodes.iter().zip(&mut programs) {
+            program.wait_for_ok(&format!("{}/readyz", node.admin_url()), READY_LIMIT).await?;
+        }
+        programs.push(scheduler);
+        Ok(Self { programs, nodes })
+    }
+
+    /// The daemons.
+    #[must_use]
+    pub fn nodes(&self) -> &[DaemonPlace] {
+        &self.nodes
+    }
+
+    /// The bytes of each daemon by source, in the order of [`Self::nodes`].
+    ///
+    /// # Errors
+    /// If one does not say.
+    pub async fn traffic(&self, client: &reqwest::Client) -> Result<Vec<Traffic>> {
+        let mut all = Vec::new();
+        for node in &self.nodes {
+            all.push(node.traffic(client).await.with_context(|| node.name.clone())?);
+        }
+        Ok(all)
+    }
+
+    /// Fails, with its log's end, if a program has ended.
+    ///
+    /// # Errors
+    /// If one has.
+    pub fn check(&mut self) -> Result<()> {
+        self.programs.iter_mut().try_for_each(Program::check_running)
+    }
+}
+
+impl Drop for Cluster {
+    fn drop(&mut self) {
+        // All are told before any is waited for.
+        for program in &mut self.programs {
+            program.ask_to_stop();
+        }
+    }
+}

@@ -1,0 +1,237 @@
+//! Damselfly's programs as tests start them: a directory, a configuration file, a process, an address to ask.
+//!
+//! Called by the demo (all on loopback, an address for each) and by the end-to-end tests (a namespace for each).
+
+use crate::binaries::Binaries;
+use crate::netns::Namespace;
+use crate::process::{Program, Spec};
+use anyhow::{Context, Result};
+use std::fmt::Write as _;
+use std::net::{IpAddr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// How long a program may take until `/healthz` answers.
+pub const READY_LIMIT: Duration = Duration::from_secs(20);
+
+/// The scheduler's gRPC port in tests; its admin port is the next.
+const SCHEDULER_PORT: u16 = 16_510;
+
+/// The proxy's port in tests; those of control, bulk and admin follow.
+const PROXY_PORT: u16 = 16_500;
+
+/// A registry as programs are to reach it.
+#[derive(Clone, Debug)]
+pub struct Upstream {
+    /// The name that clients use.
+    pub registry: String,
+    /// `http://host:port`.
+    pub endpoint: String,
+}
+
+fn origin_section(upstreams: &[Upstream]) -> String {
+    let mut text = String::new();
+    for upstream in upstreams {
+        let _ = writeln!(
+            text,
+            "[origin.registries.{:?}]\nendpoint = {:?}\n",
+            upstream.registry, upstream.endpoint
+        );
+    }
+    text
+}
+
+/// Where a scheduler runs.
+#[derive(Clone, Debug)]
+pub struct SchedulerPlace {
+    /// Its own address.
+    pub address: IpAddr,
+    /// Its directory.
+    pub dir: PathBuf,
+    /// Its network namespace, if it has one.
+    pub namespace: Option<PathBuf>,
+}
+
+impl SchedulerPlace {
+    /// Where daemons find it.
+    #[must_use]
+    pub const fn grpc(&self) -> SocketAddr {
+        SocketAddr::new(self.address, SCHEDULER_PORT)
+    }
+
+    /// Its admin URL, without a slash at the end.
+    #[must_use]
+    pub fn admin_url(&self) -> String {
+        format!("http://{}", SocketAddr::new(self.address, SCHEDULER_PORT + 1))
+    }
+
+    /// Starts it; it is not ready yet.
+    ///
+    /// # Errors
+    /// If its configuration cannot be written or it cannot be started.
+    pub fn start(&self, binaries: &Binaries, upstreams: &[Upstream]) -> Result<Program> {
+        let mut config = String::new();
+        let _ = writeln!(config, "listen = \"{}\"", self.grpc());
+        let _ = writeln!(config, "admin = \"{}\"", SocketAddr::new(self.address, SCHEDULER_PORT + 1));
+        if !self.address.is_loopback() {
+            config.push_str("insecure_plain_grpc = true\n");
+        }
+        config.push_str(&origin_section(upstreams));
+        start("scheduler", &binaries.scheduler, &self.dir, self.namespace.as_deref(), &config)
+    }
+}
+
+/// Where a daemon runs, and what it may do.
+#[derive(Clone, Debug)]
+pub struct DaemonPlace {
+    /// What it is called in messages.
+    pub name: String,
+    /// Its own address; its proxy and admin are there too if that is a loopback address, else on 127.0.0.1.
+    pub address: IpAddr,
+    /// Its directory.
+    pub dir: PathBuf,
+    /// Its network namespace, if it has one.
+    pub namespace: Option<PathBuf>,
+    /// The scheduler; without one it embeds its own.
+    pub scheduler: Option<SocketAddr>,
+    /// The registry of requests that name none.
+    pub upstream: Option<String>,
+    /// Bytes per second to and from peers at most.
+    pub rate: Option<u64>,
+    /// What is logged.
+    pub log: String,
+}
+
+impl DaemonPlace {
+    /// On an address of its own, without limits.
+    #[must_use]
+    pub fn new(name: impl Into<String>, address: impl Into<IpAddr>, dir: impl Into<PathBuf>) -> Self {
+        Self {
+            name: name.into(),
+            address: address.into(),
+            dir: dir.into(),
+            namespace: None,
+            scheduler: None,
+            upstream: None,
+            rate: None,
+            log: "info".to_owned(),
+        }
+    }
+
+    /// In the namespace of `host`, at its address.
+    #[must_use]
+    pub fn on(host: &Namespace, name: impl Into<String>, dir: impl Into<PathBuf>) -> Self {
+        Self { namespace: Some(host.path()), ..Self::new(name, host.address(), dir) }
+    }
+
+    fn local(&self, offset: u16) -> SocketAddr {
+        let address = if self.address.is_loopback() { self.address } else { IpAddr::from([127, 0, 0, 1]) };
+        SocketAddr::new(address, PROXY_PORT + offset)
+    }
+
+    /// Where clients pull.
+    #[must_use]
+    pub fn proxy(&self) -> SocketAddr {
+        self.local(0)
+    }
+
+    /// The proxy's URL, without a slash at the end.
+    #[must_use]
+    pub fn proxy_url(&self) -> String {
+        format!("http://{}", self.proxy())
+    }
+
+    /// The admin URL, without a slash at the end.
+    #[must_use]
+    pub fn admin_url(&self) -> String {
+        format!("http://{}", self.local(3))
+    }
+
+    fn config(&self, upstreams: &[Upstream]) -> String {
+        let mut text = format!("[proxy]\nlisten = \"{}\"\n", self.proxy());
+        if let Some(upstream) = &self.upstream {
+            let _ = writeln!(text, "upstream = {upstream:?}");
+        }
+        if let Some(scheduler) = self.scheduler {
+            let _ = writeln!(text, "\n[scheduler]\naddress = \"http://{scheduler}\"");
+            if !scheduler.ip().is_loopback() {
+                text.push_str("insecure_plain_grpc = true\n");
+            }
+        }
+        let (control, bulk) =
+            (SocketAddr::new(self.address, PROXY_PORT + 1), SocketAddr::new(self.address, PROXY_PORT + 2));
+        let _ = writeln!(text, "\n[p2p]\ncontrol_listen = \"{control}\"\nbulk_listen = \"{bulk}\"");
+        let _ = writeln!(text, "advertise = \"{}\"", self.address);
+        if let Some(rate) = self.rate {
+            let _ = writeln!(text, "upload_rate = {rate}\ndownload_rate = {rate}");
+        }
+        let _ = writeln!(text, "\n[store]\ndir = {:?}", self.dir.join("store").display().to_string());
+        let _ = writeln!(text, "\n[admin]\nlisten = \"{}\"", self.local(3));
+        let _ = writeln!(text, "\n[log]\nfilter = {:?}\n", self.log);
+        text.push_str(&origin_section(upstreams));
+        text
+    }
+
+    /// Its bytes by source so far. Must be called where its admin URL can be reached.
+    ///
+    /// # Errors
+    /// If it does not say.
+    pub async fn traffic(&self, client: &reqwest::Client) -> Result<Traffic> {
+        let url = format!("{}/v1/status", self.admin_url());
+        let status: Status = client.get(&url).send().await?.error_for_status()?.json().await.context(url)?;
+        Ok(status.traffic)
+    }
+
+    /// Starts it; it is not ready yet. Started again, it finds its cache and its identity.
+    ///
+    /// # Errors
+    /// If its configuration cannot be written or it cannot be started.
+    pub fn start(&self, binaries: &Binaries, upstreams: &[Upstream]) -> Result<Program> {
+        start(&self.name, &binaries.dfdaemon, &self.dir, self.namespace.as_deref(), &self.config(upstreams))
+    }
+}
+
+fn start(name: &str, program: &Path, dir: &Path, namespace: Option<&Path>, config: &str) -> Result<Program> {
+    std::fs::create_dir_all(dir).with_context(|| dir.display().to_string())?;
+    let file = dir.join(format!("{name}.toml"));
+    std::fs::write(&file, config).with_context(|| file.display().to_string())?;
+    let mut spec = Spec::new(name, program, dir).arg("--config").arg(file);
+    if let Some(namespace) = namespace {
+        spec = spec.in_namespace(namespace);
+    }
+    Program::start(&spec)
+}
+
+/// What a daemon says of itself.
+#[derive(serde::Deserialize)]
+struct Status {
+    traffic: Traffic,
+}
+
+/// Bytes of one daemon by source, since its start.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Deserialize)]
+#[serde(default)]
+pub struct Traffic {
+    /// From the origin under a lease.
+    pub origin: u64,
+    /// From the origin without a lease.
+    pub fallback: u64,
+    /// From peers in the same rack.
+    pub rack: u64,
+    /// From other peers in the same zone.
+    pub zone: u64,
+    /// From peers elsewhere.
+    pub elsewhere: u64,
+    /// To clients from what was there already.
+    pub cache: u64,
+    /// To peers.
+    pub uploaded: u64,
+}
+
+impl Traffic {
+    /// From peers, wherever they stand.
+    #[must_use]
+    pub const fn from_peers(&self) -> u64 {
+        self.rack + self.zone + self.elsewhere
+    }
+}
