@@ -1,0 +1,105 @@
+//! The state as operators see it: for status pages and metrics, never for decisions.
+
+use types::{Digest, Epoch, HostId, Label, Registry};
+
+/// Everything at one moment. Costs time in proportion to hosts and memberships; ask for it seldom.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Summary {
+    /// The hosts, in order of their ids.
+    pub hosts: Vec<HostSummary>,
+    /// The blobs, in order of digest, size and registry.
+    pub blobs: Vec<BlobSummary>,
+    /// What has happened since the start.
+    pub counters: Counters,
+}
+
+/// One host.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HostSummary {
+    /// Which.
+    pub host: HostId,
+    /// Its zone.
+    pub zone: Label,
+    /// Its rack.
+    pub rack: Label,
+    /// Uploads assigned and not finished.
+    pub uploads: u32,
+    /// Downloads assigned and not finished.
+    pub downloads: u32,
+    /// Origin leases that it has.
+    pub leases: u32,
+    /// Blobs that it wants.
+    pub wanting: u32,
+    /// Blobs of which it holds something.
+    pub holding: u32,
+    /// Whether it is not used as a parent at the moment.
+    pub quarantined: bool,
+}
+
+/// One blob.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BlobSummary {
+    /// Its digest.
+    pub digest: Digest,
+    /// Its size in bytes.
+    pub size: u64,
+    /// The registry that it is asked of; none once its chain is closed and it serves all registries.
+    pub registry: Option<Registry>,
+    /// Whether its chain was seen to end in the digest.
+    pub closed: bool,
+    /// Which chain.
+    pub epoch: Epoch,
+    /// The source and its lease.
+    pub source: Option<(HostId, Epoch)>,
+    /// How many pieces it has.
+    pub pieces: u32,
+    /// How many of them are held by a live host.
+    pub pieces_held: u32,
+    /// Hosts that hold something of it.
+    pub holders: u32,
+    /// Hosts that hold all of it.
+    pub complete: u32,
+    /// Hosts that want it and do not hold all of it yet.
+    pub wanting: u32,
+    /// Transfers under way.
+    pub transfers: u32,
+}
+
+/// Counters since the start; they only grow.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counters {
+    /// Pieces assigned to a child.
+    pub assigned: u64,
+    /// Pieces verified that came from a peer.
+    pub verified_peer: u64,
+    /// Pieces verified that a source read.
+    pub verified_origin: u64,
+    /// Pieces verified that a host read from the origin without a lease.
+    pub verified_fallback: u64,
+    /// Transfers that failed for another reason than those below.
+    pub failed_other: u64,
+    /// Transfers that failed since the bytes did not match the chain.
+    pub failed_corrupt: u64,
+    /// Transfers that the parent was too busy for.
+    pub failed_busy: u64,
+    /// Transfers that ran out of time.
+    pub timed_out: u64,
+    /// Leases granted.
+    pub leases_granted: u64,
+    /// Leases taken over from a former scheduler.
+    pub leases_adopted: u64,
+    /// Leases that lapsed: the source was silent or left.
+    pub leases_lapsed: u64,
+    /// Leases given back before their end.
+    pub leases_returned: u64,
+    /// Chains discarded as false.
+    pub chain_resets: u64,
+    /// Pieces assigned across a zone boundary.
+    pub crossings: u64,
+    /// Of those, the ones for a piece that somebody in the child's zone held already.
+    pub crossings_again: u64,
+    /// Quarantines begun.
+    pub quarantines: u64,
+    /// Messages that made no sense or came too late, and were ignored.
+    pub ignored: u64,
+}
