@@ -87,6 +87,10 @@ pub enum Effect {
         /// One for each boundary.
         states: Vec<State>,
     },
+    /// Forget, in the store too, every state of the chain but its two ends: the chain was false. The pieces stay, but none
+    /// is to be served before the states around it are known again (by [`LearnStates`](Self::LearnStates), which agrees
+    /// with the piece, or [`Discard`](Self::Discard) follows).
+    ForgetStates,
     /// The piece is verified and stored: its readers can go on. The blob's last byte must wait for
     /// [`Closed`](Self::Closed).
     Held {
@@ -103,16 +107,18 @@ pub enum Effect {
         /// Which bytes of the blob, from its position on.
         range: ByteRange,
     },
-    /// These pieces were verified against a false chain: the store must forget them, and readers must not get them.
+    /// These pieces were verified against a false chain: the store must forget them. A reader that was given bytes of
+    /// them gets an error, since what it has is not the blob.
     Discard {
         /// Which pieces.
         pieces: PieceSet,
     },
-    /// Everybody who reads the blob gets this error. No effect but [`Stop`](Self::Stop) follows once they have left.
+    /// Everybody who reads the blob gets this error. [`Stop`](Self::Stop) follows at once.
     FailReaders {
         /// Why.
         reason: Failure,
     },
-    /// Nothing is left to do: the driver ends this download. Its pieces stay offered.
+    /// Nothing is left to do: the driver ends this download, with all that still runs or is kept for it. Its pieces
+    /// stay offered. No effect follows, whatever happens.
     Stop,
 }
