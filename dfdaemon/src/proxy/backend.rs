@@ -128,7 +128,6 @@ pub trait Backend: Send + Sync + 'static {
 }
 
 /// The `Accept` lines of a request, all of them: podman sends six, and a registry that sees one answers 404.
-#[must_use]
-pub fn accept_lines(headers: &HeaderMap) -> Vec<HeaderValue> {
+pub(super) fn accept_lines(headers: &HeaderMap) -> Vec<HeaderValue> {
     headers.get_all(http::header::ACCEPT).iter().cloned().collect()
 }

@@ -5,6 +5,7 @@
 
 use bytes::Bytes;
 use http::{HeaderValue, StatusCode};
+use origin::OriginError;
 use std::time::Duration;
 
 /// Why a request gets no content.
@@ -53,6 +54,12 @@ pub enum ProxyError {
     /// The request itself is wrong.
     #[error(transparent)]
     Malformed(#[from] Malformed),
+    /// None of the ranges asked for lies in the content.
+    #[error("the range lies outside the {size} bytes of the content")]
+    Unsatisfiable {
+        /// The content's size in bytes.
+        size: u64,
+    },
     /// Something in this daemon failed: its disk, its own fault.
     #[error("the mirror failed: {0}")]
     Internal(String),
@@ -93,6 +100,12 @@ pub enum Malformed {
     /// A registry's name of the wrong form, in `ns` or in the path.
     #[error("malformed registry name: {0}")]
     Registry(String),
+    /// A `Range` header of the wrong form, or one that asks too much.
+    #[error("{0}")]
+    Range(String),
+    /// A header that must be one line and visible ASCII.
+    #[error("malformed {0} header")]
+    Header(&'static str),
     /// The path or the query is longer than allowed.
     #[error("the request's address is too long")]
     TooLong,
@@ -103,7 +116,7 @@ pub enum Malformed {
 pub enum BodyError {
     /// The origin failed, and no peer holds what is missing.
     #[error("the origin failed in mid-blob: {0}")]
-    Origin(Box<dyn std::error::Error + Send + Sync>),
+    Origin(Box<OriginError>),
     /// The bytes do not have the digest.
     #[error("the blob's bytes do not have its digest")]
     WrongDigest,
@@ -126,6 +139,12 @@ pub enum BodyError {
     Stopping,
 }
 
+impl From<OriginError> for BodyError {
+    fn from(error: OriginError) -> Self {
+        Self::Origin(Box::new(error))
+    }
+}
+
 impl ProxyError {
     /// The status that the client sees.
     #[must_use]
@@ -138,6 +157,7 @@ impl ProxyError {
             Self::Unavailable { .. } => StatusCode::SERVICE_UNAVAILABLE,
             Self::GatewayTimeout => StatusCode::GATEWAY_TIMEOUT,
             Self::Malformed(malformed) => malformed.status(),
+            Self::Unsatisfiable { .. } => StatusCode::RANGE_NOT_SATISFIABLE,
             Self::Internal(_) => StatusCode::INTERNAL_SERVER_ERROR,
         }
     }
@@ -153,7 +173,42 @@ impl ProxyError {
             Self::Denied { .. } | Self::RegistryRefused { .. } => "DENIED",
             Self::BadGateway(_) | Self::Unavailable { .. } | Self::GatewayTimeout => "UNAVAILABLE",
             Self::Malformed(malformed) => malformed.code(),
+            Self::Unsatisfiable { .. } => "RANGE_INVALID",
             Self::Internal(_) => "UNKNOWN",
+        }
+    }
+}
+
+impl ProxyError {
+    /// What a client is told when the origin failed while `what` was asked for.
+    #[must_use]
+    pub fn from_origin(error: OriginError, what: Unknown) -> Self {
+        match error {
+            OriginError::Unauthorized { challenges, body } => Self::Unauthorized { challenges, body },
+            OriginError::Denied { body, .. } => Self::Denied { body },
+            OriginError::NoCredential(_) => Self::Denied { body: Bytes::new() },
+            OriginError::NotFound { .. } => Self::NotFound(what),
+            // A 429 from here would make clients wait; a 503 sends them to the origin, which speaks for itself.
+            OriginError::Throttled { retry_after, .. } => {
+                Self::Unavailable { why: "it asks to slow down".to_owned(), retry_after }
+            }
+            OriginError::Unreachable(_) | OriginError::Tls(_) | OriginError::Broken { .. } => {
+                Self::Unavailable { why: error.to_string(), retry_after: None }
+            }
+            OriginError::TimedOut | OriginError::Stalled => Self::GatewayTimeout,
+            OriginError::ForbiddenAddress { host } => {
+                Self::RegistryRefused { registry: host, why: "its address is not public" }
+            }
+            OriginError::BadCredential { .. } => Self::Internal(error.to_string()),
+            OriginError::Server { .. }
+            | OriginError::Unexpected { .. }
+            | OriginError::TooShort { .. }
+            | OriginError::TooLong { .. }
+            | OriginError::WrongLength { .. }
+            | OriginError::WrongDigest { .. }
+            | OriginError::RedirectLoop
+            | OriginError::TooLarge { .. }
+            | OriginError::Malformed(_) => Self::BadGateway(error.to_string()),
         }
     }
 }
@@ -163,7 +218,12 @@ impl Malformed {
         match self {
             Self::Endpoint => StatusCode::NOT_FOUND,
             Self::Method => StatusCode::METHOD_NOT_ALLOWED,
-            Self::Digest(_) | Self::Tag | Self::Name | Self::Registry(_) => StatusCode::BAD_REQUEST,
+            Self::Digest(_)
+            | Self::Tag
+            | Self::Name
+            | Self::Registry(_)
+            | Self::Range(_)
+            | Self::Header(_) => StatusCode::BAD_REQUEST,
             Self::TooLong => StatusCode::URI_TOO_LONG,
         }
     }
@@ -175,6 +235,9 @@ impl Malformed {
             Self::Digest(_) => "DIGEST_INVALID",
             Self::Tag => "TAG_INVALID",
             Self::Name | Self::Registry(_) | Self::TooLong => "NAME_INVALID",
+            // Not one of the specification's codes, but the one that its reference implementation gives.
+            Self::Range(_) => "RANGE_INVALID",
+            Self::Header(_) => "UNSUPPORTED",
         }
     }
 }

@@ -1,13 +1,31 @@
 //! The registry proxy: what container runtimes pull through.
 //!
-//! `server` accepts connections, `route` reads what is asked, `handler` asks the [`Backend`] and writes the answer,
-//! `body` streams it, `range` and `multipart` give the parts that were asked for.
+//! `server` accepts connections, `handler` takes a request, `route` reads what is asked, the [`Backend`] finds it,
+//! `respond` writes the answer with `range` and `multipart`, `body` streams it, `access` tells of it.
 
+mod access;
+mod allow;
 mod backend;
+mod body;
 mod error;
+mod handler;
+mod metrics;
+mod multipart;
+mod range;
+mod respond;
+mod route;
+mod server;
+
+#[cfg(test)]
+#[allow(clippy::cast_possible_truncation, reason = "test contents are small")]
+mod tests;
 
 pub use backend::{
     Backend, BlobHandle, BlobRequest, ClientAuth, ForwardKind, ForwardRequest, Manifest, ManifestRequest,
     Want,
 };
 pub use error::{BodyError, Malformed, ProxyError, Unknown};
+pub use metrics::Metrics;
+pub use range::{AMPLIFICATION_MAX, RANGES_MAX};
+pub use route::{PATH_LEN_MAX, QUERY_LEN_MAX};
+pub use server::{HEAD_LEN_MAX, HEADERS_MAX, Options, Server, ServerError};

@@ -1,0 +1,134 @@
+//! One line in the log for each request, and what is counted of it.
+//!
+//! A [`Record`] is made when a request comes in, goes with the body, and writes when the body is dropped: only then is it
+//! known whether the client got everything.
+
+use super::error::BodyError;
+use super::metrics::{Kind, Metrics, Outcome};
+use super::route::Route;
+use http::{Method, StatusCode};
+use std::net::SocketAddr;
+use tokio::time::Instant;
+
+/// How much of a client's name for itself is logged, in characters.
+const USER_AGENT_LEN_MAX: usize = 60;
+
+/// What there is to tell of a request.
+#[derive(Debug)]
+pub(super) struct Record {
+    metrics: Metrics,
+    started: Instant,
+    client: SocketAddr,
+    user_agent: String,
+    method: Method,
+    kind: Kind,
+    /// What was asked for, without the query: a query can carry anything.
+    target: String,
+    status: StatusCode,
+    /// Why the answer is an error or the body broke.
+    error: Option<String>,
+    bytes: u64,
+    first_byte: Option<Instant>,
+}
+
+impl Record {
+    /// A request has come in.
+    pub(super) fn new(metrics: Metrics, client: SocketAddr, parts: &http::request::Parts) -> Self {
+        let agent = parts.headers.get(http::header::USER_AGENT).and_then(|value| value.to_str().ok());
+        Self {
+            metrics,
+            started: Instant::now(),
+            client,
+            user_agent: agent.unwrap_or_default().chars().take(USER_AGENT_LEN_MAX).collect(),
+            method: parts.method.clone(),
+            kind: Kind::Other,
+            target: String::new(),
+            status: StatusCode::OK,
+            error: None,
+            bytes: 0,
+            first_byte: None,
+        }
+    }
+
+    /// What it asks for.
+    pub(super) fn routed(&mut self, route: &Route) {
+        (self.kind, self.target) = match route {
+            Route::Ping { registry } => {
+                (Kind::Ping, registry.as_ref().map_or_else(String::new, ToString::to_string))
+            }
+            Route::Manifest { repository, reference } => (
+                Kind::Manifest,
+                match reference {
+                    origin::Reference::Tag(tag) => format!("{repository}:{tag}"),
+                    origin::Reference::Digest(digest) => format!("{repository}@{digest}"),
+                },
+            ),
+            Route::Blob { repository, digest } => (Kind::Blob, format!("{repository}@{digest}")),
+            Route::Forward { repository, .. } => (Kind::Forward, repository.to_string()),
+        };
+    }
+
+    /// What it asks for, in words.
+    pub(super) fn target(&self) -> &str {
+        &self.target
+    }
+
+    /// What it is answered with; `error` says why where it is no success.
+    pub(super) fn answered(&mut self, status: StatusCode, error: Option<String>) {
+        self.status = status;
+        self.error = error;
+    }
+
+    /// The body has given `bytes` more.
+    pub(super) fn sent(&mut self, bytes: u64) {
+        if self.first_byte.is_none() {
+            self.first_byte = Some(Instant::now());
+        }
+        self.bytes += bytes;
+    }
+
+    /// The body breaks.
+    pub(super) fn broke(&mut self, error: &BodyError) {
+        self.error = Some(error.to_string());
+    }
+
+    /// The body is dropped, `whole` or not.
+    pub(super) fn finish(self, whole: bool) {
+        let outcome = match (self.status, &self.error, whole) {
+            (status, ..) if status.is_server_error() => Outcome::ServerError,
+            (status, ..) if status.is_client_error() => Outcome::ClientError,
+            (_, Some(_), _) => Outcome::Broken,
+            (_, None, false) => Outcome::ClientLeft,
+            (_, None, true) => Outcome::Ok,
+        };
+        let first_byte = self.first_byte.map(|at| at - self.started);
+        self.metrics.observe(self.kind, outcome, self.bytes, first_byte);
+        self.write(outcome);
+    }
+
+    fn write(&self, outcome: Outcome) {
+        let seconds = self.started.elapsed().as_secs_f64();
+        macro_rules! line {
+            ($level:ident) => {
+                tracing::$level!(
+                    client = %self.client,
+                    user_agent = self.user_agent,
+                    method = %self.method,
+                    kind = ?self.kind,
+                    target = self.target,
+                    status = self.status.as_u16(),
+                    outcome = ?outcome,
+                    error = self.error,
+                    bytes = self.bytes,
+                    seconds,
+                    "request served"
+                )
+            };
+        }
+        match (outcome, self.kind) {
+            (Outcome::Broken | Outcome::ServerError, _) => line!(warn),
+            (_, Kind::Ping) => line!(debug),
+            _ => line!(info),
+        }
+    }
+}

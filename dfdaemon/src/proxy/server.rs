@@ -1,0 +1,228 @@
+//! Listens for container runtimes and serves their connections.
+//!
+//! HTTP/1.1 only: no runtime speaks cleartext HTTP/2 to a mirror, and containerd resumes broken downloads only over 1.1.
+//! Bounded: connections, header length and number, the time for a header, the time for the rest at the end.
+
+use super::allow::Allowed;
+use super::backend::Backend;
+use super::handler::Proxy;
+use super::metrics::Metrics;
+use crate::config::{AllowRegistries, Config};
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use std::collections::BTreeSet;
+use std::convert::Infallible;
+use std::io;
+use std::net::SocketAddr;
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use types::Registry;
+
+/// The longest head of a request in bytes; a longer one is answered with 431. A partial pull of podman's with 1,024
+/// ranges has about 25 KiB.
+pub const HEAD_LEN_MAX: usize = 64 * 1024;
+
+/// The most header lines; more are answered with 431.
+pub const HEADERS_MAX: usize = 100;
+
+/// How long accepting pauses when the system has no descriptors left.
+const ACCEPT_BACKOFF: Duration = Duration::from_millis(100);
+
+/// What the proxy is told.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Where it listens.
+    pub listen: SocketAddr,
+    /// Connections at a time; further ones wait in the kernel's queue.
+    pub connections_max: u32,
+    /// The registry of a request that names none.
+    pub upstream: Registry,
+    /// Which registries clients may name.
+    pub allow: AllowRegistries,
+    /// Registries that they may name in any case.
+    pub named: BTreeSet<Registry>,
+    /// A head must be there this long after its connection or the answer before it; so idle connections end as well.
+    /// Default 10 s.
+    pub head_timeout: Duration,
+    /// How long running answers may go on once the proxy is told to stop. Default 10 s.
+    pub drain_timeout: Duration,
+}
+
+impl Options {
+    /// How long a head may take by default.
+    pub const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
+
+    /// How long running answers may go on by default.
+    pub const DRAIN_TIMEOUT: Duration = Duration::from_secs(10);
+
+    /// What of `config` is the proxy's.
+    #[must_use]
+    pub fn of(config: &Config) -> Self {
+        let mut named: BTreeSet<Registry> = config.origin.registries.keys().cloned().collect();
+        named.insert(config.proxy.upstream.clone());
+        Self {
+            listen: config.proxy.listen,
+            connections_max: config.proxy.connections_max,
+            upstream: config.proxy.upstream.clone(),
+            allow: config.proxy.allow.clone(),
+            named,
+            head_timeout: Self::HEAD_TIMEOUT,
+            drain_timeout: Self::DRAIN_TIMEOUT,
+        }
+    }
+}
+
+/// Why the proxy cannot start.
+#[derive(Debug, thiserror::Error)]
+pub enum ServerError {
+    /// Its address cannot be listened on: taken, or not this machine's.
+    #[error("cannot listen on {address} for clients")]
+    Bind {
+        /// The address.
+        address: SocketAddr,
+        /// Why.
+        source: io::Error,
+    },
+}
+
+/// The running proxy.
+#[derive(Debug)]
+pub struct Server {
+    address: SocketAddr,
+    accepting: tokio::task::JoinHandle<()>,
+}
+
+impl Server {
+    /// Binds and serves until `cancel` is cancelled.
+    ///
+    /// # Errors
+    /// [`ServerError::Bind`].
+    pub async fn start(
+        options: Options,
+        backend: Arc<dyn Backend>,
+        metrics: Metrics,
+        cancel: CancellationToken,
+    ) -> Result<Self, ServerError> {
+        let bind = |source| ServerError::Bind { address: options.listen, source };
+        let listener = TcpListener::bind(options.listen).await.map_err(bind)?;
+        let address = listener.local_addr().map_err(bind)?;
+        let allowed = Allowed::new(options.allow, options.named);
+        let proxy = Arc::new(Proxy { backend, upstream: options.upstream, allowed, metrics });
+        let connections = Arc::new(Semaphore::new(options.connections_max as usize));
+        tracing::info!(%address, upstream = %proxy.upstream, "proxy listens");
+        let limits =
+            Limits { connections, head_timeout: options.head_timeout, drain_timeout: options.drain_timeout };
+        let accepting = tokio::spawn(serve(listener, proxy, limits, cancel));
+        Ok(Self { address, accepting })
+    }
+
+    /// Where it listens, with the port that the system chose if none was given.
+    #[must_use]
+    pub const fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Waits until it has stopped: running answers have ended or the drain's time is up. Cancel safe.
+    pub async fn stopped(&mut self) {
+        if let Err(error) = (&mut self.accepting).await {
+            tracing::error!(%error, "proxy task failed");
+        }
+    }
+}
+
+/// What bounds the connections.
+struct Limits {
+    connections: Arc<Semaphore>,
+    head_timeout: Duration,
+    drain_timeout: Duration,
+}
+
+async fn serve(listener: TcpListener, proxy: Arc<Proxy>, limits: Limits, cancel: CancellationToken) {
+    let running = TaskTracker::new();
+    // Cancelled when the drain's time is up: what runs then is dropped.
+    let abort = CancellationToken::new();
+    loop {
+        let slot = tokio::select! {
+            () = cancel.cancelled() => break,
+            slot = Arc::clone(&limits.connections).acquire_owned() => slot.expect("the semaphore is never closed"),
+        };
+        let accepted = tokio::select! {
+            () = cancel.cancelled() => break,
+            accepted = listener.accept() => accepted,
+        };
+        match accepted {
+            Ok((stream, client)) => {
+                let connection =
+                    connection(stream, client, Arc::clone(&proxy), limits.head_timeout, cancel.clone());
+                let abort = abort.clone();
+                running.spawn(async move {
+                    let _slot = slot;
+                    abort.run_until_cancelled(connection).await;
+                });
+            }
+            Err(error) => {
+                // Out of descriptors, or a client that left before it was accepted.
+                tracing::warn!(%error, "connection not accepted");
+                tokio::time::sleep(ACCEPT_BACKOFF).await;
+            }
+        }
+    }
+    drop(listener);
+    running.close();
+    if tokio::time::timeout(limits.drain_timeout, running.wait()).await.is_err() {
+        tracing::warn!(
+            connections = running.len(),
+            "connections closed in mid-answer, the time to drain is up"
+        );
+        abort.cancel();
+        running.wait().await;
+    }
+}
+
+/// Serves one connection; told to stop, it ends after the answer that is being sent.
+async fn connection(
+    stream: TcpStream,
+    client: SocketAddr,
+    proxy: Arc<Proxy>,
+    head_timeout: Duration,
+    cancel: CancellationToken,
+) {
+    let _counted = proxy.metrics.connection();
+    if let Err(error) = stream.set_nodelay(true) {
+        tracing::debug!(%client, %error, "no nodelay");
+    }
+    let service = service_fn(move |request: http::Request<hyper::body::Incoming>| {
+        let proxy = Arc::clone(&proxy);
+        async move {
+            // A pull has no body; hyper closes the connection if the client sends one and nobody reads it.
+            let (parts, _) = request.into_parts();
+            Ok::<_, Infallible>(proxy.answer(client, &parts).await)
+        }
+    });
+    let serving = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(head_timeout)
+        .max_header_size(HEAD_LEN_MAX)
+        .max_headers(HEADERS_MAX)
+        .serve_connection(TokioIo::new(stream), service);
+    let mut serving = pin!(serving);
+    let mut draining = false;
+    let ended = loop {
+        tokio::select! {
+            ended = serving.as_mut() => break ended,
+            () = cancel.cancelled(), if !draining => {
+                draining = true;
+                serving.as_mut().graceful_shutdown();
+            }
+        }
+    };
+    if let Err(error) = ended {
+        tracing::debug!(%client, %error, "connection ended");
+    }
+}
