@@ -169,9 +169,14 @@ impl StoreError {
 
     /// For `map_err`: an I/O error with what was tried.
     pub(crate) fn io(doing: &'static str) -> impl FnOnce(io::Error) -> Self {
+        move |source| Self::Io { doing, source }
+    }
+
+    /// For `map_err`: an error of writing `len` bytes.
+    pub(crate) fn writing(len: u64) -> impl FnOnce(io::Error) -> Self {
         move |source| match source.kind() {
-            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Self::Full { needed: 0 },
-            _ => Self::Io { doing, source },
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Self::Full { needed: len },
+            _ => Self::Io { doing: "writing to a blob's file", source },
         }
     }
 }

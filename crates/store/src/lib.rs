@@ -14,11 +14,24 @@
 //! `read` and `sync` (bytes in both directions) → `database` and `file` (the disk).
 
 mod blob;
+mod database;
+mod entry;
 mod error;
+mod file;
+mod index;
+mod inner;
+mod lock;
+mod manifest;
 mod metrics;
 mod options;
+mod pool;
 mod possession;
+mod read;
+mod recency;
+mod recovery;
+mod space;
 mod store;
+mod sync;
 
 pub use blob::Blob;
 pub use error::StoreError;

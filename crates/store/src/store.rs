@@ -1,10 +1,19 @@
 //! The store as the daemon sees it: blobs and manifests by digest.
 
+use crate::database::Metadata;
+use crate::entry::Entry;
+use crate::file::Directory;
+use crate::inner::Inner;
+use crate::lock::lock;
+use crate::recovery::recover;
+use crate::sync::Flusher;
 use crate::{Blob, Options, StoreError};
 use bytes::Bytes;
-use std::time::SystemTime;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tokio::sync::broadcast;
-use types::{Digest, PieceLayout, PieceSet};
+use types::{Digest, PieceIndex, PieceLayout, PieceSet};
 
 /// What is held of one blob.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -51,7 +60,7 @@ pub struct Manifest {
 
 /// The store. A clone is the same store.
 #[derive(Clone, Debug)]
-pub struct Store {}
+pub struct Store(Arc<Inner>);
 
 impl Store {
     /// Opens the store in `options.dir`, making it if need be, and recovers what an unclean stop left. Blocks on the
@@ -61,14 +70,24 @@ impl Store {
     /// [`StoreError::Option`], [`StoreError::Directory`], [`StoreError::Locked`], [`StoreError::Database`].
     pub fn open(options: Options) -> Result<Self, StoreError> {
         options.validate()?;
-        Err(StoreError::Closed)
+        let (directory, claim) = Directory::claim(&options.dir)?;
+        let metadata = Metadata::open(&directory.database(), options.database_cache_bytes)?;
+        let found = recover(&directory, &metadata, &options.metrics)?;
+        let inner = Arc::new(Inner::new(options, directory, claim, metadata, found));
+        *lock(&inner.flusher) = Some(Flusher::start(&inner)?);
+        Ok(Self(inner))
     }
 
     /// The blob, in whatever state, if anything of it is held. The handle keeps it from being evicted.
+    ///
+    /// The first handle opens the file and reads the chain from the database, usually from memory; one that cannot be
+    /// read counts as not held.
     #[must_use]
     pub fn get(&self, digest: &Digest) -> Option<Blob> {
-        let _ = digest;
-        None
+        self.0.get(digest).unwrap_or_else(|error| {
+            tracing::warn!(%digest, error = &error as &dyn std::error::Error, "a cached blob cannot be opened");
+            None
+        })
     }
 
     /// The blob, with an empty file of its size if nothing of it was held. Others are evicted to make room.
@@ -78,14 +97,22 @@ impl Store {
     /// # Errors
     /// [`StoreError::Layout`] if it is held with another layout, [`StoreError::TooLarge`], [`StoreError::Full`].
     pub async fn create(&self, digest: &Digest, layout: PieceLayout) -> Result<Blob, StoreError> {
-        let _ = (digest, layout);
-        Err(StoreError::Closed)
+        let digest = *digest;
+        if let Ok(Some(blob)) = self.0.get(&digest)
+            && blob.layout() == layout
+        {
+            return Ok(blob);
+        }
+        self.0.run(move |inner| inner.create(&digest, layout)).await
     }
 
     /// What is held, in the order of the digests.
     #[must_use]
     pub fn list(&self) -> Vec<Summary> {
-        Vec::new()
+        if self.0.is_closed() {
+            return Vec::new();
+        }
+        lock(&self.0.index).iter().map(|entry| summarize(entry)).collect()
     }
 
     /// Removes the blob unless somebody holds it, or it is pinned; whether it did.
@@ -93,33 +120,43 @@ impl Store {
     /// # Errors
     /// [`StoreError::Io`], [`StoreError::Database`].
     pub async fn evict(&self, digest: &Digest) -> Result<bool, StoreError> {
-        let _ = digest;
-        Err(StoreError::Closed)
+        let digest = *digest;
+        self.0.run(move |inner| inner.evict(&digest)).await
     }
 
     /// Keeps the blob from being evicted, whether or not it is there yet, until [`Self::unpin`] was called as often as
     /// this, or the process ends. False if too many others are pinned.
     pub fn pin(&self, digest: &Digest) -> bool {
-        let _ = digest;
-        false
+        lock(&self.0.index).pin(digest)
     }
 
     /// Takes one [`Self::pin`] back.
     pub fn unpin(&self, digest: &Digest) {
-        let _ = digest;
+        lock(&self.0.index).unpin(digest);
     }
 
     /// The store in numbers.
     #[must_use]
     pub fn stats(&self) -> Stats {
-        Stats::default()
+        let index = lock(&self.0.index);
+        let (bytes, blobs) = (index.bytes(), index.len() as u64);
+        drop(index);
+        let metrics = &self.0.options.metrics;
+        Stats {
+            bytes,
+            blobs,
+            quota_bytes: self.0.options.quota_bytes,
+            manifest_bytes: lock(&self.0.manifests).bytes(),
+            evictions: metrics.evictions.get(),
+            verification_failures: metrics.verification_failures.get(),
+        }
     }
 
     /// The digests of which nothing is held any more, from now on. Who lags is told so, and looks at
     /// [`Self::list`] again.
     #[must_use]
     pub fn evicted(&self) -> broadcast::Receiver<Digest> {
-        broadcast::channel(1).1
+        self.0.evicted.subscribe()
     }
 
     /// Stores a manifest. The least recently used ones make room.
@@ -132,8 +169,8 @@ impl Store {
         media_type: &str,
         bytes: Bytes,
     ) -> Result<(), StoreError> {
-        let _ = (digest, media_type, bytes);
-        Err(StoreError::Closed)
+        let (digest, media_type) = (*digest, media_type.to_owned());
+        self.0.run(move |inner| inner.put_manifest(&digest, &media_type, &bytes)).await
     }
 
     /// The manifest with this digest, checked against it.
@@ -141,8 +178,8 @@ impl Store {
     /// # Errors
     /// [`StoreError::Database`].
     pub async fn get_manifest(&self, digest: &Digest) -> Result<Option<Manifest>, StoreError> {
-        let _ = digest;
-        Err(StoreError::Closed)
+        let digest = *digest;
+        self.0.run(move |inner| inner.get_manifest(&digest)).await
     }
 
     /// Makes everything durable that was written before the call.
@@ -150,7 +187,7 @@ impl Store {
     /// # Errors
     /// [`StoreError::Io`], [`StoreError::Database`].
     pub async fn sync(&self) -> Result<(), StoreError> {
-        Err(StoreError::Closed)
+        self.0.run(|inner| inner.sync()).await
     }
 
     /// A clean stop: everything is made durable and the directory is free for another process. Afterwards every call
@@ -159,6 +196,36 @@ impl Store {
     /// # Errors
     /// [`StoreError::Io`], [`StoreError::Database`].
     pub async fn close(&self) -> Result<(), StoreError> {
-        Err(StoreError::Closed)
+        if !self.0.drain().await {
+            return Ok(());
+        }
+        let inner = Arc::clone(&self.0);
+        let task = tokio::task::spawn_blocking(move || inner.shut());
+        task.await.map_err(|_| StoreError::Closed)?
     }
+}
+
+impl Inner {
+    /// The last sync. The directory is given up even if it fails.
+    fn shut(&self) -> Result<(), StoreError> {
+        let flusher = lock(&self.flusher).take();
+        if let Some(flusher) = flusher {
+            flusher.join();
+        }
+        let space = lock(&self.space);
+        let result = self.remove_empty().and(self.sync()).and_then(|()| self.metadata(Metadata::mark_closed));
+        drop(space);
+        self.release_disk();
+        result
+    }
+}
+
+fn summarize(entry: &Entry) -> Summary {
+    let held = entry.held();
+    let (layout, pieces) = (entry.layout, held.pieces().clone());
+    let last = layout.count().checked_sub(1).map(PieceIndex).filter(|last| pieces.contains(*last));
+    let missing_in_last = last.map_or(0, |last| layout.piece_len() - layout.len_of(last));
+    let bytes = u64::from(pieces.len()) * u64::from(layout.piece_len()) - u64::from(missing_in_last);
+    let last_used = UNIX_EPOCH + Duration::from_millis(entry.used.load(Ordering::Relaxed));
+    Summary { digest: entry.digest, layout, pieces, closed: held.closed(), bytes, last_used }
 }
