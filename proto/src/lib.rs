@@ -18,8 +18,8 @@ pub use error::ConvertError;
 pub use frame::{FromHost, FromScheduler, host_frames, scheduler_frames};
 pub use link::{Hello, Member, PeerTraffic, TRAFFIC_PEERS_MAX, Traffic, Welcome};
 pub use requests::{
-    Access, AccessRequest, BlobStatus, CredentialKind, HostStatus, Manifest, OriginRefusal, RefreshRequest,
-    ResolveRequest, Status,
+    Access, AccessRequest, BlobStatus, CredentialKind, HostStatus, MANIFEST_BYTES_MAX, Manifest,
+    OriginRefusal, RefreshRequest, ResolveRequest, STATUS_ROWS_MAX, Status, StatusKey,
 };
 
 /// The generated types and the service, version 1.

@@ -2,14 +2,12 @@
 //!
 //! An origin's no is an answer here and no error of the call: it goes back to the client that asked.
 
-use crate::words::{
-    address_in, address_out, bounded, digest_in, digest_out, host_in, host_out, key_in, key_out, required,
-};
+use crate::words::{address_in, address_out, bounded, digest_in, digest_out, host_in, host_out, required};
 use crate::{ConvertError, Traffic, wire};
 use bytes::Bytes;
 use std::net::SocketAddr;
 use std::time::Duration;
-use types::{BlobKey, Digest, HostId, Registry};
+use types::{Digest, HostId, Registry};
 
 /// The longest repository name, tag or digest, in bytes (OCI distribution specification: 255 for a name).
 const NAME_BYTES_MAX: usize = 255;
@@ -24,7 +22,7 @@ const ACCEPT_BYTES_MAX: usize = 1024;
 const MEDIA_TYPE_BYTES_MAX: usize = 255;
 
 /// The longest manifest, in bytes (OCI distribution specification: registries should allow at least 4 MiB).
-const MANIFEST_BYTES_MAX: usize = 4 * 1024 * 1024;
+pub const MANIFEST_BYTES_MAX: usize = 4 * 1024 * 1024;
 
 /// The most challenges of a refusal.
 const CHALLENGES_MAX: usize = 16;
@@ -39,7 +37,7 @@ const REFUSAL_BODY_BYTES_MAX: usize = 64 * 1024;
 const REFUSAL_MESSAGE_BYTES_MAX: usize = 1024;
 
 /// The most hosts, and the most blobs, of a status.
-const STATUS_ROWS_MAX: usize = 4096;
+pub const STATUS_ROWS_MAX: usize = 4096;
 
 /// Which of the scheduler's own rights an origin accepted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -356,11 +354,22 @@ pub struct HostStatus {
     pub traffic: Traffic,
 }
 
+/// Which blob, for people.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StatusKey {
+    /// Its digest.
+    pub digest: Digest,
+    /// Its size in bytes.
+    pub size: u64,
+    /// The registry that it is asked of; empty once it is closed and serves all registries.
+    pub registry: String,
+}
+
 /// One blob, for people.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BlobStatus {
     /// Which.
-    pub key: BlobKey,
+    pub key: StatusKey,
     /// Who reads it from the origin.
     pub source: Option<HostId>,
     /// Whether its chain is closed.
@@ -396,7 +405,9 @@ impl From<Status> for wire::StatusResponse {
             traffic: Some(h.traffic.out()),
         };
         let blob = |b: BlobStatus| wire::BlobStatus {
-            key: Some(key_out(&b.key)),
+            digest: Some(digest_out(&b.key.digest)),
+            size: b.key.size,
+            registry: b.key.registry,
             source: b.source.map(host_out).unwrap_or_default(),
             closed: b.closed,
             complete: b.complete,
@@ -430,7 +441,7 @@ impl TryFrom<wire::StatusResponse> for Status {
         };
         let blob = |b: wire::BlobStatus| {
             Ok(BlobStatus {
-                key: key_in(required("key", b.key)?)?,
+                key: StatusKey { digest: digest_in(b.digest)?, size: b.size, registry: b.registry },
                 source: if b.source.is_empty() { None } else { Some(host_in(&b.source)?) },
                 closed: b.closed,
                 complete: b.complete,
@@ -445,3 +456,7 @@ impl TryFrom<wire::StatusResponse> for Status {
         })
     }
 }
+
+#[cfg(test)]
+#[path = "requests_tests.rs"]
+mod tests;

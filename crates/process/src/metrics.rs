@@ -32,14 +32,16 @@ pub enum Source {
     Zone,
     /// Another peer.
     Elsewhere,
+    /// A peer, wherever it stands: where that is not known.
+    Peer,
     /// What was on the host already.
     Cache,
 }
 
 impl Source {
     /// All of them.
-    pub const ALL: [Self; 6] =
-        [Self::Origin, Self::Fallback, Self::Rack, Self::Zone, Self::Elsewhere, Self::Cache];
+    pub const ALL: [Self; 7] =
+        [Self::Origin, Self::Fallback, Self::Rack, Self::Zone, Self::Elsewhere, Self::Peer, Self::Cache];
 
     /// The label's value.
     #[must_use]
@@ -50,6 +52,7 @@ impl Source {
             Self::Rack => "rack",
             Self::Zone => "zone",
             Self::Elsewhere => "elsewhere",
+            Self::Peer => "peer",
             Self::Cache => "cache",
         }
     }
@@ -80,7 +83,7 @@ impl Direction {
 
 /// Bytes by source and direction.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Bytes([[u64; 6]; 2]);
+pub struct Bytes([[u64; Source::ALL.len()]; 2]);
 
 impl Bytes {
     /// Bytes from `source` in `direction`.
