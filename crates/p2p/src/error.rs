@@ -98,7 +98,13 @@ pub enum ConnectError {
         /// What was waited for.
         step: &'static str,
     },
-    /// What answers does not speak libp2p's TLS, or is another peer than the expected one.
+    /// Another peer than the expected one answers there.
+    #[error("another peer answers at {address}")]
+    WrongPeer {
+        /// The parent's bulk address.
+        address: SocketAddr,
+    },
+    /// What answers does not speak libp2p's TLS.
     #[error("TLS handshake with {address} failed")]
     Handshake {
         /// The parent's bulk address.

@@ -6,13 +6,25 @@
 //!
 //! Both accept only the peers in [`Members`]. Bytes that arrive are the parent's claim: the caller verifies them.
 
+mod control;
 mod error;
+mod fetch;
 mod identity;
 mod members;
 mod metrics;
+mod negotiate;
 mod node;
 mod options;
 mod piece;
+mod pool;
+mod read_ahead;
+mod serve;
+mod shaper;
+pub mod stock;
+pub mod tls;
+mod verifier;
+mod watchdog;
+mod wire;
 
 pub use error::{ConnectError, FetchError, MemberError, P2pError, ProtocolError};
 pub use futures::future::BoxFuture;

@@ -1,10 +1,17 @@
 //! One host's peer-to-peer side: both listeners, the pool of connections, the way out.
 
+use crate::control::Control;
+use crate::fetch::Fetcher;
+use crate::pool::Pool;
+use crate::serve::Server;
+use crate::tls::Tls;
 use crate::{FetchError, Identity, Members, Metrics, Options, P2pError, PieceRequest, PieceSource, Stats};
 use bytes::Bytes;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 use types::HostId;
 
 /// The running peer-to-peer side; a clone is the same one. It stops when its token is cancelled.
@@ -16,13 +23,20 @@ pub struct P2p {
 #[derive(Debug)]
 struct Inner {
     identity: Identity,
-    metrics: Metrics,
+    members: Members,
+    fetcher: Fetcher,
+    metrics: Arc<Metrics>,
     bulk_addr: SocketAddr,
     control_addr: SocketAddr,
+    cancel: CancellationToken,
+    /// Three: control, the bulk listener, the pool's cleaning.
+    tasks: TaskTracker,
 }
 
 impl P2p {
     /// Binds both listeners and starts to answer. Needs a tokio runtime.
+    ///
+    /// Not cancel safe: dropped half way, it leaves a listener until `cancel` is cancelled.
     ///
     /// # Errors
     /// [`P2pError::Option`], or [`P2pError::Listen`] with the address that is taken.
@@ -34,14 +48,32 @@ impl P2p {
         cancel: CancellationToken,
     ) -> Result<Self, P2pError> {
         options.validate()?;
-        let _ = (members, source, cancel);
-        let inner = Inner {
-            identity,
-            metrics: Metrics::default(),
-            bulk_addr: options.bulk_listen,
-            control_addr: options.control_listen,
-        };
+        let metrics = Arc::new(Metrics::default());
+        let tls = Tls::new(&identity)?;
+        let address = options.bulk_listen;
+        let failed = |source| P2pError::Listen { address, source };
+        let listener = TcpListener::bind(address).await.map_err(failed)?;
+        let bulk_addr = listener.local_addr().map_err(failed)?;
+        let control = Control::listen(&identity, options.control_listen, members.clone()).await?;
+        let advertised =
+            |address: SocketAddr| SocketAddr::new(options.advertise.unwrap_or(address.ip()), address.port());
+        let (bulk_addr, control_addr) = (advertised(bulk_addr), advertised(control.address));
+
+        let pool = Arc::new(Pool::new(tls.clone(), options.clone(), members.clone(), Arc::clone(&metrics)));
+        let fetcher = Fetcher::new(Arc::clone(&pool), &options, Arc::clone(&metrics));
+        let server = Server::new(tls, options, members.clone(), Arc::clone(&metrics), source, cancel.clone());
+        let tasks = TaskTracker::new();
+        tasks.spawn(control.run(cancel.clone()));
+        tasks.spawn(Arc::new(server).run(listener));
+        tasks.spawn(pool.keep_clean(cancel.clone()));
+        tasks.close();
+        let inner = Inner { identity, members, fetcher, metrics, bulk_addr, control_addr, cancel, tasks };
         Ok(Self { inner: Arc::new(inner) })
+    }
+
+    /// Waits until everything has stopped after the token was cancelled. Cancel safe.
+    pub async fn stopped(&self) {
+        self.inner.tasks.wait().await;
     }
 
     /// Where others get pieces from this host: what the scheduler is told.
@@ -82,8 +114,21 @@ impl P2p {
         request: PieceRequest,
         nearly_done: impl FnOnce() + Send,
     ) -> Result<Bytes, FetchError> {
-        let _ = (parent, request, nearly_done);
-        Err(FetchError::NotMember)
+        let inner = &*self.inner;
+        let result = async {
+            let (member, gone) = inner.members.entry(parent).ok_or(FetchError::NotMember)?;
+            tokio::select! {
+                biased;
+                () = inner.cancel.cancelled() => Err(FetchError::Stopping),
+                () = gone.cancelled() => Err(FetchError::NotMember),
+                result = inner.fetcher.fetch(&member, &request, nearly_done) => result,
+            }
+        }
+        .await;
+        if let Err(error) = &result {
+            inner.metrics.failed(error);
+        }
+        result
     }
 
     /// The counters, to be registered.
@@ -95,6 +140,6 @@ impl P2p {
     /// The counters as they stand.
     #[must_use]
     pub fn stats(&self) -> Stats {
-        Stats::default()
+        self.inner.metrics.stats()
     }
 }

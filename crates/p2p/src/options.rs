@@ -33,6 +33,9 @@ pub struct Options {
     pub handshake_timeout: Duration,
     /// How long a transfer may go without progress. Default 5 s.
     pub stall_timeout: Duration,
+    /// How long a transfer of one piece may take in all, the wait for rate limits included. Default 120 s: 16 MiB at
+    /// 140 kB/s.
+    pub transfer_timeout: Duration,
     /// After how long an unused connection is closed. Default 60 s. The listening side waits twice as long, so that the
     /// side that knows closes first.
     pub idle_timeout: Duration,
@@ -58,6 +61,7 @@ impl Default for Options {
             dial_timeout: Duration::from_secs(2),
             handshake_timeout: Duration::from_secs(3),
             stall_timeout: Duration::from_secs(5),
+            transfer_timeout: Duration::from_secs(120),
             idle_timeout: Duration::from_secs(60),
             introduction_grace: Duration::from_secs(1),
             upload_slot_patience: Duration::from_millis(50),
@@ -97,6 +101,7 @@ impl Options {
             ("dial_timeout", self.dial_timeout),
             ("handshake_timeout", self.handshake_timeout),
             ("stall_timeout", self.stall_timeout),
+            ("transfer_timeout", self.transfer_timeout),
             ("idle_timeout", self.idle_timeout),
         ] {
             if value.is_zero() || value > Duration::from_secs(3600) {

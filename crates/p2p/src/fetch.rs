@@ -1,0 +1,185 @@
+//! The child's side: one piece from one parent.
+
+use crate::pool::{Connection, Pool};
+use crate::shaper::Shaper;
+use crate::watchdog::{Expired, Watchdog};
+use crate::wire::{self, FrameError};
+use crate::{ConnectError, FetchError, Member, Metrics, Options, PieceRequest, Refusal};
+use bytes::{BufMut, Bytes};
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::time::Instant;
+
+/// What it takes to fetch.
+#[derive(Debug)]
+pub(crate) struct Fetcher {
+    pub(crate) pool: Arc<Pool>,
+    pub(crate) shaper: Shaper,
+    pub(crate) metrics: Arc<Metrics>,
+    /// [`Options::stall_timeout`] and [`Options::transfer_timeout`].
+    limits: (Duration, Duration),
+}
+
+/// A failed exchange.
+#[derive(Debug)]
+struct Failed {
+    error: FetchError,
+    /// Whether the connection broke before anything of the answer came: it may have been closed while it was idle.
+    unanswered: bool,
+}
+
+impl Fetcher {
+    pub(crate) fn new(pool: Arc<Pool>, options: &Options, metrics: Arc<Metrics>) -> Self {
+        Self {
+            pool,
+            shaper: Shaper::new(options.download_rate_bytes_per_second),
+            metrics,
+            limits: (options.stall_timeout, options.transfer_timeout),
+        }
+    }
+
+    /// The piece's bytes from `parent`. Cancel safe: when dropped, its connection closes.
+    pub(crate) async fn fetch(
+        &self,
+        parent: &Member,
+        request: &PieceRequest,
+        nearly_done: impl FnOnce() + Send,
+    ) -> Result<Bytes, FetchError> {
+        let expected = request.expected_len().ok_or(FetchError::Refused(Refusal::Malformed))?;
+        let mut transfer = Transfer { request, expected, nearly_done: Some(nearly_done), fetcher: self };
+        let _permit = self.pool.permit(parent.host).await?;
+        if let Some(mut connection) = self.pool.idle(parent.host).await {
+            self.metrics.reused.inc();
+            let result = transfer.exchange(&mut connection).await;
+            if !matches!(result, Err(Failed { unanswered: true, .. })) {
+                return self.finish(parent, connection, result);
+            }
+        }
+        let mut connection = self.pool.connect(parent).await?;
+        let result = transfer.exchange(&mut connection).await;
+        self.finish(parent, connection, result)
+    }
+
+    /// Keeps the connection if the exchange was whole.
+    fn finish(
+        &self,
+        parent: &Member,
+        connection: Connection,
+        result: Result<Bytes, Failed>,
+    ) -> Result<Bytes, FetchError> {
+        let result = result.map_err(|failed| failed.error);
+        if matches!(result, Ok(_) | Err(FetchError::Refused(Refusal::NotHeld | Refusal::Busy))) {
+            self.pool.put_back(parent.host, connection);
+        }
+        result
+    }
+}
+
+/// One piece on its way.
+struct Transfer<'a, F> {
+    request: &'a PieceRequest,
+    /// The piece's length in bytes.
+    expected: u32,
+    nearly_done: Option<F>,
+    fetcher: &'a Fetcher,
+}
+
+impl<F: FnOnce() + Send> Transfer<'_, F> {
+    /// One request and its whole answer.
+    async fn exchange(&mut self, connection: &mut Connection) -> Result<Bytes, Failed> {
+        let (stall, total) = self.fetcher.limits;
+        let mut dog = Watchdog::new(stall, total);
+        let asked = dog.watch(self.ask(connection)).await;
+        let answer = match asked {
+            Ok(Ok(answer)) => answer,
+            Ok(Err(FrameError::Protocol(error))) => {
+                return Err(Failed { error: error.into(), unanswered: false });
+            }
+            Ok(Err(FrameError::Io(error))) => {
+                return Err(Failed { error: ConnectError::Broken(error).into(), unanswered: true });
+            }
+            Err(Expired) => {
+                return Err(Failed { error: FetchError::Stalled { bytes: 0 }, unanswered: false });
+            }
+        };
+        connection.greeted = true;
+        let result = match answer {
+            Ok(()) => self.receive(connection, &mut dog).await,
+            Err(refusal) => Err(FetchError::Refused(refusal)),
+        };
+        result.map_err(|error| Failed { error, unanswered: false })
+    }
+
+    /// Sends the request and reads the answer's head: whether bytes follow.
+    async fn ask(&self, connection: &mut Connection) -> Result<Result<(), Refusal>, FrameError> {
+        let mut frame = if connection.greeted { Vec::new() } else { wire::hello() };
+        frame.extend(wire::request(self.request));
+        connection.stream.write_all(&frame).await?;
+        connection.stream.flush().await?;
+        if !connection.greeted {
+            wire::read_hello(&mut connection.stream).await?;
+        }
+        let mut head = [0; wire::ANSWER_HEAD];
+        connection.stream.read_exact(&mut head).await?;
+        Ok(wire::parse_answer(head, self.expected)?)
+    }
+
+    /// Reads the piece straight into the buffer that becomes its bytes.
+    async fn receive(
+        &mut self,
+        connection: &mut Connection,
+        dog: &mut Watchdog,
+    ) -> Result<Bytes, FetchError> {
+        let Fetcher { shaper, metrics, .. } = self.fetcher;
+        let whole = self.expected as usize;
+        connection.stream.get_mut().0.expect_piece();
+        let start = Instant::now();
+        let mut buffer = Vec::with_capacity(whole);
+        while buffer.len() < whole {
+            let part = shaper.chunk().min(whole - buffer.len());
+            shaper.take(part).await;
+            dog.note_progress();
+            let until = buffer.len() + part;
+            while buffer.len() < until {
+                let missing = until - buffer.len();
+                let mut room = (&mut buffer).limit(missing);
+                let read = dog.watch(connection.stream.read_buf(&mut room)).await;
+                match read {
+                    Ok(Ok(0)) => {
+                        return Err(ConnectError::Broken(io::ErrorKind::UnexpectedEof.into()).into());
+                    }
+                    Ok(Ok(n)) => {
+                        metrics.downloaded_bytes.inc_by(n as u64);
+                    }
+                    Ok(Err(error)) => return Err(ConnectError::Broken(error).into()),
+                    Err(Expired) => {
+                        return Err(FetchError::Stalled {
+                            bytes: u32::try_from(buffer.len()).unwrap_or(u32::MAX),
+                        });
+                    }
+                }
+                self.note_nearly_done(buffer.len(), start, connection.round_trip);
+            }
+        }
+        assert_eq!(buffer.len(), whole, "a piece of the right length");
+        metrics.downloaded_pieces.inc();
+        Ok(buffer.into())
+    }
+
+    /// Tells once that a quarter, or what comes in a round trip, is left.
+    fn note_nearly_done(&mut self, received: usize, start: Instant, round_trip: Duration) {
+        if self.nearly_done.is_none() {
+            return;
+        }
+        let (received, whole) = (received as u128, u128::from(self.expected));
+        let elapsed = start.elapsed().as_nanos().max(1);
+        let per_round_trip = received * round_trip.as_nanos() / elapsed;
+        if whole - received <= per_round_trip.max(whole / 4)
+            && let Some(nearly_done) = self.nearly_done.take()
+        {
+            nearly_done();
+        }
+    }
+}

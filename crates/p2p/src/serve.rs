@@ -1,0 +1,339 @@
+//! The parent's side: the bulk listener, who is let in, and what is sent.
+
+use crate::members::Members;
+use crate::metrics::{Direction, Rejection};
+use crate::shaper::Shaper;
+use crate::tls::{Secured, Tls};
+use crate::watchdog::Watchdog;
+use crate::wire::{self, FrameError};
+use crate::{Metrics, Options, PieceRequest, PieceSource, Refusal};
+use bytes::Bytes;
+use std::collections::BTreeMap;
+use std::io::{self, IoSlice};
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+use tokio::io::{AsyncWrite, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tracing::{Instrument, debug, debug_span, warn};
+use types::HostId;
+
+/// How long the listener rests after the system gave no connection, as when descriptors have run out.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// An upload may stand still this many stall time-outs: a full socket buffer drains in large steps.
+const UPLOAD_STALLS: u32 = 4;
+
+/// What all inbound connections share.
+pub(crate) struct Server {
+    tls: Tls,
+    options: Options,
+    members: Members,
+    metrics: Arc<Metrics>,
+    source: Arc<dyn PieceSource>,
+    shaper: Shaper,
+    /// One of [`Options::upload_slots`] for each piece that is sent.
+    uploads: Semaphore,
+    /// One of [`Options::connections_max`] for each connection.
+    connections: Arc<Semaphore>,
+    /// One of [`Options::handshakes_max`] for each connection in its handshake.
+    handshakes: Arc<Semaphore>,
+    /// As many connections at most wait for an introduction.
+    strangers: Semaphore,
+    /// How many connections each member has.
+    by_member: Mutex<BTreeMap<HostId, u16>>,
+    cancel: CancellationToken,
+}
+
+impl Server {
+    pub(crate) fn new(
+        tls: Tls,
+        options: Options,
+        members: Members,
+        metrics: Arc<Metrics>,
+        source: Arc<dyn PieceSource>,
+        cancel: CancellationToken,
+    ) -> Self {
+        Self {
+            tls,
+            members,
+            metrics,
+            source,
+            shaper: Shaper::new(options.upload_rate_bytes_per_second),
+            uploads: Semaphore::new(usize::from(options.upload_slots)),
+            connections: Arc::new(Semaphore::new(usize::from(options.connections_max))),
+            handshakes: Arc::new(Semaphore::new(usize::from(options.handshakes_max))),
+            strangers: Semaphore::new(usize::from(options.handshakes_max)),
+            by_member: Mutex::default(),
+            cancel,
+            options,
+        }
+    }
+
+    /// Takes connections in until cancelled, and ends when all have ended.
+    pub(crate) async fn run(self: Arc<Self>, listener: TcpListener) {
+        // Bounded by `connections`.
+        let tasks = TaskTracker::new();
+        loop {
+            let accepted = tokio::select! {
+                () = self.cancel.cancelled() => break,
+                accepted = self.accept(&listener) => accepted,
+            };
+            match accepted {
+                Ok((socket, remote, handshake)) => {
+                    let Ok(slot) = Arc::clone(&self.connections).try_acquire_owned() else {
+                        self.metrics.rejected(Rejection::Full);
+                        debug!(%remote, "connection refused: too many");
+                        continue;
+                    };
+                    let server = Arc::clone(&self);
+                    let span = debug_span!("bulk", %remote);
+                    tasks.spawn(
+                        async move { server.connection(socket, slot, handshake).await }.instrument(span),
+                    );
+                }
+                Err(error) => {
+                    warn!(%error, "cannot accept a connection");
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                }
+            }
+        }
+        drop(listener);
+        tasks.close();
+        tasks.wait().await;
+    }
+
+    /// Cancel safe. A connection is accepted only when its handshake may start: others wait in the backlog.
+    async fn accept(
+        &self,
+        listener: &TcpListener,
+    ) -> io::Result<(TcpStream, SocketAddr, OwnedSemaphorePermit)> {
+        let handshake = Arc::clone(&self.handshakes).acquire_owned().await.map_err(io::Error::other)?;
+        let (socket, remote) = listener.accept().await?;
+        Ok((socket, remote, handshake))
+    }
+
+    /// One connection from its start to its end.
+    async fn connection(
+        &self,
+        socket: TcpStream,
+        slot: OwnedSemaphorePermit,
+        handshake: OwnedSemaphorePermit,
+    ) {
+        let _open = self.metrics.opened(Direction::In);
+        let greeting = timeout(self.options.handshake_timeout, self.greet(socket));
+        let greeted = tokio::select! {
+            () = self.cancel.cancelled() => return,
+            greeted = greeting => greeted,
+        };
+        drop(handshake);
+        let (child, mut stream) = match greeted {
+            Ok(Ok(greeted)) => greeted,
+            Ok(Err(error)) => {
+                self.metrics.rejected(Rejection::Handshake);
+                debug!(%error, "handshake failed");
+                return;
+            }
+            Err(_) => {
+                self.metrics.rejected(Rejection::Handshake);
+                debug!("handshake timed out");
+                return;
+            }
+        };
+        let ended = tokio::select! {
+            () = self.cancel.cancelled() => return,
+            ended = self.member(child, &mut stream) => ended,
+        };
+        match ended {
+            Ok(()) => debug!(peer = %child, "connection ended"),
+            Err(error) => debug!(peer = %child, %error, "connection broke"),
+        }
+        drop(slot);
+    }
+
+    /// The TLS handshake and the child's hello.
+    async fn greet(&self, socket: TcpStream) -> Result<(HostId, Secured<TcpStream>), FrameError> {
+        socket.set_nodelay(true)?;
+        let (peer, mut stream) = self.tls.accept(socket).await?;
+        wire::read_hello(&mut stream).await?;
+        Ok((HostId::of_peer_id(&peer.to_bytes()), stream))
+    }
+
+    /// Lets a member in, and serves it until it leaves or is removed.
+    async fn member(&self, child: HostId, stream: &mut Secured<TcpStream>) -> Result<(), FrameError> {
+        let Some(gone) = self.introduction(child).await else {
+            debug!(peer = %child, "not a member");
+            return self.turn_away(stream, Refusal::NotAllowed).await;
+        };
+        let Some(_place) = Place::take(self, child) else {
+            debug!(peer = %child, "too many connections of this peer");
+            return self.turn_away(stream, Refusal::Busy).await;
+        };
+        stream.write_all(&wire::hello()).await?;
+        stream.flush().await?;
+        tokio::select! {
+            () = gone.cancelled() => Ok(()),
+            ended = self.requests(child, stream) => ended,
+        }
+    }
+
+    /// The token of the child's removal, if it is a member or becomes one within the grace.
+    async fn introduction(&self, child: HostId) -> Option<CancellationToken> {
+        if let Some(gone) = self.members.gone(child) {
+            return Some(gone);
+        }
+        let _stranger = self.strangers.try_acquire().ok()?;
+        timeout(self.options.introduction_grace, self.members.introduced(child)).await.ok()
+    }
+
+    /// Answers the first request with a refusal and closes. The request is read first: a connection that is closed
+    /// with bytes unread is reset, and the answer lost.
+    async fn turn_away(&self, stream: &mut Secured<TcpStream>, refusal: Refusal) -> Result<(), FrameError> {
+        let farewell = async {
+            if let Some(len) = wire::read_request_len(stream).await? {
+                let _ = wire::read_request(stream, len).await?;
+                stream.write_all(&wire::hello()).await?;
+                self.refuse(stream, refusal).await?;
+            }
+            Ok(())
+        };
+        // A child that says nothing is not waited for.
+        timeout(self.options.handshake_timeout, farewell).await.unwrap_or(Ok(()))
+    }
+
+    /// Answers one request after the other.
+    async fn requests(&self, child: HostId, stream: &mut Secured<TcpStream>) -> Result<(), FrameError> {
+        let patience = self.options.idle_timeout.saturating_mul(2);
+        loop {
+            stream.get_mut().0.rest();
+            let Ok(len) = timeout(patience, wire::read_request_len(stream)).await else { return Ok(()) };
+            let Some(len) = len? else { return Ok(()) };
+            let request = timeout(self.options.stall_timeout, wire::read_request(stream, len))
+                .await
+                .map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??;
+            let refusal = match request {
+                Ok(request) => self.upload(child, request, stream).await?,
+                Err(refusal) => Some(refusal),
+            };
+            if let Some(refusal) = refusal {
+                debug!(peer = %child, %refusal, "refused");
+                self.refuse(stream, refusal).await?;
+                if matches!(refusal, Refusal::NotAllowed | Refusal::Malformed) {
+                    return Ok(());
+                }
+            }
+        }
+    }
+
+    /// Sends a piece, or says why not. The slot is held until the last byte is with the kernel.
+    async fn upload(
+        &self,
+        child: HostId,
+        request: PieceRequest,
+        stream: &mut Secured<TcpStream>,
+    ) -> io::Result<Option<Refusal>> {
+        let Ok(slot) = timeout(self.options.upload_slot_patience, self.uploads.acquire()).await else {
+            return Ok(Some(Refusal::Busy));
+        };
+        let _running = self.metrics.uploading();
+        // Half, so that the child hears of it before it takes the silence for a stall.
+        let piece = timeout(self.options.stall_timeout / 2, self.source.piece(child, request)).await;
+        let piece = match piece {
+            Ok(Ok(piece)) => piece,
+            Ok(Err(refusal)) => return Ok(Some(refusal)),
+            Err(_) => {
+                warn!(peer = %child, piece = %request.piece, "the store does not answer");
+                return Ok(Some(Refusal::Busy));
+            }
+        };
+        if request.expected_len().map(u64::from) != Some(piece.len() as u64) {
+            warn!(peer = %child, piece = %request.piece, bytes = piece.len(), "a held piece has the wrong length");
+            return Ok(Some(Refusal::NotHeld));
+        }
+        self.send(stream, &piece).await?;
+        drop(slot);
+        self.metrics.uploaded_pieces.inc();
+        self.source.uploaded(child, piece.len() as u64);
+        Ok(None)
+    }
+
+    /// Writes an answer in large parts, the head together with the first.
+    async fn send(&self, stream: &mut Secured<TcpStream>, piece: &Bytes) -> io::Result<()> {
+        let len = u32::try_from(piece.len()).map_err(io::Error::other)?;
+        let head = wire::answer(Ok(len));
+        let mut head = &head[..];
+        let mut dog = Watchdog::new(
+            self.options.stall_timeout.saturating_mul(UPLOAD_STALLS),
+            self.options.transfer_timeout,
+        );
+        let timed_out = |_| io::Error::from(io::ErrorKind::TimedOut);
+        for mut part in piece.chunks(self.shaper.chunk()) {
+            self.shaper.take(part.len()).await;
+            dog.note_progress();
+            while !part.is_empty() {
+                let slices = [IoSlice::new(head), IoSlice::new(part)];
+                let n = dog.watch(write_some(stream, &slices)).await.map_err(timed_out)??;
+                let of_head = n.min(head.len());
+                head = &head[of_head..];
+                part = &part[n - of_head..];
+                self.metrics.uploaded_bytes.inc_by((n - of_head) as u64);
+            }
+        }
+        dog.watch(stream.flush()).await.map_err(timed_out)?
+    }
+
+    /// Writes a refusal.
+    async fn refuse(&self, stream: &mut Secured<TcpStream>, refusal: Refusal) -> io::Result<()> {
+        self.metrics.refused(refusal);
+        let write = async {
+            stream.write_all(&wire::answer(Err(refusal))).await?;
+            stream.flush().await
+        };
+        timeout(self.options.stall_timeout, write)
+            .await
+            .map_err(|_| io::Error::from(io::ErrorKind::TimedOut))?
+    }
+}
+
+/// One write; an empty head is left out.
+async fn write_some<S: AsyncWrite + Unpin>(stream: &mut S, slices: &[IoSlice<'_>; 2]) -> io::Result<usize> {
+    let n = if slices[0].is_empty() {
+        stream.write(&slices[1]).await?
+    } else {
+        stream.write_vectored(slices).await?
+    };
+    if n == 0 { Err(io::ErrorKind::WriteZero.into()) } else { Ok(n) }
+}
+
+/// One of a member's [`Options::connections_per_peer_max`], as long as it lives.
+struct Place<'a> {
+    server: &'a Server,
+    child: HostId,
+}
+
+impl<'a> Place<'a> {
+    fn take(server: &'a Server, child: HostId) -> Option<Self> {
+        let mut counts = server.by_member.lock().unwrap_or_else(PoisonError::into_inner);
+        let count = counts.entry(child).or_default();
+        if *count >= server.options.connections_per_peer_max {
+            return None;
+        }
+        *count += 1;
+        Some(Self { server, child })
+    }
+}
+
+impl Drop for Place<'_> {
+    fn drop(&mut self) {
+        let mut counts = self.server.by_member.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(count) = counts.get_mut(&self.child) {
+            *count -= 1;
+            if *count == 0 {
+                counts.remove(&self.child);
+            }
+        }
+    }
+}
