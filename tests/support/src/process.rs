@@ -14,7 +14,7 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::Duration;
 
 /// How long a program may take to end after SIGTERM before it gets SIGKILL.
-pub const GRACE: Duration = Duration::from_secs(5);
+pub const GRACE: Duration = Duration::from_secs(10);
 
 /// How many lines of a log are shown with a failure.
 const TAIL_LINES: usize = 40;

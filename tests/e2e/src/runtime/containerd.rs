@@ -1,0 +1,106 @@
+//! containerd with a `hosts.toml` that names the daemon as a mirror.
+
+use super::{COMMAND_LIMIT, PULL_LIMIT};
+use crate::REGISTRY;
+use crate::mounts::unmount_below;
+use anyhow::{Context, Result};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use support::netns::Namespace;
+use support::poll;
+use support::process::{Program, Spec, run};
+
+/// A running containerd. Dropping it ends it.
+#[derive(Debug)]
+pub struct Containerd {
+    program: Program,
+    namespace: PathBuf,
+    dir: PathBuf,
+}
+
+impl Containerd {
+    /// Starts it on `host`: [`REGISTRY`] is at `server`, with a mirror at `mirror` (both `http://host:port`).
+    ///
+    /// # Errors
+    /// If it does not start.
+    pub fn start(host: &Namespace, dir: &Path, mirror: &str, server: &str) -> Result<Self> {
+        let certs = dir.join("certs.d").join(REGISTRY);
+        std::fs::create_dir_all(&certs)?;
+        let hosts =
+            format!("server = {server:?}\n\n[host.{mirror:?}]\n  capabilities = [\"pull\", \"resolve\"]\n");
+        std::fs::write(certs.join("hosts.toml"), hosts)?;
+        let config = dir.join("config.toml");
+        std::fs::write(&config, configuration(dir))?;
+        let spec = Spec::new("containerd", "containerd", dir).arg("--config").arg(&config);
+        let program = Program::start(&spec.in_namespace(host.path()))?;
+        let mut containerd = Self { program, namespace: host.path(), dir: dir.to_owned() };
+        let ready = poll::until("containerd", COMMAND_LIMIT, || {
+            containerd.program.check_running()?;
+            Ok(run(&mut containerd.ctr(["version"]), COMMAND_LIMIT).ok())
+        });
+        ready.with_context(|| containerd.program.log_tail())?;
+        Ok(containerd)
+    }
+
+    /// A name as `ctr` wants it.
+    #[must_use]
+    pub fn reference(repository: &str, tag: &str) -> String {
+        format!("{REGISTRY}/{repository}:{tag}")
+    }
+
+    /// Pulls and unpacks an image; its digest.
+    ///
+    /// # Errors
+    /// If the pull fails.
+    pub fn pull(&self, reference: &str) -> Result<String> {
+        let certs = self.dir.join("certs.d").display().to_string();
+        run(&mut self.ctr(["images", "pull", "--hosts-dir", &certs, reference]), PULL_LIMIT)?;
+        let list = run(&mut self.ctr(["images", "list", &format!("name=={reference}")]), COMMAND_LIMIT)?;
+        let digest = list.split_whitespace().find(|word| word.starts_with("sha256:"));
+        Ok(digest.with_context(|| format!("no digest in {list:?}"))?.to_owned())
+    }
+
+    /// Runs a container of a pulled image to its end; what it printed.
+    ///
+    /// # Errors
+    /// If it does not run, or fails.
+    pub fn run(&self, reference: &str, command: &[&str]) -> Result<String> {
+        let fixed = ["run", "--rm", reference, "test"];
+        run(&mut self.ctr(fixed.into_iter().chain(command.iter().copied())), COMMAND_LIMIT)
+    }
+
+    fn ctr<'a>(&self, args: impl IntoIterator<Item = &'a str>) -> Command {
+        // The namespace is the container's too: ctr gives it the host's network, which is the caller's.
+        let mut command = Command::new("nsenter");
+        command.arg(format!("--net={}", self.namespace.display()));
+        command.arg("ctr").arg("--address").arg(self.dir.join("containerd.sock")).args(args);
+        command
+    }
+}
+
+fn configuration(dir: &Path) -> String {
+    let dir = dir.display();
+    format!(
+        "version = 2\n\
+         root = \"{dir}/root\"\n\
+         state = \"{dir}/state\"\n\
+         disabled_plugins = [\n\
+         \"io.containerd.internal.v1.opt\", \"io.containerd.snapshotter.v1.aufs\",\n\
+         \"io.containerd.snapshotter.v1.btrfs\", \"io.containerd.snapshotter.v1.zfs\",\n\
+         \"io.containerd.snapshotter.v1.devmapper\", \"io.containerd.grpc.v1.cri\"]\n\
+         [grpc]\n\
+         address = \"{dir}/containerd.sock\"\n\
+         [ttrpc]\n\
+         address = \"{dir}/containerd.sock.ttrpc\"\n"
+    )
+}
+
+impl Drop for Containerd {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("--- the log of containerd ends with\n{}", self.program.log_tail());
+        }
+        self.program.stop();
+        unmount_below(&self.dir);
+    }
+}

@@ -1,0 +1,93 @@
+//! podman and skopeo, which share a library and so their `registries.conf`, with the daemon as a mirror.
+//!
+//! They send no `?ns=`: the registry's name stands in the mirror's location.
+
+use super::{COMMAND_LIMIT, PULL_LIMIT};
+use crate::REGISTRY;
+use crate::mounts::unmount_below;
+use anyhow::{Context, Result};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use support::netns::Namespace;
+use support::process::run;
+
+/// podman's and skopeo's configuration and storage on one host.
+#[derive(Debug)]
+pub struct Containers {
+    namespace: PathBuf,
+    dir: PathBuf,
+}
+
+impl Containers {
+    /// Configures both on `host` to use the mirror at `mirror` (`host:port`, plain HTTP), and the registry at `server`
+    /// if that fails.
+    ///
+    /// # Errors
+    /// If a file cannot be written.
+    pub fn new(host: &Namespace, dir: &Path, mirror: &str, server: &str) -> Result<Self> {
+        std::fs::create_dir_all(dir)?;
+        let registries = format!(
+            "unqualified-search-registries = []\n\
+             [[registry]]\nprefix = {REGISTRY:?}\nlocation = {server:?}\ninsecure = true\n\
+             [[registry.mirror]]\nlocation = \"{mirror}/{REGISTRY}\"\ninsecure = true\n"
+        );
+        std::fs::write(dir.join("registries.conf"), registries)?;
+        std::fs::write(dir.join("policy.json"), "{\"default\":[{\"type\":\"insecureAcceptAnything\"}]}")?;
+        let storage = format!(
+            "[storage]\ndriver = \"overlay\"\ngraphroot = \"{0}/root\"\nrunroot = \"{0}/run\"\n",
+            dir.display()
+        );
+        std::fs::write(dir.join("storage.conf"), storage)?;
+        let containers =
+            "[engine]\ncgroup_manager = \"cgroupfs\"\nevents_logger = \"none\"\nruntime = \"runc\"\n";
+        std::fs::write(dir.join("containers.conf"), containers)?;
+        Ok(Self { namespace: host.path(), dir: dir.to_owned() })
+    }
+
+    /// Pulls with podman; the image's digest.
+    ///
+    /// # Errors
+    /// If the pull fails.
+    pub fn podman_pull(&self, repository: &str, tag: &str) -> Result<String> {
+        let reference = format!("{REGISTRY}/{repository}:{tag}");
+        let policy = self.dir.join("policy.json").display().to_string();
+        run(
+            &mut self.command("podman", &["pull", "--quiet", "--signature-policy", &policy, &reference]),
+            PULL_LIMIT,
+        )?;
+        let mut inspect =
+            self.command("podman", &["image", "inspect", "--format", "{{.Digest}}", &reference]);
+        Ok(run(&mut inspect, COMMAND_LIMIT)?.trim().to_owned())
+    }
+
+    /// Copies with skopeo into an OCI layout; the image's digest.
+    ///
+    /// # Errors
+    /// If the copy fails.
+    pub fn skopeo_copy(&self, repository: &str, tag: &str) -> Result<String> {
+        let layout = self.dir.join("layout");
+        let source = format!("docker://{REGISTRY}/{repository}:{tag}");
+        let target = format!("oci:{}:{tag}", layout.display());
+        let registries = self.dir.join("registries.conf").display().to_string();
+        let args =
+            ["--registries-conf", &registries, "--insecure-policy", "copy", "--quiet", &source, &target];
+        run(&mut self.command("skopeo", &args), PULL_LIMIT)?;
+        let index: serde_json::Value = serde_json::from_slice(&std::fs::read(layout.join("index.json"))?)?;
+        Ok(index["manifests"][0]["digest"].as_str().context("index.json without a digest")?.to_owned())
+    }
+
+    fn command(&self, program: &str, args: &[&str]) -> Command {
+        let mut command = Command::new("nsenter");
+        command.arg(format!("--net={}", self.namespace.display())).arg(program).args(args);
+        command.env("CONTAINERS_REGISTRIES_CONF", self.dir.join("registries.conf"));
+        command.env("CONTAINERS_STORAGE_CONF", self.dir.join("storage.conf"));
+        command.env("CONTAINERS_CONF", self.dir.join("containers.conf"));
+        command
+    }
+}
+
+impl Drop for Containers {
+    fn drop(&mut self) {
+        unmount_below(&self.dir);
+    }
+}

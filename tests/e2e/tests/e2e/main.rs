@@ -1,0 +1,3 @@
+//! What Damselfly promises, with real programs on both sides.
+
+mod record;
