@@ -1,8 +1,9 @@
 //! The daemon's configuration, validated: what the rest of the daemon is built from.
 //!
-//! `config_file` reads the raw form, flags and TOML, and turns it into this before anything binds.
+//! `config_file` and `config_flags` are the raw forms; `config_merge` turns them into this before anything binds.
 
 use origin::ResolverOptions;
+use process::telemetry::Format;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
@@ -42,7 +43,8 @@ pub struct ProxyConfig {
     pub allow: AllowRegistries,
     /// Connections at a time; one more waits in the kernel's queue. Default 1024, at most 65,536.
     pub connections_max: u32,
-    /// A reader without progress for this long gets its next range straight from the origin. Default 3 s.
+    /// A reader without progress for this long gets its next range straight from the origin. Default 3 s, 100 ms to
+    /// 60 s.
     pub patience: Duration,
 }
 
@@ -88,9 +90,9 @@ pub struct P2pConfig {
     pub upload_slots: u16,
     /// Pieces downloaded at once, over all blobs. Default 8, 1 to 256.
     pub download_slots: u16,
-    /// Bytes per second sent to peers at most. Default: no limit.
+    /// Bytes per second sent to peers at most, at least 1 KiB. Default: no limit.
     pub upload_rate: Option<u64>,
-    /// Bytes per second received from peers and origins at most. Default: no limit.
+    /// Bytes per second received from peers at most, at least 1 KiB. Default: no limit.
     pub download_rate: Option<u64>,
 }
 
@@ -99,7 +101,7 @@ pub struct P2pConfig {
 pub struct StoreConfig {
     /// Its directory; also holds the host's identity. Default /var/lib/damselfly.
     pub dir: PathBuf,
-    /// Bytes that it may hold. Default 32 GiB, at least 64 MiB.
+    /// Bytes that it may hold. Default 50 GiB, at least 64 MiB.
     pub quota_bytes: u64,
     /// Bytes that stay free on its file system whatever the quota says. By default a share of the file system that
     /// the store chooses.
@@ -127,4 +129,6 @@ pub struct AdminConfig {
 pub struct LogConfig {
     /// A filter as in `info,dfdaemon=debug`. Default `info`.
     pub filter: String,
+    /// In which form. Default: for people on a terminal, JSON otherwise.
+    pub format: Format,
 }

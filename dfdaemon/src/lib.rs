@@ -3,4 +3,7 @@
 //! A library so that tests, benchmarks and the demo can run it inside themselves; `main` only reads the configuration.
 
 pub mod config;
+mod config_file;
+pub mod config_flags;
+mod config_merge;
 pub mod proxy;

@@ -1,0 +1,93 @@
+//! The command line of `dfdaemon`. A flag wins over the same key in the file.
+
+use bytesize::ByteSize;
+use clap::Parser;
+use process::telemetry::Format;
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+use types::Registry;
+
+/// The registry mirror of a node: container runtimes pull through it, and nodes get layers from each other.
+#[derive(Debug, Default, Parser)]
+#[command(name = "dfdaemon", version, about)]
+pub struct Flags {
+    /// Configuration file (TOML).
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+
+    /// Where container runtimes pull [default: 127.0.0.1:6500].
+    #[arg(long, value_name = "ADDRESS", help_heading = "Proxy")]
+    pub listen: Option<SocketAddr>,
+
+    /// Let other machines pull through this daemon: listen beyond loopback, without TLS.
+    #[arg(long, help_heading = "Proxy")]
+    pub insecure_listen: bool,
+
+    /// The registry of requests that name none, as dockerd's [default: docker.io].
+    #[arg(long, value_name = "REGISTRY", value_parser = Registry::parse, help_heading = "Proxy")]
+    pub upstream: Option<Registry>,
+
+    /// The scheduler, http://HOST:PORT; without it this daemon has one of its own inside.
+    #[arg(long, value_name = "URL", help_heading = "Cluster")]
+    pub scheduler: Option<http::Uri>,
+
+    /// Where the scheduler inside listens for other daemons to join [default: 127.0.0.1, any port].
+    #[arg(long, value_name = "ADDRESS", conflicts_with = "scheduler", help_heading = "Cluster")]
+    pub scheduler_listen: Option<SocketAddr>,
+
+    /// Speak to the scheduler beyond loopback without TLS.
+    #[arg(long, help_heading = "Cluster")]
+    pub insecure_plain_grpc: bool,
+
+    /// The zone that this host stands in; traffic between zones is kept low.
+    #[arg(long, value_name = "NAME", help_heading = "Cluster")]
+    pub zone: Option<String>,
+
+    /// The rack in the zone.
+    #[arg(long, value_name = "NAME", help_heading = "Cluster")]
+    pub rack: Option<String>,
+
+    /// Where other daemons connect for control [default: port 6501].
+    #[arg(long, value_name = "ADDRESS", help_heading = "Peers")]
+    pub control_listen: Option<SocketAddr>,
+
+    /// Where other daemons fetch pieces [default: port 6502].
+    #[arg(long, value_name = "ADDRESS", help_heading = "Peers")]
+    pub bulk_listen: Option<SocketAddr>,
+
+    /// The address that other daemons reach this host at.
+    #[arg(long, value_name = "IP", help_heading = "Peers")]
+    pub advertise: Option<IpAddr>,
+
+    /// Pieces uploaded at once, 1 to 64 [default: 4].
+    #[arg(long, value_name = "N", help_heading = "Peers")]
+    pub upload_slots: Option<u16>,
+
+    /// Bytes per second sent to other daemons at most, as in 100MB [default: no limit].
+    #[arg(long, value_name = "BYTES", help_heading = "Peers")]
+    pub upload_rate: Option<ByteSize>,
+
+    /// Bytes per second received from other daemons at most [default: no limit].
+    #[arg(long, value_name = "BYTES", help_heading = "Peers")]
+    pub download_rate: Option<ByteSize>,
+
+    /// The cache's directory [default: /var/lib/damselfly].
+    #[arg(long, value_name = "DIR", help_heading = "Cache")]
+    pub store: Option<PathBuf>,
+
+    /// Bytes that the cache may hold, as in 50GiB [default: 50GiB].
+    #[arg(long, value_name = "BYTES", help_heading = "Cache")]
+    pub quota: Option<ByteSize>,
+
+    /// Where health, metrics and status are served [default: 127.0.0.1:6503].
+    #[arg(long, value_name = "ADDRESS")]
+    pub admin: Option<SocketAddr>,
+
+    /// What is logged, as in info,dfdaemon=debug [default: info].
+    #[arg(long, value_name = "FILTER")]
+    pub log: Option<String>,
+
+    /// How it is logged [default: auto].
+    #[arg(long, value_name = "FORMAT")]
+    pub log_format: Option<Format>,
+}

@@ -1,0 +1,176 @@
+//! What a configuration becomes, and what is said of one that cannot be used.
+
+use super::*;
+use clap::Parser as _;
+
+/// Loads what the flags and the file say.
+fn load(flags: &[&str], file: &str) -> Result<Config, MergeError> {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("dfdaemon.toml");
+    std::fs::write(&path, file).unwrap();
+    let path = path.to_str().unwrap();
+    let arguments = ["dfdaemon", "--config", path].into_iter().chain(flags.iter().copied());
+    Config::load(Flags::try_parse_from(arguments).unwrap())
+}
+
+#[test]
+fn defaults_need_no_file() {
+    let config = Config::load(Flags::try_parse_from(["dfdaemon"]).unwrap()).unwrap();
+    assert_eq!(config.proxy.listen.to_string(), "127.0.0.1:6500");
+    assert_eq!(config.proxy.upstream.as_str(), "docker.io");
+    assert_eq!(config.proxy.allow, AllowRegistries::Public);
+    assert_eq!(config.p2p.control_listen.to_string(), "127.0.0.1:6501");
+    assert_eq!(config.p2p.bulk_listen.to_string(), "127.0.0.1:6502");
+    assert_eq!((config.p2p.advertise, config.p2p.upload_rate), (None, None));
+    assert_eq!(config.admin.listen.to_string(), "127.0.0.1:6503");
+    assert_eq!(config.store.dir.to_str(), Some("/var/lib/damselfly"));
+    assert!(
+        matches!(config.scheduler, SchedulerConfig::Embedded { listen, .. } if listen.to_string() == "127.0.0.1:0")
+    );
+}
+
+#[test]
+fn a_flag_wins_over_the_file() {
+    let file = r#"
+        [proxy]
+        listen = "127.0.0.1:1"
+        upstream = "index.docker.io"
+        allow = ["ghcr.io"]
+        patience = "500ms"
+        [scheduler]
+        address = "http://127.0.0.1:6510"
+        [p2p]
+        upload_rate = "100MB"
+        upload_slots = 8
+        [store]
+        dir = "/a"
+        quota = "1GiB"
+        [origin.registries."registry.example:5000"]
+        endpoint = "http://127.0.0.1:5000"
+        [resolver]
+        tag_lifetime = "5s"
+        [host]
+        zone = "z1"
+        [log]
+        filter = "debug"
+        format = "json"
+    "#;
+    let config = load(&[], file).unwrap();
+    assert_eq!(config.proxy.listen.port(), 1);
+    assert_eq!(config.proxy.upstream.as_str(), "docker.io");
+    assert_eq!(config.proxy.allow, AllowRegistries::Only(vec![Registry::parse("ghcr.io").unwrap()]));
+    assert_eq!(config.proxy.patience, Duration::from_millis(500));
+    assert_eq!((config.p2p.upload_rate, config.p2p.upload_slots), (Some(100_000_000), 8));
+    assert_eq!(config.store.quota_bytes, 1 << 30);
+    assert_eq!(config.origin.registries.len(), 1);
+    assert_eq!(config.resolver.tag_lifetime, Duration::from_secs(5));
+    assert_eq!(config.host.zone.as_str(), "z1");
+    assert!(matches!(config.scheduler, SchedulerConfig::Remote { .. }));
+    let flags = [
+        "--listen",
+        "127.0.0.1:2",
+        "--store",
+        "/b",
+        "--zone",
+        "z2",
+        "--upload-rate",
+        "2KiB",
+        "--log",
+        "warn",
+    ];
+    let config = load(&flags, file).unwrap();
+    assert_eq!(config.proxy.listen.port(), 2);
+    assert_eq!(config.store.dir.to_str(), Some("/b"));
+    assert_eq!(config.host.zone.as_str(), "z2");
+    assert_eq!(config.p2p.upload_rate, Some(2048));
+    assert_eq!(config.log.filter, "warn");
+    let config = load(&["--scheduler-listen", "127.0.0.1:7"], file).unwrap();
+    assert!(matches!(config.scheduler, SchedulerConfig::Embedded { .. }));
+}
+
+#[test]
+fn mistakes_in_the_file_are_named_with_key_and_line() {
+    let table = [
+        ("[proxy]\nlsten = 1", "line 2: proxy.lsten: unknown field"),
+        ("[proxy]\n\nlisten = \"here\"", "line 3: proxy.listen: invalid socket address"),
+        ("[proxy]\nlisten = 6500", "line 2: proxy.listen: invalid type"),
+        ("[proxy]\nupstream = \"a b\"", "line 2: proxy.upstream: not a registry name"),
+        ("[proxy]\nallow = [\"a\", \"b/c\"]", "line 2: proxy.allow: not a registry name"),
+        ("[proxy]\npatience = \"soon\"", "line 2: proxy.patience: "),
+        ("[proxy]\npatience = \"0s\"", "line 2: proxy.patience: must be 100 ms to 60 s"),
+        ("[proxy]\nlisten = \"0.0.0.0:6500\"", "line 2: proxy.listen: 0.0.0.0:6500 is no loopback address"),
+        ("[proxy]\nconnections_max = 0", "line 2: proxy.connections_max: must be 1 to 65536"),
+        ("[p2p]\nupload_slots = 65", "line 2: p2p.upload_slots: must be 1 to 64"),
+        ("[p2p]\nupload_slots = -1", "line 2: p2p.upload_slots: invalid value"),
+        ("[p2p]\nupload_rate = \"fast\"", "line 2: p2p.upload_rate: "),
+        ("[p2p]\nupload_rate = 0", "line 2: p2p.upload_rate: must be at least"),
+        ("[p2p]\nadvertise = \"0.0.0.0\"", "line 2: p2p.advertise: must be an address"),
+        ("[store]\nquota = \"1MiB\"", "line 2: store.quota: must be at least 64.0 MiB"),
+        (
+            "[scheduler]\naddress = \"http://10.0.0.1:6510\"",
+            "line 2: scheduler.address: 10.0.0.1 is not loopback",
+        ),
+        (
+            "[scheduler]\naddress = \"127.0.0.1:6510\"",
+            "line 2: scheduler.address: 127.0.0.1:6510 is not of the form",
+        ),
+        (
+            "[scheduler]\naddress = \"https://127.0.0.1:1\"",
+            "line 2: scheduler.address: https://127.0.0.1:1/ is not of",
+        ),
+        ("[scheduler]\nlisten = \"0.0.0.0:1\"", "line 2: scheduler.listen: 0.0.0.0:1 is no loopback address"),
+        (
+            "[scheduler]\naddress = \"http://127.0.0.1:1\"\nlisten = \"127.0.0.1:2\"",
+            "line 3: scheduler.listen: there is an address of another scheduler",
+        ),
+        ("[origin]\nretries = 1000", "line 1: origin: retries must be at most 10"),
+        ("[host]\nzone = 7", "line 2: host.zone: invalid type"),
+        ("[log]\nformat = \"xml\"", "line 2: log.format: unknown variant"),
+        ("[cache]\n", "line 1: cache: unknown field"),
+    ];
+    for (file, expected) in table {
+        let error = load(&[], file).expect_err(file);
+        assert!(error.to_string().contains(expected), "{file}: {error}");
+        assert_eq!(Failure::from(error).exit.code(), 64);
+    }
+}
+
+#[test]
+fn mistakes_in_flags_are_named_by_their_flag() {
+    let table = [
+        (vec!["--listen", "0.0.0.0:6500"], "--listen: 0.0.0.0:6500 is no loopback address"),
+        (vec!["--scheduler", "http://10.0.0.1:1"], "--scheduler: 10.0.0.1 is not loopback"),
+        (vec!["--upload-slots", "0"], "--upload-slots: must be 1 to 64"),
+        (vec!["--quota", "1"], "--quota: must be at least"),
+        (vec!["--advertise", "0.0.0.0"], "--advertise: must be"),
+    ];
+    for (flags, expected) in table {
+        let error = Config::load(Flags::try_parse_from([&["dfdaemon"], &flags[..]].concat()).unwrap());
+        let error = error.expect_err(expected);
+        assert!(error.to_string().starts_with(expected), "{error}");
+        assert_eq!(Failure::from(error).exit.code(), 64);
+    }
+    let both = ["dfdaemon", "--scheduler", "http://127.0.0.1:1", "--scheduler-listen", "127.0.0.1:2"];
+    assert!(Flags::try_parse_from(both).is_err());
+}
+
+#[test]
+fn beyond_loopback_only_where_a_flag_says_so() {
+    let flags = ["--insecure-listen", "--listen", "0.0.0.0:6500"];
+    assert_eq!(load(&flags, "").unwrap().proxy.listen.to_string(), "0.0.0.0:6500");
+    let flags = ["--insecure-plain-grpc", "--scheduler", "http://10.0.0.1:6510", "--advertise", "10.0.0.2"];
+    let config = load(&flags, "").unwrap();
+    assert_eq!(config.p2p.bulk_listen.to_string(), "0.0.0.0:6502");
+    assert_eq!(config.p2p.advertise, Some("10.0.0.2".parse().unwrap()));
+    // With an address of its own to listen on, a host need not be told which one others use.
+    let flags = ["--insecure-plain-grpc", "--scheduler", "http://10.0.0.1:6510"];
+    let file = "[p2p]\ncontrol_listen = \"127.0.0.1:0\"\nbulk_listen = \"127.0.0.1:0\"";
+    assert_eq!(load(&flags, file).unwrap().p2p.advertise, None);
+}
+
+#[test]
+fn the_address_towards_the_scheduler_is_advertised() {
+    let file = "[p2p]\nbulk_listen = \"0.0.0.0:0\"";
+    let config = load(&["--scheduler", "http://127.0.0.1:9"], file).unwrap();
+    assert_eq!(config.p2p.advertise, Some(IpAddr::V4(Ipv4Addr::LOCALHOST)));
+}
