@@ -1,10 +1,9 @@
 //! The demo's processes: one scheduler and the nodes' daemons, each on a loopback address of its own.
 
 use anyhow::{Context, Result};
-use std::net::Ipv4Addr;
 use std::path::Path;
 use support::binaries::Binaries;
-use support::daemon::{DaemonPlace, READY_LIMIT, SchedulerPlace, Traffic, Upstream};
+use support::daemon::{DaemonPlace, READY_LIMIT, SchedulerPlace, Traffic, Upstream, loopback};
 use support::process::Program;
 
 /// The running programs. Dropping it ends all of them, together.
@@ -13,13 +12,6 @@ pub struct Cluster {
     // The nodes first: they say goodbye to a scheduler that is still there.
     programs: Vec<Program>,
     nodes: Vec<DaemonPlace>,
-}
-
-/// Address `last` of a loopback network that depends on this process, so that two demos do not meet.
-fn address(last: u8) -> Ipv4Addr {
-    let [_, _, high, low] = std::process::id().to_be_bytes();
-    // 127.0.0.x is where programs listen by default.
-    Ipv4Addr::new(127, (high % 254) + 1, low, last)
 }
 
 impl Cluster {
@@ -36,8 +28,7 @@ impl Cluster {
         upstream: Upstream,
     ) -> Result<Self> {
         let upstreams = [upstream];
-        let place =
-            SchedulerPlace { address: address(1).into(), dir: dir.join("scheduler"), namespace: None };
+        let place = SchedulerPlace { address: loopback(1), dir: dir.join("scheduler"), namespace: None };
         let mut scheduler = place.start(binaries, &upstreams)?;
         scheduler.wait_for_ok(&format!("{}/healthz", place.admin_url()), READY_LIMIT).await?;
         let nodes: Vec<DaemonPlace> = (1..=count)
@@ -47,7 +38,7 @@ impl Cluster {
                 DaemonPlace {
                     scheduler: Some(place.grpc()),
                     rate: Some(rate),
-                    ..DaemonPlace::new(name, address(i + 1), place_dir)
+                    ..DaemonPlace::new(name, loopback(i + 1), place_dir)
                 }
             })
             .collect();

@@ -33,6 +33,8 @@ pub enum Scheduler {
     Absent,
     /// A server that accepts and never answers.
     Silent,
+    /// Each daemon has its own.
+    Embedded,
 }
 
 /// How a cluster is to be.
@@ -112,7 +114,7 @@ impl Cluster {
                 scheduler_host.block_on(|| program.wait_for_ok(&url, READY_LIMIT))?;
                 scheduler = Some(program);
             }
-            Scheduler::Absent => {}
+            Scheduler::Absent | Scheduler::Embedded => {}
             Scheduler::Silent => silent = Some(Silent::start(&scheduler_host, place.grpc())?),
         }
         let mut nodes = Vec::new();
@@ -121,7 +123,7 @@ impl Cluster {
             let host = lan.join(&name)?;
             let node_dir = dir.path().join(&name);
             let place = DaemonPlace {
-                scheduler: Some(place.grpc()),
+                scheduler: (options.scheduler != Scheduler::Embedded).then(|| place.grpc()),
                 upstream: Some("docker.io".to_owned()),
                 log: uploads::LOG_FILTER.to_owned(),
                 ..DaemonPlace::on(&host, name, node_dir)

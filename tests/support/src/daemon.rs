@@ -20,6 +20,14 @@ const SCHEDULER_PORT: u16 = 16_510;
 /// The proxy's port in tests; those of control, bulk and admin follow.
 const PROXY_PORT: u16 = 16_500;
 
+/// Address `last` of a loopback network that depends on this process, so that what two tests start does not meet.
+#[must_use]
+pub fn loopback(last: u8) -> IpAddr {
+    let [_, _, high, low] = std::process::id().to_be_bytes();
+    // 127.0.0.x is where programs listen by default.
+    IpAddr::from([127, (high % 254) + 1, low, last])
+}
+
 /// A registry as programs are to reach it.
 #[derive(Clone, Debug)]
 pub struct Upstream {
