@@ -117,3 +117,68 @@ impl fmt::Debug for Identity {
         write!(f, "Identity({})", self.peer_id)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::PermissionsExt;
+
+    #[test]
+    fn a_key_is_made_once_and_found_again() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("key");
+        let made = Identity::load_or_create(&path).unwrap();
+        assert_eq!(fs::metadata(&path).unwrap().mode() & 0o777, 0o600);
+        let found = Identity::load_or_create(&path).unwrap();
+        assert_eq!(made.peer_id_bytes(), found.peer_id_bytes());
+        assert_eq!(made.host_id(), HostId::of_peer_id(&found.peer_id_bytes()));
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1, "nothing left beside it");
+    }
+
+    #[test]
+    fn starting_at_once_ends_with_one_key() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("key");
+        let identity = Identity::generate();
+        identity.save(&path).unwrap();
+        let second = Identity::generate().save(&path).unwrap_err();
+        assert_eq!(second.kind(), io::ErrorKind::AlreadyExists);
+        assert_eq!(Identity::load_or_create(&path).unwrap().peer_id(), identity.peer_id());
+    }
+
+    #[test]
+    fn a_key_that_others_can_read_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("key");
+        Identity::load_or_create(&path).unwrap();
+        for mode in [0o640, 0o604, 0o660] {
+            fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
+            let error = Identity::load_or_create(&path).unwrap_err();
+            assert!(matches!(error, P2pError::KeyMode { mode: m, .. } if m == mode));
+            let text = error.to_string();
+            assert!(text.contains("set it to 600") && text.contains(&format!("{mode:o}")), "{text}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_key_is_refused_and_kept() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("key");
+        for content in [&b""[..], b"not a key", &[0; 4096]] {
+            fs::write(&path, content).unwrap();
+            fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
+            let error = Identity::load_or_create(&path).unwrap_err();
+            assert!(matches!(error, P2pError::KeyForm { .. }), "{error}");
+            assert_eq!(fs::read(&path).unwrap(), content);
+        }
+        let missing = dir.path().join("missing/key");
+        let error = Identity::load_or_create(&missing).unwrap_err();
+        assert!(matches!(error, P2pError::KeyFile { .. }), "{error}");
+    }
+
+    #[test]
+    fn debug_shows_no_secret() {
+        let identity = Identity::generate();
+        assert_eq!(format!("{identity:?}"), format!("Identity({})", identity.peer_id()));
+    }
+}

@@ -26,6 +26,7 @@ mod verifier;
 mod watchdog;
 mod wire;
 
+pub use bytes::Bytes;
 pub use error::{ConnectError, FetchError, MemberError, P2pError, ProtocolError};
 pub use futures::future::BoxFuture;
 pub use identity::Identity;

@@ -161,3 +161,64 @@ impl fmt::Debug for Members {
         write!(f, "Members({})", self.len())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Identity;
+
+    fn member() -> Member {
+        let identity = Identity::generate();
+        Member {
+            host: identity.host_id(),
+            peer_id: identity.peer_id_bytes(),
+            control: None,
+            bulk: SocketAddr::from(([127, 0, 0, 1], 1)),
+        }
+    }
+
+    #[test]
+    fn a_member_is_found_by_host_and_by_peer_until_removed() {
+        let members = Members::new();
+        let one = member();
+        members.insert(one.clone()).unwrap();
+        assert_eq!(members.get(one.host), Some(one.clone()));
+        assert!(members.contains_peer(&one.peer_id));
+        assert!(!members.contains_peer(&member().peer_id));
+
+        let gone = members.gone(one.host).unwrap();
+        let moved = Member { bulk: SocketAddr::from(([127, 0, 0, 1], 2)), ..one.clone() };
+        members.clone().insert(moved.clone()).unwrap();
+        assert_eq!(members.get(one.host), Some(moved));
+        assert!(!gone.is_cancelled(), "a new address is no removal");
+
+        assert!(members.remove(one.host));
+        assert!(gone.is_cancelled());
+        assert!(!members.remove(one.host));
+        assert!(members.is_empty());
+    }
+
+    #[test]
+    fn false_identities_are_refused() {
+        let members = Members::new();
+        let (one, other) = (member(), member());
+        let stolen = Member { peer_id: other.peer_id, ..one.clone() };
+        assert_eq!(members.insert(stolen), Err(MemberError::Identity { host: one.host }));
+        let garbage = Member { peer_id: vec![1, 2, 3], host: HostId::of_peer_id(&[1, 2, 3]), ..one };
+        assert!(matches!(members.insert(garbage), Err(MemberError::PeerId { .. })));
+        assert!(members.is_empty());
+    }
+
+    #[tokio::test]
+    async fn an_introduction_wakes_who_waits() {
+        let members = Members::new();
+        let (one, other) = (member(), member());
+        let waiting = tokio::spawn({
+            let (members, host) = (members.clone(), one.host);
+            async move { members.introduced(host).await }
+        });
+        members.insert(other).unwrap();
+        members.insert(one).unwrap();
+        assert!(!waiting.await.unwrap().is_cancelled());
+    }
+}

@@ -126,3 +126,43 @@ impl Options {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn defaults_are_good() {
+        Options::default().validate().unwrap();
+    }
+
+    #[test]
+    fn each_limit_is_checked_and_named() {
+        let any = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0);
+        type Break = fn(&mut Options);
+        let cases: [(&str, Break); 12] = [
+            ("upload_slots", |o| o.upload_slots = 0),
+            ("upload_slots", |o| o.upload_slots = 1025),
+            ("upload_rate_bytes_per_second", |o| o.upload_rate_bytes_per_second = Some(0)),
+            ("download_rate_bytes_per_second", |o| o.download_rate_bytes_per_second = Some(1023)),
+            ("connections_max", |o| o.connections_max = 0),
+            ("connections_per_peer_max", |o| o.connections_per_peer_max = 0),
+            ("handshakes_max", |o| o.handshakes_max = 0),
+            ("dial_timeout", |o| o.dial_timeout = Duration::ZERO),
+            ("idle_timeout", |o| o.idle_timeout = Duration::MAX),
+            ("introduction_grace", |o| o.introduction_grace = Duration::from_secs(2)),
+            ("upload_slot_patience", |o| o.upload_slot_patience = Duration::from_secs(3)),
+            ("advertise", |o| o.advertise = Some(IpAddr::V4(Ipv4Addr::UNSPECIFIED))),
+        ];
+        for (name, break_it) in cases {
+            let mut options = Options::default();
+            break_it(&mut options);
+            let error = options.validate().unwrap_err();
+            assert!(matches!(error, P2pError::Option { option, .. } if option == name), "{name}: {error}");
+        }
+        let mut options = Options { bulk_listen: any, ..Options::default() };
+        assert!(options.validate().unwrap_err().to_string().contains("needs `advertise`"));
+        options.advertise = Some(IpAddr::V4(Ipv4Addr::LOCALHOST));
+        options.validate().unwrap();
+    }
+}
