@@ -1,124 +1,97 @@
-//! The way in: what can be asked of an origin.
+//! The way in: a client for all origins, and what its requests share.
+//!
+//! What can be asked stands in `manifest`, `blob` and `forward`.
 
-use crate::{
-    Auth, BlobHead, BlobRead, Manifest, ManifestHead, Options, OptionsError, OriginError, Reference,
-    Repository,
-};
-use bytes::Bytes;
-use http::{HeaderMap, HeaderValue, Method};
+use crate::authorize::TokenKey;
+use crate::credentials::Credentials;
+use crate::endpoint::{Endpoint, Endpoints};
+use crate::memo::{Lifetimes, Memo};
+use crate::metrics::Metrics;
+use crate::token::Authorization;
+use crate::{Options, OptionsError, OriginError, Repository};
 use prometheus_client::registry::Registry as MetricsRegistry;
-use types::{ByteRange, Digest, Registry};
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+use types::Registry;
+
+/// How many tokens are kept: one per repository and kind of credential.
+const TOKENS_MAX: u64 = 10_000;
+
+/// A failure to get a token is shared by those who wait for it and then forgotten: the request's own retries pace the
+/// next try. A token that has lapsed is worth nothing.
+const TOKEN_LIFETIMES: Lifetimes =
+    Lifetimes { failure: Duration::ZERO, grace: Duration::ZERO, patience: Duration::ZERO };
 
 /// A client for every origin. Clones share connections, tokens and metrics.
-#[derive(Clone, Debug)]
-pub struct Origin {}
+#[derive(Clone)]
+pub struct Origin {
+    shared: Arc<Shared>,
+}
 
-const UNFINISHED: OriginError = OriginError::Malformed("unfinished");
+struct Shared {
+    options: Options,
+    endpoints: Endpoints,
+    credentials: Credentials,
+    tokens: Memo<TokenKey, Authorization>,
+    metrics: Metrics,
+}
 
-#[allow(clippy::unused_async, unused_variables, reason = "signatures first")]
+impl fmt::Debug for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let configured: Vec<&str> = self.shared.endpoints.names().map(Registry::as_str).collect();
+        f.debug_struct("Origin").field("configured", &configured).finish_non_exhaustive()
+    }
+}
+
 impl Origin {
-    /// Reads certificates and credentials and sets up the clients. Needs a rustls provider to be installed.
+    /// Checks the options, reads certificates and sets up the clients. Needs a rustls provider to be installed.
     ///
     /// # Errors
     /// [`OptionsError`].
     pub fn new(options: Options) -> Result<Self, OptionsError> {
         options.validate()?;
-        Ok(Self {})
+        let endpoints = Endpoints::new(&options)?;
+        let credentials = Credentials::new(&options)?;
+        let metrics = Metrics::new(endpoints.names());
+        let tokens = Memo::new(TOKENS_MAX, TOKEN_LIFETIMES);
+        Ok(Self { shared: Arc::new(Shared { options, endpoints, credentials, tokens, metrics }) })
     }
 
-    /// Adds this client's metrics to `registry`.
-    pub fn register_metrics(&self, registry: &mut MetricsRegistry) {}
+    /// Adds this client's metrics to `registry`, their names prefixed with `origin_`.
+    pub fn register_metrics(&self, registry: &mut MetricsRegistry) {
+        self.shared.metrics.register(registry);
+    }
 
     /// Whether the configuration has a credential for `repository`.
     #[must_use]
     pub fn has_credential(&self, repository: &Repository) -> bool {
-        false
+        self.shared.credentials.has(&repository.registry, repository.name.as_str())
     }
 
     /// Whether clients without a credential may have what the configured one reads from `registry`.
     #[must_use]
     pub fn shares_credential(&self, registry: &Registry) -> bool {
-        false
+        self.endpoint(registry).is_ok_and(|endpoint| endpoint.share_credential)
     }
 
-    /// Asks for a manifest's digest, size and type.
-    ///
-    /// # Errors
-    /// [`OriginError`].
-    pub async fn head_manifest(
-        &self,
-        repository: &Repository,
-        reference: &Reference,
-        accept: &[HeaderValue],
-        auth: &Auth,
-    ) -> Result<ManifestHead, OriginError> {
-        Err(UNFINISHED)
+    pub(crate) fn options(&self) -> &Options {
+        &self.shared.options
     }
 
-    /// Reads a manifest and checks it against the digest in `reference` or in the registry's header.
-    ///
-    /// # Errors
-    /// [`OriginError`].
-    pub async fn get_manifest(
-        &self,
-        repository: &Repository,
-        reference: &Reference,
-        accept: &[HeaderValue],
-        auth: &Auth,
-    ) -> Result<Manifest, OriginError> {
-        Err(UNFINISHED)
+    pub(crate) fn endpoint(&self, registry: &Registry) -> Result<Endpoint, OriginError> {
+        self.shared.endpoints.get(registry)
     }
 
-    /// Asks whether a blob is there for `auth`, and how large it is.
-    ///
-    /// # Errors
-    /// [`OriginError`].
-    pub async fn head_blob(
-        &self,
-        repository: &Repository,
-        digest: &Digest,
-        auth: &Auth,
-    ) -> Result<BlobHead, OriginError> {
-        Err(UNFINISHED)
+    pub(crate) fn credentials(&self) -> &Credentials {
+        &self.shared.credentials
     }
 
-    /// Reads the bytes of `range`, or all; `size` is the blob's size as the caller knows it.
-    ///
-    /// # Errors
-    /// [`OriginError`], also as the body's last item.
-    pub async fn read_blob(
-        &self,
-        repository: &Repository,
-        digest: &Digest,
-        range: Option<ByteRange>,
-        size: Option<u64>,
-        auth: &Auth,
-    ) -> Result<BlobRead, OriginError> {
-        Err(UNFINISHED)
+    pub(crate) fn tokens(&self) -> &Memo<TokenKey, Authorization> {
+        &self.shared.tokens
     }
 
-    /// Passes a GET or HEAD for something else of a repository on: `tail` is what follows `/v2/NAME/`
-    /// (`tags/list?n=100`, `referrers/sha256:…`), `headers` are sent as they are. The answer's body is bounded.
-    ///
-    /// # Errors
-    /// [`OriginError`].
-    pub async fn forward(
-        &self,
-        method: Method,
-        repository: &Repository,
-        tail: &str,
-        headers: &HeaderMap,
-        auth: &Auth,
-    ) -> Result<http::Response<Bytes>, OriginError> {
-        Err(UNFINISHED)
-    }
-
-    /// GET `/v2/`: `Ok` if the registry lets `auth` in, [`OriginError::Unauthorized`] with its challenges if it does not.
-    /// No token is fetched for [`Auth::Anonymous`], so that a client gets the challenge that it needs.
-    ///
-    /// # Errors
-    /// [`OriginError`].
-    pub async fn ping(&self, registry: &Registry, auth: &Auth) -> Result<(), OriginError> {
-        Err(UNFINISHED)
+    pub(crate) fn metrics(&self) -> &Metrics {
+        &self.shared.metrics
     }
 }

@@ -165,9 +165,9 @@ pub enum OriginError {
     #[error("the registry sent content with digest {got} instead of {expected}")]
     WrongDigest {
         /// What was asked for, or what its header says.
-        expected: Digest,
+        expected: Box<Digest>,
         /// What came.
-        got: Digest,
+        got: Box<Digest>,
     },
     /// More redirects than [`OriginError::REDIRECTS_MAX`].
     #[error("the registry redirects in a circle")]

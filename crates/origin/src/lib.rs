@@ -5,17 +5,29 @@
 //! break. It has no cache of contents and no opinion on who may have what: [`Resolver`] has, for what can be shared
 //! by a whole cluster.
 //!
-//! [`Origin`] is the way in. The way of a request: `origin` (what to ask) → `send` (retries) → `authorize` (challenges,
-//! `token`) → `redirect` (hops, `address`) → reqwest.
+//! [`Origin`] is the way in. The way of a request: `manifest`, `blob` or `forward` (what to ask) → `send` (retries, what a
+//! status means) → `authorize` (challenges and `token`s) → `redirect` (hops, each checked by `address`) → reqwest.
 
+mod address;
+mod authorize;
 mod blob;
+mod body;
+mod challenge;
 mod client;
+mod credentials;
+mod endpoint;
 mod error;
+mod forward;
 mod manifest;
+mod memo;
+mod metrics;
 mod names;
 mod options;
+mod redirect;
 mod resolver;
 mod secret;
+mod send;
+mod token;
 
 pub use blob::{BlobBody, BlobHead, BlobRead};
 pub use client::Origin;

@@ -1,13 +1,26 @@
 //! What a whole cluster asks an origin once: tags, manifests, and whether content is for anybody.
 //!
-//! The scheduler answers its daemons from here; a daemon without a scheduler has one of its own.
+//! The scheduler answers its daemons from here; a daemon without a scheduler has one of its own. Nothing of a client's own
+//! credential passes through: whoever needs one asks the origin with it.
 
-use crate::{Auth, Manifest, Origin, OriginError, Reference, Repository};
+use crate::manifest::MANIFEST_TYPES;
+use crate::memo::{Lapses, Lifetimes, Memo};
+use crate::{Auth, BlobHead, Manifest, Origin, OriginError, Reference, Repository, TagName};
 use http::HeaderValue;
 use serde::Deserialize;
+use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 use types::{Credential, Digest};
+
+/// How many tags, manifests and blobs are remembered, each.
+const ANSWERS_MAX: u64 = 65_536;
+
+/// How long a refusal is repeated without asking: what is pushed or permitted meanwhile is seen after this time.
+const REFUSAL_LIFETIME: Duration = Duration::from_secs(2);
+
+/// How long the origin is waited for when there is a lapsed answer to give instead: the patience of a reader.
+const STALE_PATIENCE: Duration = Duration::from_secs(3);
 
 /// How long answers are good for.
 #[derive(Clone, Debug, Deserialize)]
@@ -85,26 +98,79 @@ pub struct BlobAccess {
     pub size: Option<u64>,
 }
 
-/// Cached answers of origins, each asked for once however many ask. Clones share the cache.
+/// An answer of the origin, with the time that it is good for.
 #[derive(Clone, Debug)]
-pub struct Resolver {
-    origin: Origin,
+struct Answer<T> {
+    value: T,
+    access: Access,
+    lifetime: Duration,
 }
 
-const UNFINISHED: OriginError = OriginError::Malformed("unfinished");
+impl<T: Clone> Lapses for Answer<T> {
+    fn lifetime(&self) -> Duration {
+        self.lifetime
+    }
+}
 
-#[allow(clippy::unused_async, unused_variables, reason = "signatures first")]
+/// A tag as it is asked for: what a client accepts decides which manifest a registry answers with.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct TagKey {
+    repository: Repository,
+    tag: TagName,
+    accept: Vec<u8>,
+}
+
+/// Cached answers of origins, each asked for once however many ask. Clones share the cache.
+#[derive(Clone)]
+pub struct Resolver {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    origin: Origin,
+    options: ResolverOptions,
+    tags: Memo<TagKey, Answer<Digest>>,
+    /// Which repositories gave a manifest: the permission, and that it is theirs.
+    manifests: Memo<(Repository, Digest), Answer<Arc<Manifest>>>,
+    blobs: Memo<(Repository, Digest), Answer<BlobHead>>,
+    /// The right that last worked.
+    rights: moka::sync::Cache<Repository, Access>,
+    /// The contents of manifests, whosever they are.
+    contents: moka::sync::Cache<Digest, Arc<Manifest>>,
+}
+
+impl fmt::Debug for Resolver {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Resolver").field("options", &self.shared.options).finish_non_exhaustive()
+    }
+}
+
 impl Resolver {
     /// Answers for the origins that `origin` reaches.
     #[must_use]
     pub fn new(origin: Origin, options: ResolverOptions) -> Self {
-        Self { origin }
+        let lifetimes =
+            Lifetimes { failure: REFUSAL_LIFETIME, grace: options.grace, patience: STALE_PATIENCE };
+        let weigh =
+            |_: &Digest, manifest: &Arc<Manifest>| u32::try_from(manifest.bytes.len()).unwrap_or(u32::MAX);
+        let contents =
+            moka::sync::Cache::builder().max_capacity(options.manifest_bytes_max).weigher(weigh).build();
+        let shared = Shared {
+            origin,
+            tags: Memo::new(ANSWERS_MAX, lifetimes),
+            manifests: Memo::new(ANSWERS_MAX, lifetimes),
+            blobs: Memo::new(ANSWERS_MAX, lifetimes),
+            rights: moka::sync::Cache::new(ANSWERS_MAX),
+            contents,
+            options,
+        };
+        Self { shared: Arc::new(shared) }
     }
 
     /// The client that asks.
     #[must_use]
-    pub const fn origin(&self) -> &Origin {
-        &self.origin
+    pub fn origin(&self) -> &Origin {
+        &self.shared.origin
     }
 
     /// The manifest of `reference`: anonymously, or else with the configured credential where that is shared.
@@ -117,7 +183,11 @@ impl Resolver {
         reference: &Reference,
         accept: &[HeaderValue],
     ) -> Result<Resolved, OriginError> {
-        Err(UNFINISHED)
+        let digest = match reference {
+            Reference::Digest(digest) => *digest,
+            Reference::Tag(tag) => self.tag(repository, tag, accept).await?,
+        };
+        self.manifest(repository, &digest).await
     }
 
     /// Whether, and with which right, the origin gives this blob from this repository.
@@ -125,7 +195,21 @@ impl Resolver {
     /// # Errors
     /// [`OriginError`]; a refusal to an anonymous request carries the origin's challenges.
     pub async fn access(&self, repository: &Repository, digest: &Digest) -> Result<BlobAccess, OriginError> {
-        Err(UNFINISHED)
+        let key = (repository.clone(), *digest);
+        let ask = async {
+            let mut refusal = None;
+            for access in self.rights(repository) {
+                match self.shared.origin.head_blob(repository, digest, &access.auth()).await {
+                    Ok(head) => {
+                        return Ok(self.good(repository, access, head, self.shared.options.access_lifetime));
+                    }
+                    Err(error) => keep(&mut refusal, error)?,
+                }
+            }
+            Err(none_works(refusal))
+        };
+        let Answer { value, access, .. } = self.shared.blobs.get(&key, ask).await?;
+        Ok(BlobAccess { access, size: value.size })
     }
 
     /// Forgets what `reference` was and asks the origin now.
@@ -137,6 +221,164 @@ impl Resolver {
         repository: &Repository,
         reference: &Reference,
     ) -> Result<Resolved, OriginError> {
-        Err(UNFINISHED)
+        match reference {
+            Reference::Tag(tag) => {
+                for key in self.shared.tags.keys() {
+                    if key.repository == *repository && key.tag == *tag {
+                        self.shared.tags.forget(&key, |_| true).await;
+                    }
+                }
+            }
+            Reference::Digest(digest) => {
+                self.shared.manifests.forget(&(repository.clone(), *digest), |_| true).await;
+            }
+        }
+        self.resolve(repository, reference, &all_types()).await
+    }
+
+    /// The digest that a tag names now. HEAD, which Docker Hub does not ration.
+    async fn tag(
+        &self,
+        repository: &Repository,
+        tag: &TagName,
+        accept: &[HeaderValue],
+    ) -> Result<Digest, OriginError> {
+        let key =
+            TagKey { repository: repository.clone(), tag: tag.clone(), accept: canonical_accept(accept) };
+        let ask = async {
+            let reference = Reference::Tag(tag.clone());
+            let mut refusal = None;
+            for access in self.rights(repository) {
+                match self.ask_tag(repository, &reference, accept, access).await {
+                    Ok(digest) => {
+                        return Ok(self.good(repository, access, digest, self.shared.options.tag_lifetime));
+                    }
+                    Err(error) => keep(&mut refusal, error)?,
+                }
+            }
+            Err(none_works(refusal))
+        };
+        self.shared.tags.get(&key, ask).await.map(|answer| answer.value)
+    }
+
+    async fn ask_tag(
+        &self,
+        repository: &Repository,
+        reference: &Reference,
+        accept: &[HeaderValue],
+        access: Access,
+    ) -> Result<Digest, OriginError> {
+        let (origin, auth) = (&self.shared.origin, access.auth());
+        if let Some(digest) = origin.head_manifest(repository, reference, accept, &auth).await?.digest {
+            return Ok(digest);
+        }
+        let manifest = Arc::new(origin.get_manifest(repository, reference, accept, &auth).await?);
+        self.shared.contents.insert(manifest.digest, Arc::clone(&manifest));
+        Ok(manifest.digest)
+    }
+
+    /// A manifest by its digest. What is kept already is given to a repository only after the origin has confirmed that it
+    /// is there.
+    async fn manifest(&self, repository: &Repository, digest: &Digest) -> Result<Resolved, OriginError> {
+        let key = (repository.clone(), *digest);
+        let ask = async {
+            let mut refusal = None;
+            for access in self.rights(repository) {
+                match self.ask_manifest(repository, digest, access).await {
+                    Ok(manifest) => {
+                        return Ok(self.good(
+                            repository,
+                            access,
+                            manifest,
+                            self.shared.options.access_lifetime,
+                        ));
+                    }
+                    Err(error) => keep(&mut refusal, error)?,
+                }
+            }
+            Err(none_works(refusal))
+        };
+        let Answer { value, access, .. } = self.shared.manifests.get(&key, ask).await?;
+        Ok(Resolved { manifest: value, access })
+    }
+
+    async fn ask_manifest(
+        &self,
+        repository: &Repository,
+        digest: &Digest,
+        access: Access,
+    ) -> Result<Arc<Manifest>, OriginError> {
+        let (origin, auth, reference) = (&self.shared.origin, access.auth(), Reference::Digest(*digest));
+        if let Some(kept) = self.shared.contents.get(digest) {
+            origin.head_manifest(repository, &reference, &all_types(), &auth).await?;
+            return Ok(kept);
+        }
+        let manifest = Arc::new(origin.get_manifest(repository, &reference, &all_types(), &auth).await?);
+        self.shared.contents.insert(*digest, Arc::clone(&manifest));
+        Ok(manifest)
+    }
+
+    /// The rights to try, in order: the one that worked last, or anybody's and then the configured one if it is shared.
+    fn rights(&self, repository: &Repository) -> Vec<Access> {
+        let origin = &self.shared.origin;
+        let shared = origin.shares_credential(&repository.registry) && origin.has_credential(repository);
+        match (shared, self.shared.rights.get(repository)) {
+            (false, _) => vec![Access::Anonymous],
+            (true, Some(Access::Configured)) => vec![Access::Configured, Access::Anonymous],
+            (true, _) => vec![Access::Anonymous, Access::Configured],
+        }
+    }
+
+    fn good<T>(&self, repository: &Repository, access: Access, value: T, lifetime: Duration) -> Answer<T> {
+        if self.shared.rights.get(repository) != Some(access) {
+            self.shared.rights.insert(repository.clone(), access);
+        }
+        Answer { value, access, lifetime }
+    }
+}
+
+/// Keeps a refusal while the next right is tried; any other error ends the matter. A refusal with a challenge, which lets
+/// the client come with a credential of its own, is worth more than one without.
+fn keep(kept: &mut Option<OriginError>, error: OriginError) -> Result<(), OriginError> {
+    if !error.is_refusal() {
+        return Err(error);
+    }
+    if kept.is_none() || matches!(error, OriginError::Unauthorized { .. }) {
+        *kept = Some(error);
+    }
+    Ok(())
+}
+
+fn none_works(refusal: Option<OriginError>) -> OriginError {
+    refusal.unwrap_or(OriginError::Malformed("no right to try"))
+}
+
+/// For what has a digest: its content is what it is, whatever a client accepts.
+fn all_types() -> Vec<HeaderValue> {
+    MANIFEST_TYPES.into_iter().map(HeaderValue::from_static).collect()
+}
+
+/// The media types of all lines, in order and each once.
+fn canonical_accept(accept: &[HeaderValue]) -> Vec<u8> {
+    let mut types: Vec<&[u8]> = accept
+        .iter()
+        .flat_map(|line| line.as_bytes().split(|b| *b == b','))
+        .map(<[u8]>::trim_ascii)
+        .collect();
+    types.sort_unstable();
+    types.dedup();
+    types.join(&b',')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn accepts_in_one_line_or_many() {
+        let line = |text| HeaderValue::from_static(text);
+        let many = [line("b/b"), line("a/a;q=0.5"), line("b/b")];
+        assert_eq!(canonical_accept(&many), canonical_accept(&[line("a/a;q=0.5, b/b")]));
+        assert_ne!(canonical_accept(&many), canonical_accept(&[]));
     }
 }
