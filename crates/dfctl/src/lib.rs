@@ -1,1 +1,43 @@
-//! placeholder
+//! Damselfly's command line for operators: what the cluster does, a pull by hand, a tag read anew.
+//!
+//! `main` parses [`Cli`] and calls [`run`]; everything goes through the daemon of this node.
+
+mod blob;
+mod cli;
+mod client;
+mod error;
+mod image;
+mod pull;
+mod status;
+
+pub use cli::{Cli, Command, Output};
+pub use error::Error;
+
+use client::Client;
+use serde::Deserialize;
+use std::io::Write;
+
+/// Does what the command line says; results go to `out`, progress to standard error.
+///
+/// # Errors
+/// [`Error`], whose text is meant for the operator.
+pub async fn run(cli: Cli, out: &mut impl Write) -> Result<(), Error> {
+    match cli.command {
+        Command::Status { output } => status::run(&Client::admin(cli.daemon)?, output, out).await,
+        Command::Pull { image, proxy, platform } => {
+            pull::run(&Client::proxy(proxy)?, &image, &platform, out).await
+        }
+        Command::Refresh { image } => {
+            let query = [("image", image.to_text())];
+            let answer: Refreshed = Client::admin(cli.daemon)?.post("/v1/refresh", &query).await?;
+            writeln!(out, "{} is {}", image.to_text(), answer.digest)?;
+            Ok(())
+        }
+    }
+}
+
+/// The daemon's answer to a refresh.
+#[derive(Deserialize)]
+struct Refreshed {
+    digest: String,
+}

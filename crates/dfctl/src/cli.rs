@@ -1,0 +1,126 @@
+//! The command line, parsed as far as it can be without asking anybody.
+
+use crate::image::Platform;
+use clap::{Parser, Subcommand, ValueEnum};
+use origin::{ImageName, NameError, Reference};
+use std::str::FromStr;
+use url::Url;
+
+/// Looks after a Damselfly daemon.
+#[derive(Debug, Parser)]
+#[command(name = "dfctl", version, about)]
+pub struct Cli {
+    /// The daemon's admin address.
+    #[arg(long, global = true, value_name = "URL", default_value = "http://127.0.0.1:6503", value_parser = address)]
+    pub daemon: Url,
+
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Show hosts, blobs, and from where bytes came.
+    Status {
+        /// In which form.
+        #[arg(short, long, value_name = "FORM", default_value = "table")]
+        output: Output,
+    },
+    /// Pull an image through the daemon and check every byte; fills the daemon's cache and stores nothing else.
+    Pull {
+        /// As in alpine, ghcr.io/org/app:v1, host:5000/app@sha256:….
+        image: Image,
+        /// Where the daemon serves container runtimes.
+        #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:6500", value_parser = address)]
+        proxy: Url,
+        /// Which of an image's platforms, OS/ARCH[/VARIANT].
+        #[arg(long, value_name = "PLATFORM", default_value_t = Platform::of_this_machine())]
+        platform: Platform,
+    },
+    /// Have the cluster ask the registry anew what a tag means, before the answer's lifetime is over.
+    Refresh {
+        /// As in alpine:3.20.
+        image: Image,
+    },
+}
+
+/// In which form results are written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Output {
+    /// For people.
+    Table,
+    /// As the daemon gives it.
+    Json,
+}
+
+/// An image by name.
+#[derive(Clone, Debug)]
+pub struct Image(pub(crate) ImageName);
+
+impl Image {
+    /// The whole name, with registry and reference.
+    pub(crate) fn to_text(&self) -> String {
+        let separator = if matches!(self.0.reference, Reference::Digest(_)) { '@' } else { ':' };
+        format!("{}{separator}{}", self.0.repository, self.0.reference)
+    }
+}
+
+impl FromStr for Image {
+    type Err = NameError;
+
+    fn from_str(text: &str) -> Result<Self, NameError> {
+        text.parse().map(Self)
+    }
+}
+
+/// A daemon's address: it speaks plain HTTP.
+fn address(text: &str) -> Result<Url, String> {
+    let url: Url = text.parse().map_err(|error| format!("{error}; as in http://127.0.0.1:6503"))?;
+    if url.scheme() != "http" || !url.has_host() || url.path() != "/" || url.query().is_some() {
+        return Err("it must be of the form http://HOST:PORT".to_owned());
+    }
+    Ok(url)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(line: &str) -> Result<Cli, clap::Error> {
+        Cli::try_parse_from(line.split(' '))
+    }
+
+    #[test]
+    fn lines() {
+        let cli = parse("dfctl status -o json --daemon http://127.0.0.1:1").unwrap();
+        assert_eq!(cli.daemon.port(), Some(1));
+        assert!(matches!(cli.command, Command::Status { output: Output::Json }));
+        let Command::Pull { image, .. } = parse("dfctl pull alpine").unwrap().command else { panic!() };
+        assert_eq!(image.to_text(), "docker.io/library/alpine:latest");
+        let digest = format!("sha256:{}", "a".repeat(64));
+        let Command::Refresh { image } =
+            parse(&format!("dfctl refresh host:5000/a@{digest}")).unwrap().command
+        else {
+            panic!()
+        };
+        assert_eq!(image.to_text(), format!("host:5000/a@{digest}"));
+    }
+
+    #[test]
+    fn lines_that_make_no_sense() {
+        for line in [
+            "dfctl",
+            "dfctl stats",
+            "dfctl pull",
+            "dfctl pull UPPER",
+            "dfctl pull a --platform linux",
+            "dfctl pull a --proxy https://127.0.0.1:1",
+            "dfctl pull a --proxy 127.0.0.1:1",
+            "dfctl status -o xml",
+        ] {
+            assert!(parse(line).is_err(), "{line}");
+        }
+    }
+}

@@ -1,0 +1,78 @@
+//! Why something could not be done, in words for the operator.
+
+use types::Digest;
+
+/// Why something could not be done.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// Nobody listens there.
+    #[error("no daemon answers at {address}: start it with `dfdaemon`, or name another with {flag}")]
+    NotRunning {
+        /// Where.
+        address: String,
+        /// The flag that names the address.
+        flag: &'static str,
+    },
+    /// The connection broke, or an answer never came.
+    #[error("the daemon at {address} does not answer: {why}")]
+    Broken {
+        /// Where.
+        address: String,
+        /// What happened.
+        why: String,
+    },
+    /// The registry wants a credential.
+    #[error(
+        "the registry wants a credential: {message}\nput one into the daemon's [origin.registries] (or docker_config) \
+         and set share_credential"
+    )]
+    Unauthorized {
+        /// The registry's or the daemon's words.
+        message: String,
+    },
+    /// The daemon refused, or the registry behind it.
+    #[error("{message} (status {status})")]
+    Refused {
+        /// The HTTP status.
+        status: u16,
+        /// The daemon's words.
+        message: String,
+    },
+    /// The answer is not what was asked for.
+    #[error("unexpected answer: {0}")]
+    Unexpected(String),
+    /// The image is not there for this platform.
+    #[error("the image has nothing for {wanted}; it has: {offered}")]
+    Platform {
+        /// What was asked for.
+        wanted: String,
+        /// What there is.
+        offered: String,
+    },
+    /// Bytes that do not have their digest.
+    #[error("the bytes of {0} do not have this digest")]
+    WrongDigest(Digest),
+    /// More or fewer bytes than the manifest says.
+    #[error("{digest} has {got} bytes instead of {expected}")]
+    WrongSize {
+        /// Of which blob.
+        digest: Digest,
+        /// By the manifest.
+        expected: u64,
+        /// What came, or was announced.
+        got: u64,
+    },
+    /// A blob's connection broke again and again.
+    #[error("the pull of {digest} broke at byte {at}: {why}")]
+    Blob {
+        /// Which blob.
+        digest: Digest,
+        /// How far it came.
+        at: u64,
+        /// What happened last.
+        why: String,
+    },
+    /// The result cannot be written.
+    #[error("cannot write: {0}")]
+    Output(#[from] std::io::Error),
+}
