@@ -1,1 +1,25 @@
-//! placeholder
+//! The scheduler as a server: `scheduler-core`'s decisions behind gRPC.
+//!
+//! Everything that is decided is decided in the core; this package carries. [`driver`] owns the core and runs in one
+//! task; [`stream`] has two ends of one host's stream, between which and the driver there are bounded queues
+//! ([`outbox`]); [`questions`] asks origins on behalf of all hosts. The program is `main.rs`; a daemon that is given no
+//! scheduler embeds [`Server`].
+
+mod config;
+mod connection;
+mod driver;
+mod error;
+mod metrics;
+mod options;
+mod outbox;
+mod questions;
+mod roster;
+mod server;
+mod service;
+mod status;
+mod stream;
+
+pub use config::{Flags, load};
+pub use error::Error;
+pub use options::{HostOptions, Invalid, LogOptions, Options, SchedulingOptions};
+pub use server::Server;

@@ -1,0 +1,134 @@
+//! Flags and the configuration file, put together.
+
+use crate::{Error, Options};
+use clap::Parser;
+use process::config::Document;
+use process::exit::Failure;
+use process::telemetry::Format;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// Damselfly's scheduler: tells hosts which piece of which image layer to get from whom, so that each layer leaves its
+/// registry once.
+///
+/// Exit codes: 0 stopped in good order, 64 a flag or the configuration is wrong, 69 a port is taken.
+#[derive(Clone, Debug, Default, Parser)]
+#[command(name = "scheduler", version)]
+pub struct Flags {
+    /// Configuration file (TOML); flags win over it
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Where hosts connect, by gRPC [default: 127.0.0.1:6510]
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    pub listen: Option<SocketAddr>,
+    /// Where operators ask, by HTTP: /healthz /readyz /metrics /v1/status [default: 127.0.0.1:6511]
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    pub admin: Option<SocketAddr>,
+    /// Let --listen be another address than loopback, though gRPC is not encrypted
+    #[arg(long)]
+    pub insecure_plain_grpc: bool,
+    /// The cluster's name [default: damselfly]
+    #[arg(long, value_name = "NAME")]
+    pub cluster: Option<String>,
+    /// How long a tag is believed before its registry is asked again [default: 30s]
+    #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration)]
+    pub tag_lifetime: Option<Duration>,
+    /// What is logged: a level, or directives as in warn,scheduler=debug [default: info]
+    #[arg(long, value_name = "FILTER")]
+    pub log: Option<String>,
+    /// The form of the log [default: auto, which is json unless on a terminal]
+    #[arg(long, value_enum, value_name = "FORMAT")]
+    pub log_format: Option<Format>,
+}
+
+impl Flags {
+    fn over(self, mut options: Options) -> Options {
+        set(&mut options.listen, self.listen);
+        options.admin = self.admin.or(options.admin);
+        options.insecure_plain_grpc |= self.insecure_plain_grpc;
+        set(&mut options.cluster, self.cluster);
+        set(&mut options.resolver.tag_lifetime, self.tag_lifetime);
+        set(&mut options.log.filter, self.log);
+        set(&mut options.log.format, self.log_format);
+        options
+    }
+}
+
+fn set<T>(option: &mut T, flag: Option<T>) {
+    if let Some(value) = flag {
+        *option = value;
+    }
+}
+
+/// The options that the flags and the file they name make, checked.
+///
+/// # Errors
+/// A failure with exit code 64 that names the key and, where the file has it, the line.
+pub fn load(flags: Flags) -> Result<Options, Failure> {
+    let file = flags.config.as_deref().map(Document::read).transpose()?;
+    let options = match &file {
+        Some(file) => file.parse()?,
+        None => Options::default(),
+    };
+    let options = flags.over(options);
+    match (options.validate(), file) {
+        (Ok(()), _) => {}
+        (Err(invalid), Some(file)) => return Err(file.wrong(invalid.key, invalid.why).into()),
+        (Err(invalid), None) => return Err(Error::Invalid(invalid).into()),
+    }
+    options.origin.validate().map_err(Error::Origin)?;
+    Ok(options)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory as _;
+
+    fn load_with(file: &str, args: &[&str]) -> Result<Options, String> {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("scheduler.toml");
+        std::fs::write(&path, file).unwrap();
+        let path = path.to_str().unwrap();
+        let args = [&["scheduler", "--config", path], args].concat();
+        load(Flags::try_parse_from(args).unwrap()).map_err(|failure| {
+            assert_eq!(failure.exit.code(), 64);
+            failure.to_string().replace(dir.path().to_str().unwrap(), "")
+        })
+    }
+
+    #[test]
+    fn flags_are_well_formed() {
+        Flags::command().debug_assert();
+    }
+
+    #[test]
+    fn flags_win_over_the_file() {
+        let file = "listen = \"127.0.0.1:1\"\nadmin = \"127.0.0.1:2\"\n[resolver]\ntag_lifetime = \"9s\"\n";
+        let options = load_with(file, &["--listen", "127.0.0.1:3", "--log", "warn"]).unwrap();
+        assert_eq!(options.listen.port(), 3);
+        assert_eq!(options.admin.unwrap().port(), 2);
+        assert_eq!(options.resolver.tag_lifetime, Duration::from_secs(9));
+        assert_eq!(options.log.filter, "warn");
+    }
+
+    #[test]
+    fn mistakes_in_the_file_are_named_with_key_and_line() {
+        for (file, why) in [
+            ("\nlissten = 1", "/scheduler.toml, line 2: lissten: unknown field `lissten`"),
+            ("[hosts]\nmax = \"many\"", "/scheduler.toml, line 2: hosts.max: invalid type"),
+            ("[hosts]\n\nmax = 0", "/scheduler.toml, line 3: hosts.max: must be 1 to 20000"),
+            ("[hosts]\nheartbeat = \"often\"", "/scheduler.toml, line 2: hosts.heartbeat: "),
+            ("[origin]\nretries = 11", "origin.retries must be at most 10"),
+            (
+                "listen = \"0.0.0.0:6510\"",
+                "/scheduler.toml, line 1: listen: 0.0.0.0:6510 is no loopback address",
+            ),
+        ] {
+            let error = load_with(file, &[]).expect_err(file);
+            assert!(error.starts_with(why), "{error}");
+        }
+        load_with("listen = \"0.0.0.0:6510\"", &["--insecure-plain-grpc"]).unwrap();
+    }
+}

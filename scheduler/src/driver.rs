@@ -1,0 +1,268 @@
+//! The one task that owns the scheduler's core.
+//!
+//! Streams put what they hear into a bounded queue and wait when it is full, so that a flood slows its senders down.
+//! The driver takes a few inputs at a time, lets the core handle them, sorts the effects by host and puts one batch
+//! into each host's outbox. It decides nothing.
+
+use crate::metrics::{self, Published};
+use crate::outbox::{End, Out, Outbox};
+use crate::roster::{Roster, StreamId};
+use crate::{Options, status};
+use proto::{Hello, Traffic};
+use scheduler_core::{Effect, Event, Scheduler, Summary};
+use std::collections::BTreeMap;
+use std::time::Duration;
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use tonic::Status;
+use types::{HostId, HostMessage, SchedulerMessage, Timestamp};
+
+/// Inputs that may wait for the driver. A frame from a host is one.
+const QUEUE: usize = 1024;
+
+/// Inputs taken in one turn.
+const TURN_INPUTS: usize = 32;
+
+/// Messages after which a turn's effects go out, though more inputs wait.
+const TURN_MESSAGES: usize = 4096;
+
+/// How often the figures for the metrics are renewed at the most.
+const PUBLISH_INTERVAL: Duration = Duration::from_secs(2);
+
+/// A summary is not made again before this many times the time that it took has passed.
+const SUMMARY_SHARE: u32 = 50;
+
+/// What the driver is told.
+#[derive(Debug)]
+pub(crate) enum Input {
+    /// A host says hello; its addresses are resolved.
+    Join { host: HostId, hello: Hello, stream: StreamId, outbox: Outbox },
+    /// A stream has ended.
+    Leave { host: HostId, stream: StreamId },
+    /// What a host says about blobs.
+    Messages { host: HostId, stream: StreamId, messages: Vec<HostMessage> },
+    /// A host's counters.
+    Traffic { host: HostId, stream: StreamId, traffic: Traffic },
+    /// To be answered, so that a silent driver is noticed.
+    Ping { host: HostId, stream: StreamId, number: u64 },
+    /// Somebody wants to know.
+    Status { answer: oneshot::Sender<proto::Status> },
+}
+
+/// The way to the driver.
+pub(crate) type Inputs = mpsc::Sender<Input>;
+
+pub(crate) struct Driver {
+    core: Scheduler,
+    roster: Roster,
+    hosts_max: usize,
+    started: Instant,
+    effects: Vec<Effect>,
+    published: Published,
+    summary: Option<Recent>,
+}
+
+/// The last summary, and what it cost.
+struct Recent {
+    made: Instant,
+    took: Duration,
+    summary: Summary,
+}
+
+impl Driver {
+    pub(crate) fn new(options: &Options, seed: u64, first_epoch: u64, published: Published) -> Self {
+        Self {
+            core: Scheduler::new(options.core(first_epoch), seed),
+            roster: Roster::default(),
+            hosts_max: options.hosts.max as usize,
+            started: Instant::now(),
+            effects: Vec::new(),
+            published,
+            summary: None,
+        }
+    }
+
+    /// The queue into [`Self::run`].
+    pub(crate) fn queue() -> (Inputs, mpsc::Receiver<Input>) {
+        mpsc::channel(QUEUE)
+    }
+
+    /// Runs until `cancel`, or until nobody can tell it anything any more; then ends all streams.
+    pub(crate) async fn run(mut self, mut inputs: mpsc::Receiver<Input>, cancel: CancellationToken) {
+        let mut turn = Vec::with_capacity(TURN_INPUTS);
+        let mut publish = tokio::time::interval(PUBLISH_INTERVAL);
+        publish.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        self.tick();
+        loop {
+            let deadline =
+                self.core.next_deadline().map(|at| self.started + Duration::from_nanos(at.as_nanos()));
+            let alarm = async {
+                match deadline {
+                    Some(deadline) => tokio::time::sleep_until(deadline).await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                () = cancel.cancelled() => break,
+                () = alarm => self.tick(),
+                _ = publish.tick() => self.publish(),
+                count = inputs.recv_many(&mut turn, TURN_INPUTS) => {
+                    if count == 0 {
+                        break;
+                    }
+                    self.turn(&mut turn);
+                }
+            }
+        }
+        let stopping = Status::unavailable("the scheduler stops");
+        self.roster.close(&stopping);
+        inputs.close();
+        while let Some(input) = inputs.recv().await {
+            if let Input::Join { outbox, .. } = input {
+                outbox.close(End::Because(stopping.clone()));
+            }
+        }
+    }
+
+    fn now(&self) -> Timestamp {
+        let nanos = self.started.elapsed().as_nanos();
+        Timestamp::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX))
+    }
+
+    fn tick(&mut self) {
+        self.handle(Event::Tick);
+        self.flush();
+    }
+
+    fn turn(&mut self, inputs: &mut Vec<Input>) {
+        let mut messages = 0;
+        for input in inputs.drain(..) {
+            messages += self.take(input);
+            if messages >= TURN_MESSAGES {
+                messages = 0;
+                self.flush();
+            }
+        }
+        self.flush();
+    }
+
+    fn handle(&mut self, event: Event) {
+        let now = self.now();
+        self.core.handle(now, event, &mut self.effects);
+    }
+
+    /// Takes one input; gives how many messages it had.
+    fn take(&mut self, input: Input) -> usize {
+        match input {
+            Input::Join { host, hello, stream, outbox } => self.join(host, hello, stream, outbox),
+            Input::Leave { host, stream } => {
+                if self.roster.leave(host, stream) {
+                    tracing::info!(%host, hosts = self.roster.len(), "a host has left");
+                    self.handle(Event::HostLeft { host });
+                }
+            }
+            Input::Messages { host, stream, messages } => {
+                if self.roster.is_current(host, stream) {
+                    let count = messages.len();
+                    for message in messages {
+                        self.handle(Event::Message { host, message });
+                    }
+                    return count;
+                }
+            }
+            Input::Traffic { host, stream, traffic } => {
+                if self.roster.is_current(host, stream)
+                    && let Some(entry) = self.roster.get_mut(host)
+                {
+                    metrics::count(&self.published.traffic, host, &entry.traffic, &traffic);
+                    entry.traffic = traffic;
+                }
+            }
+            Input::Ping { host, stream, number } => {
+                if self.roster.is_current(host, stream) {
+                    self.send(host, Out::Pong(number));
+                }
+            }
+            Input::Status { answer } => {
+                self.flush();
+                let recent = self.summary();
+                // Who asked may have given up.
+                drop(answer.send(status::of(&recent.summary, &self.roster)));
+                self.keep(recent);
+            }
+        }
+        1
+    }
+
+    fn join(&mut self, host: HostId, hello: Hello, stream: StreamId, outbox: Outbox) {
+        if self.roster.len() >= self.hosts_max && !self.roster.contains(host) {
+            tracing::warn!(%host, hosts = self.roster.len(), "one host too many");
+            outbox
+                .close(End::Because(Status::resource_exhausted("the scheduler has as many hosts as it may")));
+            return;
+        }
+        tracing::info!(%host, bulk = %hello.bulk, zone = %hello.spec.zone, rack = %hello.spec.rack,
+            version = %hello.version, "a host has joined");
+        let spec = hello.spec.clone();
+        self.roster.join(host, hello, stream, outbox, Instant::now());
+        self.handle(Event::HostJoined { host, spec });
+    }
+
+    fn send(&mut self, host: HostId, out: Out) {
+        if self.roster.send(host, out).is_err() {
+            self.expel(host);
+        }
+    }
+
+    fn expel(&mut self, host: HostId) {
+        tracing::warn!(%host, "a host does not read what it is sent and is disconnected");
+        self.published.expelled.inc();
+        self.roster.expel(host, Status::resource_exhausted("the host does not read what it is sent"));
+        self.handle(Event::HostLeft { host });
+    }
+
+    /// Sends what has come of the events. A host that cannot take it is expelled, from which more may come; that ends,
+    /// since each host is expelled once.
+    fn flush(&mut self) {
+        loop {
+            for host in self.roster.introduce() {
+                self.expel(host);
+            }
+            if self.effects.is_empty() {
+                break;
+            }
+            let mut batches: BTreeMap<HostId, Vec<SchedulerMessage>> = BTreeMap::new();
+            for effect in self.effects.drain(..) {
+                let Effect::Send { host, message } = effect;
+                batches.entry(host).or_default().push(message);
+            }
+            for (host, messages) in batches {
+                self.published.sent.inc_by(messages.len() as u64);
+                self.send(host, Out::Messages(messages));
+            }
+        }
+    }
+
+    /// A summary that is as new as its cost allows. Given back with [`Self::keep`].
+    fn summary(&mut self) -> Recent {
+        if let Some(recent) = self.summary.take()
+            && recent.made.elapsed() < recent.took * SUMMARY_SHARE
+        {
+            return recent;
+        }
+        let begun = Instant::now();
+        let summary = self.core.summary();
+        Recent { made: begun, took: begun.elapsed(), summary }
+    }
+
+    fn keep(&mut self, recent: Recent) {
+        self.summary = Some(recent);
+    }
+
+    fn publish(&mut self) {
+        let recent = self.summary();
+        self.published.renew(&recent.summary, self.roster.len());
+        self.keep(recent);
+    }
+}

@@ -1,0 +1,31 @@
+//! The scheduler as a program: flags and file, ports, run, stop in good order.
+
+use process::exit::{self, Exit, Failure};
+use process::shutdown::Shutdown;
+use process::{telemetry, tls};
+use scheduler::{Flags, Options, Server};
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    match exit::parse::<Flags>() {
+        Ok(flags) => exit::finish(start(flags)),
+        Err(code) => code,
+    }
+}
+
+fn start(flags: Flags) -> Result<(), Failure> {
+    let options = scheduler::load(flags)?;
+    telemetry::init(&options.log.filter, options.log.format)?;
+    tls::install_provider();
+    let runtime = tokio::runtime::Runtime::new().map_err(|error| Failure::new(Exit::Unavailable, error))?;
+    runtime.block_on(run(options))
+}
+
+async fn run(options: Options) -> Result<(), Failure> {
+    let shutdown = Shutdown::install().map_err(|error| Failure::new(Exit::Unavailable, error))?;
+    let server = Server::start(options, shutdown.token().clone()).await?;
+    tracing::info!(grpc = %server.grpc_addr(), admin = ?server.admin_addr(), "the scheduler is ready");
+    server.stopped().await;
+    tracing::info!("the scheduler has stopped");
+    Ok(())
+}

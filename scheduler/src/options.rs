@@ -1,0 +1,249 @@
+//! What the scheduler can be told, and what of it makes sense.
+
+use bytesize::ByteSize;
+use origin::ResolverOptions;
+use process::telemetry::Format;
+use serde::Deserialize;
+use std::fmt;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::time::Duration;
+
+/// The scheduler's configuration file. Flags of the same names win.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Options {
+    /// Where hosts connect, by gRPC. Default 127.0.0.1:6510; port 0 takes a free one.
+    pub listen: SocketAddr,
+    /// Where operators ask, by HTTP: `/healthz`, `/readyz`, `/metrics`, `/v1/status`. Default 127.0.0.1:6511. An
+    /// embedded scheduler has none of its own.
+    pub admin: Option<SocketAddr>,
+    /// Whether `listen` may be another address than loopback though gRPC is not encrypted. Default no.
+    pub insecure_plain_grpc: bool,
+    /// The cluster's name, which hosts are told. Default "damselfly", at most 253 bytes.
+    pub cluster: String,
+    /// How long hosts' streams and questions get to end when the scheduler stops. Default 5 s, at most 5 min.
+    #[serde(with = "humantime_serde")]
+    pub drain_timeout: Duration,
+    /// What is said of what happens.
+    pub log: LogOptions,
+    /// Hosts and their streams.
+    pub hosts: HostOptions,
+    /// How pieces and leases are assigned.
+    pub scheduling: SchedulingOptions,
+    /// The origins: addresses, credentials, time-outs.
+    pub origin: origin::Options,
+    /// How long answers of origins are good for.
+    pub resolver: ResolverOptions,
+}
+
+/// What is said of what happens, on standard error.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct LogOptions {
+    /// A level or directives, as in `info` or `warn,scheduler=debug`. Default `info`.
+    pub filter: String,
+    /// `auto` (JSON unless on a terminal), `human`, or `json`. Default `auto`.
+    pub format: Format,
+}
+
+/// Hosts and their streams.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct HostOptions {
+    /// The most hosts at once; one more is refused. Default 16,384, at most 20,000.
+    pub max: u32,
+    /// How often hosts are told to ping. Default 1 s, 50 ms to 60 s.
+    #[serde(with = "humantime_serde")]
+    pub heartbeat: Duration,
+    /// A host that says nothing for this long is gone. Default 5 s, at least three heartbeats.
+    #[serde(with = "humantime_serde")]
+    pub silence_timeout: Duration,
+    /// How long a new stream may take for its first words. Default 5 s.
+    #[serde(with = "humantime_serde")]
+    pub hello_timeout: Duration,
+}
+
+/// How pieces and leases are assigned; `scheduler-core` explains what follows from each.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct SchedulingOptions {
+    /// After the start no new lease is given for this long, while hosts say what they hold. Default 1 s, at most 1 min;
+    /// 0 where no remote host can be.
+    #[serde(with = "humantime_serde")]
+    pub quiet_period: Duration,
+    /// A source without progress for this long loses its lease. Default 3 s.
+    #[serde(with = "humantime_serde")]
+    pub lease_ttl: Duration,
+    /// A transfer without an answer for this long is given to another parent. Default 10 s.
+    #[serde(with = "humantime_serde")]
+    pub transfer_timeout: Duration,
+    /// How far a source may be ahead of second copies while others wait. Default 16 MiB.
+    pub source_ahead: ByteSize,
+    /// The seed of what is left to chance. Default: another one at each start.
+    pub seed: Option<u64>,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 6510)),
+            admin: Some(SocketAddr::from((Ipv4Addr::LOCALHOST, 6511))),
+            insecure_plain_grpc: false,
+            cluster: "damselfly".to_owned(),
+            drain_timeout: Duration::from_secs(5),
+            log: LogOptions::default(),
+            hosts: HostOptions::default(),
+            scheduling: SchedulingOptions::default(),
+            origin: origin::Options::default(),
+            resolver: ResolverOptions::default(),
+        }
+    }
+}
+
+impl Default for LogOptions {
+    fn default() -> Self {
+        Self { filter: process::telemetry::DEFAULT_FILTER.to_owned(), format: Format::Auto }
+    }
+}
+
+impl Default for HostOptions {
+    fn default() -> Self {
+        Self {
+            max: 16_384,
+            heartbeat: Duration::from_secs(1),
+            silence_timeout: Duration::from_secs(5),
+            hello_timeout: Duration::from_secs(5),
+        }
+    }
+}
+
+impl Default for SchedulingOptions {
+    fn default() -> Self {
+        let core = scheduler_core::Options::default();
+        Self {
+            quiet_period: core.quiet_period,
+            lease_ttl: core.lease_ttl,
+            transfer_timeout: core.transfer_timeout,
+            source_ahead: ByteSize(core.source_ahead_bytes),
+            seed: None,
+        }
+    }
+}
+
+/// An option whose value makes no sense.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Invalid {
+    /// Its key, as in `hosts.heartbeat`.
+    pub key: &'static str,
+    /// What it has to be.
+    pub why: String,
+}
+
+impl fmt::Display for Invalid {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.key, self.why)
+    }
+}
+
+impl std::error::Error for Invalid {}
+
+impl Options {
+    /// What a daemon's own scheduler starts from: on loopback, any port, no admin port, and no quiet period, since
+    /// nobody was there before. For one that other hosts can join, set `listen` and the quiet period.
+    #[must_use]
+    pub fn embedded() -> Self {
+        let mut options = Self {
+            listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
+            admin: None,
+            drain_timeout: Duration::from_secs(1),
+            ..Self::default()
+        };
+        options.scheduling.quiet_period = Duration::ZERO;
+        options
+    }
+
+    /// Checks what serde cannot.
+    ///
+    /// # Errors
+    /// The first option that makes no sense.
+    pub fn validate(&self) -> Result<(), Invalid> {
+        if !self.listen.ip().is_loopback() && !self.insecure_plain_grpc {
+            return Err(Invalid {
+                key: "listen",
+                why: format!(
+                    "{} is no loopback address and gRPC is not encrypted: anyone on the network could read and \
+                     change what is said there; if that is as it should be, say so with insecure_plain_grpc \
+                     (--insecure-plain-grpc)",
+                    self.listen
+                ),
+            });
+        }
+        check("cluster", "must have 1 to 253 bytes", (1..=253).contains(&self.cluster.len()))?;
+        let minutes = |n: u64| Duration::from_secs(60 * n);
+        check("drain_timeout", "must be at most 5min", self.drain_timeout <= minutes(5))?;
+        let hosts = &self.hosts;
+        check("hosts.max", "must be 1 to 20000", (1..=20_000).contains(&hosts.max))?;
+        let heartbeats = Duration::from_millis(50)..=minutes(1);
+        check("hosts.heartbeat", "must be 50ms to 1min", heartbeats.contains(&hosts.heartbeat))?;
+        let silence = hosts.heartbeat * 3..=minutes(10);
+        let why = "must be three times hosts.heartbeat to 10min";
+        check("hosts.silence_timeout", why, silence.contains(&hosts.silence_timeout))?;
+        let hello = Duration::from_millis(10)..=minutes(1);
+        check("hosts.hello_timeout", "must be 10ms to 1min", hello.contains(&hosts.hello_timeout))?;
+        let scheduling = &self.scheduling;
+        check("scheduling.quiet_period", "must be at most 1min", scheduling.quiet_period <= minutes(1))?;
+        let times = Duration::from_millis(10)..=minutes(10);
+        let why = "must be 10ms to 10min";
+        check("scheduling.lease_ttl", why, times.contains(&scheduling.lease_ttl))?;
+        check("scheduling.transfer_timeout", why, times.contains(&scheduling.transfer_timeout))
+    }
+
+    /// The core's options. `first_epoch` is larger than any epoch of an earlier run.
+    pub(crate) fn core(&self, first_epoch: u64) -> scheduler_core::Options {
+        scheduler_core::Options {
+            quiet_period: self.scheduling.quiet_period,
+            lease_ttl: self.scheduling.lease_ttl,
+            transfer_timeout: self.scheduling.transfer_timeout,
+            source_ahead_bytes: self.scheduling.source_ahead.as_u64(),
+            hosts_max: self.hosts.max as usize,
+            first_epoch,
+            ..scheduler_core::Options::default()
+        }
+    }
+}
+
+fn check(key: &'static str, why: &str, good: bool) -> Result<(), Invalid> {
+    if good { Ok(()) } else { Err(Invalid { key, why: why.to_owned() }) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_defaults_make_sense() {
+        Options::default().validate().unwrap();
+        Options::embedded().validate().unwrap();
+    }
+
+    #[test]
+    fn what_makes_no_sense_is_named() {
+        let mut bad = vec![Options::default(); 6];
+        bad[0].listen = SocketAddr::from(([0, 0, 0, 0], 1));
+        bad[1].cluster.clear();
+        bad[2].hosts.max = 0;
+        bad[3].hosts.heartbeat = Duration::ZERO;
+        bad[4].hosts.silence_timeout = Duration::from_secs(2);
+        bad[5].scheduling.lease_ttl = Duration::ZERO;
+        let keys: Vec<_> = bad.iter().map(|o| o.validate().expect_err("makes no sense").key).collect();
+        let expected = [
+            "listen",
+            "cluster",
+            "hosts.max",
+            "hosts.heartbeat",
+            "hosts.silence_timeout",
+            "scheduling.lease_ttl",
+        ];
+        assert_eq!(keys, expected);
+    }
+}

@@ -1,0 +1,205 @@
+//! The server: ports, tasks, and stopping.
+
+use crate::connection::{self, Connection};
+use crate::driver::Driver;
+use crate::metrics::Published;
+use crate::questions::Questions;
+use crate::service::Service;
+use crate::stream::Streams;
+use crate::{Error, Options, status};
+use origin::{Origin, Resolver};
+use process::admin::{Admin, Readiness};
+use process::listen::{self, ListenError};
+use process::shutdown;
+use prometheus_client::registry::Registry;
+use proto::server::SchedulerServer;
+use proto::{HOST_FRAME_BYTES_MAX, SCHEDULER_FRAME_BYTES_MAX};
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tonic_health::ServingStatus;
+use types::Label;
+
+/// Connections beyond one per host: operators, health checks, hosts that come back before the old one is gone.
+const CONNECTIONS_SPARE: usize = 1024;
+
+/// Calls at once on one connection: its stream, and questions of a host's clients.
+const CALLS_PER_CONNECTION_MAX: u32 = 256;
+
+/// How often a connection is asked for a sign of life, and how long it may take to answer.
+const KEEPALIVE: Duration = Duration::from_secs(10);
+
+/// The longest request head, in bytes.
+const HEADERS_BYTES_MAX: u32 = 16 * 1024;
+
+/// Bytes that may be on their way on one stream, and on one connection.
+const STREAM_WINDOW: u32 = 1024 * 1024;
+const CONNECTION_WINDOW: u32 = 2 * 1024 * 1024;
+
+/// A running scheduler. It stops when the token that it was started with is cancelled.
+#[derive(Debug)]
+pub struct Server {
+    grpc: SocketAddr,
+    admin: Option<SocketAddr>,
+    published: Published,
+    tasks: TaskTracker,
+}
+
+impl Server {
+    /// Starts a scheduler with a client for origins of its own.
+    ///
+    /// # Errors
+    /// [`Error`]: an option that makes no sense, a port that is taken.
+    pub async fn start(options: Options, cancel: CancellationToken) -> Result<Self, Error> {
+        let origin = Origin::new(options.origin.clone()).map_err(Error::Origin)?;
+        let resolver = Resolver::new(origin, options.resolver.clone());
+        Self::start_with(options, resolver, cancel).await
+    }
+
+    /// Starts a scheduler that asks origins through `resolver`; `options.origin` and `options.resolver` have no
+    /// meaning then. For a daemon, which has one anyway.
+    ///
+    /// # Errors
+    /// [`Error`]: an option that makes no sense, a port that is taken.
+    pub async fn start_with(
+        options: Options,
+        resolver: Resolver,
+        cancel: CancellationToken,
+    ) -> Result<Self, Error> {
+        options.validate()?;
+        let purpose = "gRPC (--listen)";
+        let listener = listen::bind(purpose, options.listen).await?;
+        let grpc = listener.local_addr().map_err(|source| ListenError {
+            purpose,
+            address: options.listen,
+            source,
+        })?;
+        let admin = match options.admin {
+            Some(address) => Some(Admin::bind(address).await?),
+            None => None,
+        };
+        let admin_addr = admin.as_ref().map(Admin::address);
+        let published = Published::new();
+        let tasks = TaskTracker::new();
+        let parts = Parts { options, resolver, published: published.clone(), cancel };
+        tasks.spawn(parts.run(listener, admin));
+        tasks.close();
+        Ok(Self { grpc, admin: admin_addr, published, tasks })
+    }
+
+    /// Where hosts connect.
+    #[must_use]
+    pub const fn grpc_addr(&self) -> SocketAddr {
+        self.grpc
+    }
+
+    /// Where operators ask, unless it is embedded.
+    #[must_use]
+    pub const fn admin_addr(&self) -> Option<SocketAddr> {
+        self.admin
+    }
+
+    /// Adds the scheduler's figures to another's registry, for one that is embedded.
+    pub fn register_metrics(&self, registry: &mut Registry) {
+        self.published.register(registry);
+    }
+
+    /// Waits until everything has ended after the token was cancelled; a little more than the drain time-out at most.
+    pub async fn stopped(&self) {
+        self.tasks.wait().await;
+    }
+}
+
+/// What the server is made from.
+struct Parts {
+    options: Options,
+    resolver: Resolver,
+    published: Published,
+    cancel: CancellationToken,
+}
+
+impl Parts {
+    async fn run(self, listener: TcpListener, admin: Option<Admin>) {
+        let tasks = TaskTracker::new();
+        let (inputs, queue) = Driver::queue();
+        // Later than any epoch of a run that ended: more than one lease a microsecond no run has given.
+        let first_epoch = SystemTime::now().duration_since(UNIX_EPOCH).map_or(1, |t| t.as_micros());
+        let first_epoch = u64::try_from(first_epoch).unwrap_or(u64::MAX / 2).max(1);
+        let seed = self.options.scheduling.seed.unwrap_or_else(|| fastrand::u64(..));
+        let driver = Driver::new(&self.options, seed, first_epoch, self.published.clone());
+        tasks.spawn(driver.run(queue, self.cancel.clone()));
+
+        let readiness = Readiness::new();
+        readiness.set(true);
+        if let Some(admin) = admin {
+            let mut registry = Registry::default();
+            self.published.register(&mut registry);
+            self.resolver.origin().register_metrics(&mut registry);
+            let extra = status::routes(inputs.clone());
+            let cancel = self.cancel.clone();
+            tasks.spawn(admin.serve(Arc::new(registry), readiness.clone(), extra, cancel));
+        }
+
+        let streams = Arc::new(Streams {
+            inputs: inputs.clone(),
+            options: self.options.hosts.clone(),
+            cluster: Label::new(&self.options.cluster),
+            instance: fastrand::u64(..),
+            tasks: tasks.clone(),
+            next: AtomicU64::new(0),
+        });
+        let service = Service {
+            streams,
+            questions: Questions::new(self.resolver.clone(), self.published.clone()),
+            inputs,
+        };
+        self.serve(listener, service, &readiness).await;
+        shutdown::drain(&tasks, self.options.drain_timeout).await;
+    }
+
+    /// Serves gRPC until the token is cancelled and calls under way have ended, or the drain time-out has passed.
+    async fn serve(&self, listener: TcpListener, service: Service, readiness: &Readiness) {
+        let (health, health_service) = tonic_health::server::health_reporter();
+        health.set_serving::<SchedulerServer<Service>>().await;
+        let service = SchedulerServer::new(service)
+            .max_decoding_message_size(HOST_FRAME_BYTES_MAX)
+            .max_encoding_message_size(SCHEDULER_FRAME_BYTES_MAX);
+        let connections = self.options.hosts.max as usize + CONNECTIONS_SPARE;
+        let stopping = CancellationToken::new();
+        let serving = tonic::transport::Server::builder()
+            .max_concurrent_streams(CALLS_PER_CONNECTION_MAX)
+            .http2_keepalive_interval(Some(KEEPALIVE))
+            .http2_keepalive_timeout(Some(KEEPALIVE))
+            .http2_max_header_list_size(HEADERS_BYTES_MAX)
+            .initial_stream_window_size(STREAM_WINDOW)
+            .initial_connection_window_size(CONNECTION_WINDOW)
+            .add_service(health_service)
+            .add_service(service)
+            .serve_with_incoming_shutdown::<_, Connection, std::io::Error, _, _>(
+                connection::incoming(listener, connections),
+                stopping.clone().cancelled_owned(),
+            );
+        tokio::pin!(serving);
+        let ended = tokio::select! {
+            () = self.cancel.cancelled() => None,
+            ended = serving.as_mut() => Some(ended),
+        };
+        let Some(ended) = ended else {
+            readiness.set(false);
+            health.set_service_status("", ServingStatus::NotServing).await;
+            health.set_not_serving::<SchedulerServer<Service>>().await;
+            stopping.cancel();
+            if tokio::time::timeout(self.options.drain_timeout, serving).await.is_err() {
+                tracing::warn!("calls have not ended in time and are cut off");
+            }
+            return;
+        };
+        if let Err(error) = ended {
+            tracing::error!(%error, "the gRPC server has ended");
+        }
+    }
+}
