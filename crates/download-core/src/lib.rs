@@ -4,10 +4,19 @@
 //! when ([`Event`]), and executes what it answers ([`Effect`]). There is no clock, no socket and no randomness in here
 //! but a generator with a given seed, so that the same events give the same effects in any process.
 
+mod alone;
 mod download;
 mod effect;
 mod event;
+mod hearing;
 mod options;
+mod pace;
+mod peers;
+mod proof;
+mod readers;
+mod reading;
+mod source;
+mod turn;
 
 pub use download::{Download, Spec};
 pub use effect::{Effect, Failure};

@@ -18,8 +18,9 @@ pub struct Options {
     /// By how much the patience is drawn out or shortened at random, in percent, so that the hosts of a cluster do not
     /// all turn to the origin at once. Default 20, at most 100.
     pub patience_jitter_percent: u8,
-    /// A reader whose bytes this far (or less) behind the chain's end is waited for by reading in order; one beyond is
-    /// read through. Default 8 MiB.
+    /// A reader at most this far ahead of the chain's end, or of another such reader, is waited for by reading in order;
+    /// one beyond is read through, this much at a time. Default 8 MiB, the distance at which containerd's parallel reads
+    /// of a layer follow each other.
     pub readahead_bytes: u64,
     /// A reader for whose bytes the chain will not have come in this time is read through. Default 1 s.
     pub readahead_time: Duration,

@@ -1,0 +1,143 @@
+//! When a download stops waiting for others: how the link stands, whose patience ran out, how the origin has failed.
+
+use crate::readers::{Need, jittered};
+use crate::turn::Turn;
+use crate::{LinkState, Options};
+use types::{LeaseFailure, Timestamp};
+
+/// A reader that is stuck while other pieces come has this many times the patience.
+const STUCK_PATIENCE_FACTOR: u32 = 4;
+
+/// Doublings of the back-off, at most.
+const DOUBLINGS_MAX: u32 = 16;
+
+/// How far this host goes without the scheduler.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Mode {
+    /// It waits for what the scheduler says.
+    Together,
+    /// A reader lost its patience: one stripe at a time, until peers deliver again.
+    Stripes,
+    /// All that the readers need.
+    All,
+}
+
+#[derive(Clone, Debug)]
+struct Failing {
+    since: Timestamp,
+    count: u32,
+    retry_at: Timestamp,
+    why: LeaseFailure,
+}
+
+#[derive(Debug)]
+pub(crate) struct Alone {
+    link: LinkState,
+    /// From when on the link is taken to be of no help; `None` while it is up.
+    from: Option<Timestamp>,
+    /// The scheduler said that it has no source.
+    pub(crate) no_source: bool,
+    impatient: bool,
+    /// When a piece came last, or the scheduler was found again.
+    progress_at: Timestamp,
+    failing: Option<Failing>,
+}
+
+impl Alone {
+    /// A download that begins without a link does not wait for one.
+    pub(crate) fn new(link: LinkState) -> Self {
+        let from = (link != LinkState::Up).then_some(Timestamp::ZERO);
+        Self { link, from, no_source: false, impatient: false, progress_at: Timestamp::ZERO, failing: None }
+    }
+
+    pub(crate) fn is_up(&self) -> bool {
+        self.link == LinkState::Up
+    }
+
+    /// A lost link may be back in a moment, with what was under way still good: the origin is spared for one patience.
+    /// A silent one has been waited for already.
+    pub(crate) fn link(
+        &mut self,
+        now: Timestamp,
+        link: LinkState,
+        options: &Options,
+        rng: &mut fastrand::Rng,
+    ) {
+        match link {
+            LinkState::Up => {
+                self.from = None;
+                self.no_source = false;
+                self.impatient = false;
+                self.progress_at = now;
+            }
+            LinkState::Silent => self.from = Some(now),
+            LinkState::Down => {
+                let patience = jittered(options.patience, options.patience_jitter_percent, rng);
+                self.from = self.from.or(Some(now + patience));
+            }
+        }
+        self.link = link;
+    }
+
+    /// A piece came from a peer.
+    pub(crate) fn delivered(&mut self, now: Timestamp) {
+        self.progress_at = now;
+        self.impatient = false;
+    }
+
+    /// A piece came from the origin, or is about to come.
+    pub(crate) fn progressed(&mut self, now: Timestamp) {
+        self.progress_at = now;
+    }
+
+    /// The origin gave what it was asked.
+    pub(crate) fn origin_worked(&mut self) {
+        self.failing = None;
+    }
+
+    pub(crate) fn origin_failed(
+        &mut self,
+        now: Timestamp,
+        why: LeaseFailure,
+        options: &Options,
+        rng: &mut fastrand::Rng,
+    ) {
+        let (since, count) = self.failing.as_ref().map_or((now, 0), |failing| (failing.since, failing.count));
+        let full = options
+            .origin_backoff
+            .saturating_mul(1 << count.min(DOUBLINGS_MAX))
+            .min(options.origin_backoff_max);
+        let delay = full * rng.u32(50..=100) / 100;
+        self.failing = Some(Failing { since, count: count.saturating_add(1), retry_at: now + delay, why });
+    }
+
+    /// Whether the origin may be asked now.
+    pub(crate) fn may_retry(&self, turn: &mut Turn<'_>) -> bool {
+        self.failing.as_ref().is_none_or(|failing| turn.reached(failing.retry_at))
+    }
+
+    /// Why the origin is given up, if it has failed for so long and nothing else came.
+    pub(crate) fn given_up(&self, turn: &mut Turn<'_>, options: &Options) -> Option<LeaseFailure> {
+        let failing = self.failing.as_ref()?;
+        let until = failing.since.max(self.progress_at) + options.origin_patience;
+        turn.reached(until).then(|| failing.why.clone())
+    }
+
+    /// Whether nothing has come for so long that a reader without a right of its own cannot be helped.
+    pub(crate) fn is_hopeless(&self, turn: &mut Turn<'_>, since: Timestamp, options: &Options) -> bool {
+        turn.reached(since.max(self.progress_at) + options.origin_patience)
+    }
+
+    /// What the needs that nothing is done for (`waiting`) allow.
+    pub(crate) fn mode(&mut self, turn: &mut Turn<'_>, waiting: &[Need]) -> Mode {
+        if self.no_source || self.from.is_some_and(|from| turn.reached(from)) {
+            return Mode::All;
+        }
+        for need in waiting {
+            let Some(since) = need.since else { continue };
+            let quiet = turn.reached(since.max(self.progress_at) + need.patience);
+            self.impatient |= quiet || turn.reached(since + need.patience * STUCK_PATIENCE_FACTOR);
+        }
+        if self.impatient { Mode::Stripes } else { Mode::Together }
+    }
+}

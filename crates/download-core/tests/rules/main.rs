@@ -1,0 +1,8 @@
+//! Each rule of the download, one by one, over a small real blob.
+
+mod alone;
+mod bed;
+mod cold;
+mod doubt;
+mod source;
+mod together;
