@@ -174,3 +174,59 @@ fn the_address_towards_the_scheduler_is_advertised() {
     let config = load(&["--scheduler", "http://127.0.0.1:9"], file).unwrap();
     assert_eq!(config.p2p.advertise, Some(IpAddr::V4(Ipv4Addr::LOCALHOST)));
 }
+
+/// The example with its comment signs taken off: keys at their defaults only, or those of the deeper column too.
+fn example(deeper: bool) -> String {
+    let uncomment = |line: &str| {
+        let deep = line.strip_prefix("#     ").filter(|_| deeper);
+        let key = line.strip_prefix("# ").filter(|rest| rest.split(" = ").next().is_some_and(is_key));
+        deep.or(key).unwrap_or(line).to_owned() + "\n"
+    };
+    include_str!("../dfdaemon.example.toml").lines().map(uncomment).collect()
+}
+
+fn is_key(text: &str) -> bool {
+    text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_')
+}
+
+#[test]
+fn the_example_shows_the_defaults() {
+    let defaults = load(&[], "").unwrap();
+    assert_eq!(format!("{:?}", load(&[], &example(false)).unwrap()), format!("{defaults:?}"));
+    assert_eq!(
+        format!("{:?}", load(&[], include_str!("../dfdaemon.example.toml")).unwrap()),
+        format!("{defaults:?}")
+    );
+}
+
+#[test]
+fn the_example_is_right_in_every_key() {
+    let text = example(true).replace("insecure_plain_grpc = false", "insecure_plain_grpc = true");
+    // An address excludes a scheduler inside.
+    let text = text.replace("listen = \"127.0.0.1:0\"\n", "");
+    let config = load(&[], &text).unwrap();
+    assert_eq!(config.origin.registries.len(), 1);
+    assert_eq!(config.p2p.download_rate, Some(100_000_000));
+}
+
+/// Every key that the tables have is in the example.
+#[test]
+fn the_example_is_complete() {
+    let example = example(true);
+    let mut table = "";
+    for line in example.lines() {
+        if let Some(name) = line.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')) {
+            table = name;
+            let probe = format!("[{table}]\nno_such_key = 1");
+            let error = load(&[], &probe).expect_err(table).to_string();
+            let expected = error.split("expected").nth(1).unwrap_or_else(|| panic!("{table}: {error}"));
+            // `one of `a`, `b``: every second part between backticks is a key.
+            for key in expected.split('`').skip(1).step_by(2) {
+                let nested = ["registries", "repositories"].contains(&key);
+                let shown = example.lines().any(|line| line.split(" = ").next() == Some(key));
+                assert!(shown || nested, "{table}.{key} is not in the example");
+            }
+        }
+    }
+    assert_eq!(table, "log");
+}

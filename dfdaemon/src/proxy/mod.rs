@@ -28,4 +28,4 @@ pub use error::{BodyError, Malformed, ProxyError, Unknown};
 pub use metrics::Metrics;
 pub use range::{AMPLIFICATION_MAX, RANGES_MAX};
 pub use route::{PATH_LEN_MAX, QUERY_LEN_MAX};
-pub use server::{HEAD_LEN_MAX, HEADERS_MAX, Options, Server, ServerError};
+pub use server::{HEAD_LEN_MAX, HEADERS_MAX, Options, Server};

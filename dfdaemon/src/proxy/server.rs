@@ -11,9 +11,9 @@ use crate::config::{AllowRegistries, Config};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
+use process::listen::{self, ListenError};
 use std::collections::BTreeSet;
 use std::convert::Infallible;
-use std::io;
 use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::Arc;
@@ -31,8 +31,8 @@ pub const HEAD_LEN_MAX: usize = 64 * 1024;
 /// The most header lines; more are answered with 431.
 pub const HEADERS_MAX: usize = 100;
 
-/// How long accepting pauses when the system has no descriptors left.
-const ACCEPT_BACKOFF: Duration = Duration::from_millis(100);
+/// What the address is for, in an error.
+const PURPOSE: &str = "container runtimes (--listen)";
 
 /// What the proxy is told.
 #[derive(Clone, Debug)]
@@ -78,19 +78,6 @@ impl Options {
     }
 }
 
-/// Why the proxy cannot start.
-#[derive(Debug, thiserror::Error)]
-pub enum ServerError {
-    /// Its address cannot be listened on: taken, or not this machine's.
-    #[error("cannot listen on {address} for clients")]
-    Bind {
-        /// The address.
-        address: SocketAddr,
-        /// Why.
-        source: io::Error,
-    },
-}
-
 /// The running proxy.
 #[derive(Debug)]
 pub struct Server {
@@ -102,16 +89,15 @@ impl Server {
     /// Binds and serves until `cancel` is cancelled.
     ///
     /// # Errors
-    /// [`ServerError::Bind`].
+    /// [`ListenError`] if the address is taken, or not this machine's.
     pub async fn start(
         options: Options,
         backend: Arc<dyn Backend>,
         metrics: Metrics,
         cancel: CancellationToken,
-    ) -> Result<Self, ServerError> {
-        let bind = |source| ServerError::Bind { address: options.listen, source };
-        let listener = TcpListener::bind(options.listen).await.map_err(bind)?;
-        let address = listener.local_addr().map_err(bind)?;
+    ) -> Result<Self, ListenError> {
+        let listener = listen::bind(PURPOSE, options.listen).await?;
+        let address = listener.local_addr().unwrap_or(options.listen);
         let allowed = Allowed::new(options.allow, options.named);
         let proxy = Arc::new(Proxy { backend, upstream: options.upstream, allowed, metrics });
         let connections = Arc::new(Semaphore::new(options.connections_max as usize));
@@ -152,26 +138,16 @@ async fn serve(listener: TcpListener, proxy: Arc<Proxy>, limits: Limits, cancel:
             () = cancel.cancelled() => break,
             slot = Arc::clone(&limits.connections).acquire_owned() => slot.expect("the semaphore is never closed"),
         };
-        let accepted = tokio::select! {
+        let (stream, client) = tokio::select! {
             () = cancel.cancelled() => break,
-            accepted = listener.accept() => accepted,
+            accepted = listen::accept(&listener) => accepted,
         };
-        match accepted {
-            Ok((stream, client)) => {
-                let connection =
-                    connection(stream, client, Arc::clone(&proxy), limits.head_timeout, cancel.clone());
-                let abort = abort.clone();
-                running.spawn(async move {
-                    let _slot = slot;
-                    abort.run_until_cancelled(connection).await;
-                });
-            }
-            Err(error) => {
-                // Out of descriptors, or a client that left before it was accepted.
-                tracing::warn!(%error, "connection not accepted");
-                tokio::time::sleep(ACCEPT_BACKOFF).await;
-            }
-        }
+        let connection = connection(stream, client, Arc::clone(&proxy), limits.head_timeout, cancel.clone());
+        let abort = abort.clone();
+        running.spawn(async move {
+            let _slot = slot;
+            abort.run_until_cancelled(connection).await;
+        });
     }
     drop(listener);
     running.close();

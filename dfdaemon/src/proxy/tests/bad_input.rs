@@ -3,7 +3,7 @@
 use super::client::{Connection, once};
 use super::memory::{Memory, OCI_MANIFEST};
 use super::{options, stage, stage_with};
-use crate::proxy::{HEAD_LEN_MAX, Malformed, ProxyError, Server, ServerError, Unknown};
+use crate::proxy::{HEAD_LEN_MAX, Malformed, ProxyError, Server, Unknown};
 use bytes::Bytes;
 use http::HeaderValue;
 use std::sync::Arc;
@@ -171,6 +171,5 @@ async fn a_taken_port_is_named() {
     let metrics = crate::proxy::Metrics::register(&mut prometheus_client::registry::Registry::default());
     let again = Server::start(options, Arc::new(Memory::new()), metrics, CancellationToken::new()).await;
     let error = again.expect_err("the port is taken");
-    assert!(matches!(&error, ServerError::Bind { address, .. } if *address == stage.address));
     assert!(error.to_string().contains(&stage.address.to_string()));
 }
