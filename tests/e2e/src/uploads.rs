@@ -13,13 +13,9 @@ pub const LOG_FILTER: &str = "info,dfdaemon::upload=debug";
 /// The event's message.
 const MESSAGE: &str = "piece uploaded";
 
+/// One event; others have a message too, but no digest.
 #[derive(Deserialize)]
 struct Line {
-    fields: Fields,
-}
-
-#[derive(Deserialize)]
-struct Fields {
     message: String,
     #[serde(default)]
     digest: String,
@@ -36,9 +32,31 @@ pub fn by_blob(log: &Path) -> Result<BTreeMap<String, u64>> {
     let mut bytes = BTreeMap::new();
     for line in String::from_utf8_lossy(&text).lines().filter(|line| line.contains(MESSAGE)) {
         let Ok(line) = serde_json::from_str::<Line>(line) else { continue };
-        if line.fields.message == MESSAGE {
-            *bytes.entry(line.fields.digest).or_default() += line.fields.bytes;
+        if line.message == MESSAGE {
+            *bytes.entry(line.digest).or_default() += line.bytes;
         }
     }
     Ok(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn uploads_are_summed_by_blob() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let line = |digest: &str, bytes: u64| {
+            format!(
+                "{{\"level\":\"DEBUG\",\"message\":\"piece uploaded\",\"digest\":\"{digest}\",\"bytes\":{bytes}}}\n"
+            )
+        };
+        let text = line("a", 1)
+            + "not json: piece uploaded\n"
+            + &line("b", 2)
+            + "{\"message\":\"ready\"}\n"
+            + &line("a", 4);
+        std::fs::write(file.path(), text).unwrap();
+        assert_eq!(by_blob(file.path()).unwrap(), BTreeMap::from([("a".to_owned(), 5), ("b".to_owned(), 2)]));
+    }
 }
