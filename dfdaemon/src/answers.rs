@@ -124,8 +124,11 @@ impl Answers {
         self.link.settled(START_PATIENCE).await;
         match self.link.resolve(repository, reference, accept).await {
             Ok(Ok(manifest)) => {
-                let answer =
-                    Answer { digest: manifest.digest, media_type: manifest.media_type, bytes: manifest.content };
+                let answer = Answer {
+                    digest: manifest.digest,
+                    media_type: manifest.media_type,
+                    bytes: manifest.content,
+                };
                 // Nobody's word is believed for what a digest stands for.
                 if answer.digest.matches(&answer.bytes) {
                     return Ok(answer);
@@ -155,18 +158,24 @@ impl Answers {
         let origin = self.resolver.origin();
         let auth = Auth::Client(token.clone());
         let refused = |error: &OriginError| Refused::by_error(error, Unknown::Manifest).error;
-        let head = origin.head_manifest(repository, reference, accept, &auth).await.map_err(|e| refused(&e))?;
+        let head =
+            origin.head_manifest(repository, reference, accept, &auth).await.map_err(|e| refused(&e))?;
         if let Some(stored) = self.stored(head.digest.as_ref()).await {
             return Ok(stored);
         }
-        let read = origin.get_manifest(repository, reference, accept, &auth).await.map_err(|e| refused(&e))?;
+        let read =
+            origin.get_manifest(repository, reference, accept, &auth).await.map_err(|e| refused(&e))?;
         let answer = Answer { digest: read.digest, media_type: read.media_type, bytes: read.bytes };
         self.keep(&answer).await;
         Ok(answer)
     }
 
     /// Whether a client without a secret may read a blob.
-    pub(crate) async fn blob(&self, repository: &Repository, digest: &Digest) -> Result<Permission, ProxyError> {
+    pub(crate) async fn blob(
+        &self,
+        repository: &Repository,
+        digest: &Digest,
+    ) -> Result<Permission, ProxyError> {
         let key = (repository.to_string(), *digest);
         if let Some((kind, size)) = self.common.get(&key) {
             return Ok(Permission { auth: auth_of(kind), size, confirmed: true });
@@ -222,7 +231,11 @@ impl Answers {
     }
 
     /// Asks the origin again what a tag stands for, for the whole cluster.
-    pub(crate) async fn refresh(&self, repository: &Repository, reference: &Reference) -> Result<Digest, ProxyError> {
+    pub(crate) async fn refresh(
+        &self,
+        repository: &Repository,
+        reference: &Reference,
+    ) -> Result<Digest, ProxyError> {
         match self.link.refresh(repository, reference).await {
             Ok(Ok(digest)) => return Ok(digest),
             Ok(Err(refusal)) => return Err(Refused::by_origin(refusal, Unknown::Manifest).error),
@@ -236,8 +249,10 @@ impl Answers {
 
     /// While the origin is away: a blob that anyone could read from there, as far as this host knows.
     fn may_still(&self, repository: &Repository, digest: &Digest) -> bool {
-        let possession =
-            self.store.get(digest).and_then(|blob| blob.possession(&repository.registry, repository.name.as_str()));
+        let possession = self
+            .store
+            .get(digest)
+            .and_then(|blob| blob.possession(&repository.registry, repository.name.as_str()));
         possession == Some(store::Possession::Anonymous) && self.lasting.was_open(repository)
     }
 
@@ -248,7 +263,9 @@ impl Answers {
     }
 
     async fn keep(&self, answer: &Answer) {
-        if let Err(error) = self.store.put_manifest(&answer.digest, &answer.media_type, answer.bytes.clone()).await {
+        if let Err(error) =
+            self.store.put_manifest(&answer.digest, &answer.media_type, answer.bytes.clone()).await
+        {
             tracing::warn!(%error, digest = %answer.digest, "a manifest could not be stored");
         }
     }

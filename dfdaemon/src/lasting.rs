@@ -174,9 +174,14 @@ mod tests {
         );
         std::fs::write(&path, text).unwrap();
         let within = Lasting::load(path.clone(), Duration::from_secs(200));
-        assert!(within.was_open(&repository()) && within.tag(&repository(), &"v1".parse().unwrap()) == Some(digest));
+        assert!(
+            within.was_open(&repository())
+                && within.tag(&repository(), &"v1".parse().unwrap()) == Some(digest)
+        );
         let beyond = Lasting::load(path, Duration::from_secs(50));
-        assert!(!beyond.was_open(&repository()) && beyond.tag(&repository(), &"v1".parse().unwrap()).is_none());
+        assert!(
+            !beyond.was_open(&repository()) && beyond.tag(&repository(), &"v1".parse().unwrap()).is_none()
+        );
     }
 
     #[test]

@@ -2,8 +2,18 @@
 //!
 //! A library so that tests, benchmarks and the demo can run it inside themselves; `main` only reads the configuration.
 
+mod answers;
+pub mod app;
 pub mod config;
 mod config_file;
 pub mod config_flags;
 mod config_merge;
+pub mod engine;
+mod lasting;
+mod link;
 pub mod proxy;
+mod registry;
+mod status;
+pub mod traffic;
+mod trust;
+mod upload;

@@ -6,8 +6,8 @@
 use crate::answers::{Answer, Answers, Permission};
 use crate::engine::{Engine, EngineError, OpenBlob, ReadError, Right};
 use crate::proxy::{
-    Backend, BlobHandle, BlobRequest, BodyError, ClientAuth, ForwardKind, ForwardRequest, Manifest, ManifestRequest,
-    ProxyError, Unknown, Want,
+    Backend, BlobHandle, BlobRequest, BodyError, ClientAuth, ForwardKind, ForwardRequest, Manifest,
+    ManifestRequest, ProxyError, Unknown, Want,
 };
 use crate::trust::Trust;
 use bytes::Bytes;
@@ -53,7 +53,13 @@ struct Descriptor {
 }
 
 impl ClusterRegistry {
-    pub(crate) fn new(answers: Arc<Answers>, engine: Engine, origin: Origin, store: Store, trust: Trust) -> Self {
+    pub(crate) fn new(
+        answers: Arc<Answers>,
+        engine: Engine,
+        origin: Origin,
+        store: Store,
+        trust: Trust,
+    ) -> Self {
         let sizes = Cache::builder().max_capacity(SIZES_MAX).build();
         Self { answers, engine, origin, store, trust, sizes }
     }
@@ -62,7 +68,9 @@ impl ClusterRegistry {
         let ManifestRequest { repository, reference, accept, auth, want } = request;
         let Answer { digest, media_type, bytes } = match &auth {
             ClientAuth::None => self.answers.manifest(&repository, &reference, &accept).await?,
-            ClientAuth::Header(token) => self.answers.manifest_for(&repository, &reference, &accept, token).await?,
+            ClientAuth::Header(token) => {
+                self.answers.manifest_for(&repository, &reference, &accept, token).await?
+            }
         };
         self.learn_sizes(&bytes);
         let media_type = HeaderValue::try_from(media_type)
@@ -92,14 +100,16 @@ impl ClusterRegistry {
             .store
             .get(&digest)
             .and_then(|blob| blob.possession(&repository.registry, repository.name.as_str()));
-        let believed = possession.is_some() || (permission.confirmed && self.trust.believes(&repository.registry));
+        let believed =
+            possession.is_some() || (permission.confirmed && self.trust.believes(&repository.registry));
         let right = Right { repository, auth: permission.auth, since: Instant::now() };
         let open = self.engine.open(digest, size, right).map_err(|error| opening(&error))?;
         Ok(Box::new(Handle { engine: self.engine.clone(), open, believed }))
     }
 
     fn size(&self, digest: &Digest, permission: &Permission) -> Result<u64, ProxyError> {
-        let stored = || self.store.get(digest).filter(store::Blob::is_closed).map(|blob| blob.layout().size());
+        let stored =
+            || self.store.get(digest).filter(store::Blob::is_closed).map(|blob| blob.layout().size());
         permission
             .size
             .or_else(stored)
@@ -131,7 +141,8 @@ impl ClusterRegistry {
         match client {
             ClientAuth::Header(token) => Auth::Client(token),
             ClientAuth::None
-                if self.origin.shares_credential(&repository.registry) && self.origin.has_credential(repository) =>
+                if self.origin.shares_credential(&repository.registry)
+                    && self.origin.has_credential(repository) =>
             {
                 Auth::Configured
             }
@@ -185,8 +196,11 @@ impl BlobHandle for Handle {
     }
 
     fn read(&self, range: ByteRange) -> BoxStream<'static, Result<Bytes, BodyError>> {
-        let reader =
-            if self.believed { self.engine.read(&self.open, range) } else { self.engine.read_anew(&self.open, range) };
+        let reader = if self.believed {
+            self.engine.read(&self.open, range)
+        } else {
+            self.engine.read_anew(&self.open, range)
+        };
         reader.into_stream().map(|part| part.map_err(BodyError::from)).boxed()
     }
 }
@@ -194,8 +208,10 @@ impl BlobHandle for Handle {
 impl From<ReadError> for BodyError {
     fn from(error: ReadError) -> Self {
         match error {
-            ReadError::Download(download_core::Failure::OriginWrong) | ReadError::Chain(_) => Self::WrongDigest,
-            ReadError::Origin(error) => Self::Origin(error),
+            ReadError::Download(download_core::Failure::OriginWrong)
+            | ReadError::Chain(_)
+            | ReadError::FalseChain => Self::WrongDigest,
+            ReadError::Origin(error) => Self::Origin(Box::new(error)),
             ReadError::Stopping => Self::Stopping,
             error @ (ReadError::Download(_) | ReadError::Store(_) | ReadError::NoProgress { .. }) => {
                 Self::Store(Box::new(error))

@@ -39,6 +39,8 @@ struct Status {
     host: String,
     /// Whether the scheduler answers; without it only this host is listed.
     scheduler: &'static str,
+    /// This host's own bytes, as they stand now.
+    traffic: TrafficStatus,
     hosts: Vec<HostStatus>,
     blobs: Vec<BlobStatus>,
 }
@@ -85,11 +87,13 @@ impl From<&proto::Traffic> for TrafficStatus {
 
 async fn status(State(parts): State<Arc<Parts>>) -> Json<Status> {
     let host = parts.host.to_string();
+    let traffic = TrafficStatus::from(&parts.traffic.snapshot());
     let status = match parts.link.status().await {
         Ok(status) => status,
         Err(error) => {
             tracing::debug!(%error, "the status has this host alone");
-            return Json(Status { host, scheduler: "down", hosts: vec![alone(&parts)], blobs: held(&parts) });
+            let (hosts, blobs) = (vec![alone(&parts)], held(&parts));
+            return Json(Status { host, scheduler: "down", traffic, hosts, blobs });
         }
     };
     let hosts = status.hosts.iter().map(|host| HostStatus {
@@ -109,7 +113,7 @@ async fn status(State(parts): State<Arc<Parts>>) -> Json<Status> {
         complete: blob.complete,
         wanting: blob.wanting,
     });
-    Json(Status { host, scheduler: "up", hosts: hosts.collect(), blobs: blobs.collect() })
+    Json(Status { host, scheduler: "up", traffic, hosts: hosts.collect(), blobs: blobs.collect() })
 }
 
 fn alone(parts: &Parts) -> HostStatus {

@@ -39,19 +39,18 @@ const WELL_KNOWN_SUFFIXES: [&str; 7] = [
 
 /// The registries that are believed.
 #[derive(Clone, Debug, Default)]
-pub struct Trust {
+pub(crate) struct Trust {
     named: BTreeSet<Registry>,
 }
 
 impl Trust {
     /// The well-known ones, and those that the configuration names.
-    pub fn new(named: impl IntoIterator<Item = Registry>) -> Self {
+    pub(crate) fn new(named: impl IntoIterator<Item = Registry>) -> Self {
         Self { named: named.into_iter().collect() }
     }
 
     /// Whether what `registry` says of its blobs is believed.
-    #[must_use]
-    pub fn believes(&self, registry: &Registry) -> bool {
+    pub(crate) fn believes(&self, registry: &Registry) -> bool {
         let name = registry.as_str();
         self.named.contains(registry)
             || WELL_KNOWN.contains(&name)
@@ -67,10 +66,18 @@ mod tests {
     fn well_known_and_named_registries_are_believed_and_others_are_not() {
         let registry = |name: &str| Registry::parse(name).unwrap();
         let trust = Trust::new([registry("registry.test:5000")]);
-        for name in ["docker.io", "ghcr.io", "1234.dkr.ecr.eu-west-1.amazonaws.com", "me.azurecr.io", "registry.test:5000"] {
+        for name in [
+            "docker.io",
+            "ghcr.io",
+            "1234.dkr.ecr.eu-west-1.amazonaws.com",
+            "me.azurecr.io",
+            "registry.test:5000",
+        ] {
             assert!(trust.believes(&registry(name)), "{name}");
         }
-        for name in ["evil.example", "docker.io.evil.example", "azurecr.io.evil", "registry.test:5001", "xdocker.io"] {
+        for name in
+            ["evil.example", "docker.io.evil.example", "azurecr.io.evil", "registry.test:5001", "xdocker.io"]
+        {
             assert!(!trust.believes(&registry(name)), "{name}");
         }
     }

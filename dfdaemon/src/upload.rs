@@ -28,7 +28,12 @@ impl PieceSource for Uploads {
             if request.layout() != Some(blob.layout()) || !blob.has(request.piece) {
                 return Err(Refusal::NotHeld);
             }
-            blob.read_piece(request.piece).await.map_err(|error| {
+            let read = blob.read_piece(request.piece).await;
+            if let Ok(bytes) = &read {
+                let (digest, piece, bytes) = (&request.digest, request.piece, bytes.len());
+                tracing::debug!(%digest, %piece, %child, bytes, "piece uploaded");
+            }
+            read.map_err(|error| {
                 match error {
                     StoreError::Corrupt { .. } => {
                         tracing::warn!(%error, %child, "a stored piece is corrupt and was dropped");

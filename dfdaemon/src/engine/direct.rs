@@ -6,6 +6,7 @@
 
 use super::Parts;
 use super::rights::Right;
+use crate::traffic::ReadUnder;
 use bytes::{Bytes, BytesMut};
 use futures::StreamExt;
 use futures::stream::BoxStream;
@@ -46,7 +47,8 @@ impl Direct {
         range: ByteRange,
     ) -> Result<Self, DirectError> {
         let layout = chain.layout();
-        let boundary = layout.piece_at(range.start()).filter(|piece| layout.range(*piece).start() == range.start());
+        let boundary =
+            layout.piece_at(range.start()).filter(|piece| layout.range(*piece).start() == range.start());
         let state = boundary.and_then(|piece| chain.state(piece.0).copied());
         let body = parts
             .origin
@@ -69,7 +71,8 @@ impl Direct {
         if self.at == self.range.end() {
             return Ok(None);
         }
-        let piece = self.layout.piece_at(self.at).filter(|piece| self.layout.range(*piece).end() <= self.range.end());
+        let piece =
+            self.layout.piece_at(self.at).filter(|piece| self.layout.range(*piece).end() <= self.range.end());
         let (Some(piece), Some(before)) = (piece, self.state) else {
             // A piece that the range cuts off, or one whose chain is not known: as it comes.
             self.state = None;
@@ -101,7 +104,7 @@ impl Direct {
         }
         let len = usize::try_from(max).unwrap_or(usize::MAX).min(self.rest.len());
         self.at += len as u64;
-        self.parts.traffic.from_fallback(len as u64);
+        self.parts.traffic.origin_read(ReadUnder::Nothing, len as u64);
         Ok(self.rest.split_to(len))
     }
 }

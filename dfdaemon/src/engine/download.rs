@@ -48,6 +48,13 @@ pub(crate) enum Standing {
     Failed(Failure),
 }
 
+/// What a driver tells all readers.
+#[derive(Debug)]
+pub(crate) struct Told {
+    pub(crate) standing: watch::Sender<Standing>,
+    pub(crate) voids: watch::Sender<u64>,
+}
+
 /// A running download.
 #[derive(Clone, Debug)]
 pub(crate) struct Handle(Arc<HandleInner>);
@@ -57,6 +64,8 @@ struct HandleInner {
     digest: Digest,
     mailbox: mpsc::Sender<Input>,
     standing: watch::Receiver<Standing>,
+    /// Counts the times that pieces turned out to have been verified against a false chain.
+    voids: watch::Receiver<u64>,
     readers: AtomicU64,
 }
 
@@ -67,6 +76,13 @@ impl Handle {
 
     pub(crate) fn standing(&self) -> watch::Receiver<Standing> {
         self.0.standing.clone()
+    }
+
+    /// Changes when pieces that readers may have been given turn out to be void; what was before counts as seen.
+    pub(crate) fn voids(&self) -> watch::Receiver<u64> {
+        let mut voids = self.0.voids.clone();
+        voids.mark_unchanged();
+        voids
     }
 
     /// Brings a message from the scheduler.
@@ -122,14 +138,18 @@ impl Engine {
         }
         let (mailbox, inbox) = mpsc::channel(MAILBOX);
         let (standing_tx, standing) = watch::channel(Standing::Running);
+        let (voids_tx, voids) = watch::channel(0);
         let handle = Handle(Arc::new(HandleInner {
             digest: open.key.digest,
             mailbox: mailbox.clone(),
             standing,
+            voids,
             readers: AtomicU64::new(0),
         }));
         downloads.insert(open.key.digest, handle.clone());
-        let driver = Driver::new(self.clone(), open, blob, mailbox, inbox, standing_tx);
+        self.announce(&open.key);
+        let told = Told { standing: standing_tx, voids: voids_tx };
+        let driver = Driver::new(self.clone(), open, blob, mailbox, inbox, told);
         self.0.tasks.spawn(driver.run());
         handle
     }

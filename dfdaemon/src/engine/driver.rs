@@ -3,17 +3,20 @@
 //! It never waits for the network itself: transfers and reads run as tasks and report back through the mailbox. What
 //! the core decides is in `download-core`; here is only how it is done.
 
-use super::download::{Input, Join, Standing};
-use super::origin_read::{Kept, OriginReads};
+use super::download::{Input, Join, Standing, Told};
+use super::origin_read::{Kept, OriginReads, What};
 use super::rights::Rights;
 use super::{Engine, OpenBlob, transfer};
+use crate::traffic::ReadUnder;
 use download_core::{Download, Effect, Event, FetchId, ReadId, ReaderId, Spec, StoreFailed};
 use std::collections::BTreeMap;
 use std::time::Instant;
 use store::Blob;
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
-use types::{BlobKey, ByteRange, HostBody, PieceIndex, Priority, SchedulerBody, State, Timestamp, hash_piece};
+use types::{
+    BlobKey, ByteRange, Epoch, HostBody, PieceIndex, Priority, SchedulerBody, State, Timestamp, hash_piece,
+};
 
 /// Inputs handled before the effects are carried out.
 const BATCH: usize = 64;
@@ -27,12 +30,14 @@ pub(crate) struct Driver {
     /// For the tasks that report back.
     mailbox: mpsc::Sender<Input>,
     inbox: mpsc::Receiver<Input>,
-    standing: watch::Sender<Standing>,
+    told: Told,
     readers: BTreeMap<ReaderId, watch::Sender<Option<ByteRange>>>,
     fetches: BTreeMap<FetchId, CancellationToken>,
     reads: BTreeMap<ReadId, CancellationToken>,
     origin: OriginReads,
     kept: Kept,
+    /// Whether this host is the source: reads from the origin count as such then.
+    leased: Option<Epoch>,
     stopped: bool,
     /// Ends all tasks of this download when the driver goes.
     cancel: CancellationToken,
@@ -45,7 +50,7 @@ impl Driver {
         blob: &Blob,
         mailbox: mpsc::Sender<Input>,
         inbox: mpsc::Receiver<Input>,
-        standing: watch::Sender<Standing>,
+        told: Told,
     ) -> Self {
         let mut rights = Rights::default();
         rights.add(open.right.clone());
@@ -69,11 +74,12 @@ impl Driver {
             rights,
             mailbox,
             inbox,
-            standing,
+            told,
             readers: BTreeMap::new(),
             fetches: BTreeMap::new(),
             reads: BTreeMap::new(),
             kept: Kept::default(),
+            leased: None,
             stopped: false,
             cancel,
         }
@@ -102,7 +108,7 @@ impl Driver {
         self.inbox.close();
         self.cancel.cancel();
         self.engine.ended(&self.key.digest);
-        self.standing.send_if_modified(|standing| {
+        self.told.standing.send_if_modified(|standing| {
             let running = *standing == Standing::Running;
             if running {
                 *standing = Standing::Stopped;
@@ -129,7 +135,13 @@ impl Driver {
                     self.rights.refused();
                 }
             }
-            Event::Message(SchedulerBody::Failed { why }) => tracing::debug!(?why, "the scheduler cannot help"),
+            Event::Message(SchedulerBody::Lease { epoch, .. }) => self.leased = Some(*epoch),
+            Event::Message(SchedulerBody::Revoke { epoch }) if self.leased == Some(*epoch) => {
+                self.leased = None;
+            }
+            Event::Message(SchedulerBody::Failed { why }) => {
+                tracing::debug!(?why, "the scheduler cannot help");
+            }
             _ => {}
         }
         self.core.handle(now, event, effects);
@@ -189,21 +201,33 @@ impl Driver {
                     }
                 }
                 Effect::Discard { pieces } => {
+                    self.told.voids.send_modify(|count| *count += 1);
                     if let Err(error) = self.blob.discard(&pieces).await {
                         tracing::error!(%error, pieces = pieces.len(), "void pieces could not be discarded");
                         self.stopped = true;
                     }
                 }
+                Effect::ForgetStates => {
+                    if let Err(error) = self.blob.forget_states().await {
+                        tracing::error!(%error, "a false chain could not be forgotten");
+                        self.stopped = true;
+                    }
+                }
                 Effect::FailReaders { reason } => {
                     tracing::info!(%reason, "the download failed");
-                    self.standing.send_replace(Standing::Failed(reason));
+                    self.told.standing.send_replace(Standing::Failed(reason));
                 }
                 Effect::Stop => self.stopped = true,
             }
         }
     }
 
-    fn send(&self, body: HostBody) {
+    fn send(&mut self, body: HostBody) {
+        if let HostBody::LeaseReturned { epoch, .. } = &body
+            && self.leased == Some(*epoch)
+        {
+            self.leased = None;
+        }
         self.engine.send(self.key.clone(), body);
     }
 
@@ -215,7 +239,8 @@ impl Driver {
         };
         let cancel = self.cancel.child_token();
         self.reads.insert(read, cancel.clone());
-        let job = self.origin.job(read, pieces, right, &self.blob, &self.kept);
+        let under = if self.leased.is_some() { ReadUnder::Lease } else { ReadUnder::Nothing };
+        let job = self.origin.job(What { read, pieces, under }, right, &self.blob, &self.kept);
         self.engine.0.tasks.spawn(job.run(self.engine.parts().clone(), self.mailbox.clone(), cancel));
     }
 

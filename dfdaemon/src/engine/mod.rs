@@ -72,6 +72,8 @@ struct Inner {
     /// The origin of the cores' time.
     started: Instant,
     downloads: Mutex<BTreeMap<Digest, Handle>>,
+    /// What the scheduler was told of, so that it can be told when it is evicted. Bounded by what the store holds.
+    announced: Mutex<BTreeMap<Digest, BlobKey>>,
     tasks: TaskTracker,
     cancel: CancellationToken,
 }
@@ -98,6 +100,7 @@ impl Engine {
             parts,
             started: Instant::now(),
             downloads: Mutex::new(BTreeMap::new()),
+            announced: Mutex::new(BTreeMap::new()),
             tasks: TaskTracker::new(),
             cancel,
         }))
@@ -161,7 +164,11 @@ impl Engine {
             Body::Assign { piece, parent, epoch, .. } => {
                 HostBody::Failed { piece, parent, epoch, why: types::FetchFailure::Local }
             }
-            Body::Cancel { .. } | Body::LeaseLimit { .. } | Body::Revoke { .. } | Body::ChainReset { .. } | Body::Failed { .. } => return,
+            Body::Cancel { .. }
+            | Body::LeaseLimit { .. }
+            | Body::Revoke { .. }
+            | Body::ChainReset { .. }
+            | Body::Failed { .. } => return,
         };
         self.send(message.key, body);
     }
@@ -180,6 +187,7 @@ impl Engine {
                 if !runs && held.closed {
                     let Ok(registry) = Registry::parse(AT_REST) else { continue };
                     let key = BlobKey { digest: held.digest, size: held.layout.size(), registry };
+                    self.announce(&key);
                     self.send(key, HostBody::Hold { closed: true, pieces: held.pieces });
                 }
             }
@@ -189,11 +197,34 @@ impl Engine {
         }
     }
 
+    /// Remembers that the scheduler knows of this blob here.
+    pub(crate) fn announce(&self, key: &BlobKey) {
+        self.announced().insert(key.digest, key.clone());
+    }
+
     /// The store evicted a blob: it is offered no more.
-    pub(crate) fn evicted(&self, digest: Digest, size: u64) {
-        if let Ok(registry) = Registry::parse(AT_REST) {
-            self.send(BlobKey { digest, size, registry }, HostBody::Drop);
+    pub(crate) fn evicted(&self, digest: &Digest) {
+        let key = self.announced().remove(digest);
+        if let Some(key) = key {
+            self.send(key, HostBody::Drop);
         }
+    }
+
+    /// The store evicted blobs, and which is not known.
+    pub(crate) fn evicted_some(&self) {
+        let gone: Vec<Digest> = self
+            .announced()
+            .keys()
+            .filter(|digest| self.0.parts.store.get(digest).is_none())
+            .copied()
+            .collect();
+        for digest in gone {
+            self.evicted(&digest);
+        }
+    }
+
+    fn announced(&self) -> MutexGuard<'_, BTreeMap<Digest, BlobKey>> {
+        self.0.announced.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// How many downloads run.

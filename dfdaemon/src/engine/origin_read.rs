@@ -6,6 +6,7 @@
 use super::Parts;
 use super::download::Input;
 use super::rights::Right;
+use crate::traffic::ReadUnder;
 use bytes::{Bytes, BytesMut};
 use download_core::{Event, ReadId};
 use futures::StreamExt;
@@ -57,8 +58,10 @@ impl OriginReads {
     }
 
     /// One read, to be run.
-    pub(crate) fn job(&self, read: ReadId, pieces: Range<u32>, right: Right, blob: &Blob, kept: &Kept) -> Job {
+    pub(crate) fn job(&self, what: What, right: Right, blob: &Blob, kept: &Kept) -> Job {
+        let What { read, pieces, under } = what;
         Job {
+            under,
             read,
             pieces,
             right,
@@ -71,8 +74,16 @@ impl OriginReads {
     }
 }
 
+/// What the core asked for.
+pub(crate) struct What {
+    pub(crate) read: ReadId,
+    pub(crate) pieces: Range<u32>,
+    pub(crate) under: ReadUnder,
+}
+
 /// One read of some pieces.
 pub(crate) struct Job {
+    under: ReadUnder,
     read: ReadId,
     pieces: Range<u32>,
     right: Right,
@@ -124,7 +135,7 @@ impl Job {
         };
         while feed.at < start {
             let skipped = feed.take(start - feed.at).await?;
-            parts.traffic.from_origin(skipped.len() as u64);
+            parts.traffic.origin_read(self.under, skipped.len() as u64);
         }
         self.pieces_from(&mut feed, parts, mailbox).await?;
         *turn = Some(feed);
@@ -155,7 +166,7 @@ impl Job {
             let mut bytes = BytesMut::with_capacity(len);
             while bytes.len() < len {
                 let part = feed.take((len - bytes.len()) as u64).await?;
-                parts.traffic.from_origin(part.len() as u64);
+                parts.traffic.origin_read(self.under, part.len() as u64);
                 bytes.extend_from_slice(&part);
             }
             self.kept.put(piece, bytes.freeze());
@@ -187,4 +198,3 @@ impl std::fmt::Debug for OriginReads {
         write!(f, "OriginReads({})", self.key.digest)
     }
 }
-

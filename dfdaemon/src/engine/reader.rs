@@ -31,6 +31,9 @@ pub enum ReadError {
     /// The origin's bytes are not the blob's.
     #[error(transparent)]
     Chain(#[from] ChainError),
+    /// Bytes that were handed on had been verified against a chain that does not lead to the digest.
+    #[error("the chain so far turned out to be false")]
+    FalseChain,
     /// The store failed.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -73,6 +76,7 @@ struct Joined {
     handle: Handle,
     reader: ReaderId,
     standing: watch::Receiver<Standing>,
+    voids: watch::Receiver<u64>,
     direct: watch::Receiver<Option<ByteRange>>,
 }
 
@@ -85,7 +89,17 @@ impl Drop for Joined {
 impl Reader {
     pub(super) fn new(engine: Engine, open: OpenBlob, range: ByteRange) -> Self {
         let at = range.start();
-        Self { engine, open, range, at, past_the_store: false, blob: None, joined: None, direct: None, attempts: 0 }
+        Self {
+            engine,
+            open,
+            range,
+            at,
+            past_the_store: false,
+            blob: None,
+            joined: None,
+            direct: None,
+            attempts: 0,
+        }
     }
 
     pub(super) fn past_the_store(engine: Engine, open: OpenBlob, range: ByteRange) -> Self {
@@ -108,6 +122,7 @@ impl Reader {
     async fn next(&mut self) -> Result<Option<Bytes>, ReadError> {
         let mut corrupt = 0;
         while self.at < self.range.end() {
+            self.check_voids()?;
             if let Some(direct) = &mut self.direct {
                 if let Some(bytes) = direct.next().await? {
                     return Ok(Some(self.advance(bytes)));
@@ -127,6 +142,16 @@ impl Reader {
             }
         }
         Ok(None)
+    }
+
+    /// A false chain was found: what this reader has handed on may not be the blob.
+    fn check_voids(&mut self) -> Result<(), ReadError> {
+        let Some(joined) = &mut self.joined else { return Ok(()) };
+        if self.at > self.range.start() && joined.voids.has_changed().unwrap_or(false) {
+            return Err(ReadError::FalseChain);
+        }
+        joined.voids.mark_unchanged();
+        Ok(())
     }
 
     /// The blob in the store, created at the first read. If the store cannot take it, the reader goes past it.
@@ -175,7 +200,7 @@ impl Reader {
             joined.handle.moved(joined.reader, self.at);
         }
         if self.direct.is_none() && self.joined.is_none() {
-            self.engine.parts().traffic.from_cache(bytes.len() as u64);
+            self.engine.parts().traffic.cache_served(bytes.len() as u64);
         }
         bytes
     }
@@ -213,6 +238,7 @@ impl Reader {
             }
             Next::Ended(Standing::Failed(failure)) => Err(ReadError::Download(failure)),
             Next::Ended(Standing::Running | Standing::Stopped) => {
+                self.check_voids()?;
                 self.joined = None;
                 self.attempts += 1;
                 if self.attempts >= ATTEMPTS_MAX {
@@ -233,10 +259,11 @@ impl Reader {
             let reader = handle.reader_id();
             let (sender, direct) = watch::channel(None);
             let range = ByteRange::new(self.at, self.range.end()).unwrap_or(self.range);
+            let voids = handle.voids();
             let join = Join { reader, range, right: self.open.right.clone(), direct: sender };
             if handle.join(join).await {
                 let standing = handle.standing();
-                return Ok(Some(Joined { handle, reader, standing, direct }));
+                return Ok(Some(Joined { handle, reader, standing, voids, direct }));
             }
         }
         Err(ReadError::Stopping)

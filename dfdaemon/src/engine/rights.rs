@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use types::Credential;
 
 /// How long a client's own token is taken to last: its real life is known to its issuer alone.
-pub const CLIENT_RIGHT_LIFE: Duration = Duration::from_secs(60);
+pub(crate) const CLIENT_RIGHT_LIFE: Duration = Duration::from_secs(60);
 
 /// Rights kept for one blob; with more the weakest goes.
 const RIGHTS_MAX: usize = 16;

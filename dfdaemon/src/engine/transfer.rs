@@ -28,7 +28,9 @@ pub(crate) async fn run(
     mailbox: mpsc::Sender<Input>,
     cancel: CancellationToken,
 ) {
-    let Some(outcome) = cancel.run_until_cancelled(transfer(&parts, &blob, &want, &mailbox)).await else { return };
+    let Some(outcome) = cancel.run_until_cancelled(transfer(&parts, &blob, &want, &mailbox)).await else {
+        return;
+    };
     let outcome = match outcome {
         Ok(()) => Fetched::Stored,
         Err(failure) => {

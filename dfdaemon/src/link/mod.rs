@@ -7,7 +7,7 @@ mod questions;
 mod stream;
 
 pub(crate) use questions::NoAnswer;
-pub(crate) use stream::LinkTask;
+pub(crate) use stream::{LinkTask, Served};
 
 use download_core::LinkState;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -62,11 +62,6 @@ impl Link {
     /// How the link stands.
     pub(crate) fn state(&self) -> watch::Receiver<LinkState> {
         self.state.clone()
-    }
-
-    /// Whether the scheduler answers at present.
-    pub(crate) fn is_up(&self) -> bool {
-        *self.state.borrow() == LinkState::Up
     }
 
     /// Waits until the first attempt to connect has been decided, at most `limit`: a pull that comes with the daemon's

@@ -128,7 +128,8 @@ impl LinkTask {
         let mut client = proto::client::SchedulerClient::new(self.channel.clone())
             .max_decoding_message_size(SCHEDULER_FRAME_BYTES_MAX);
         let opening = async {
-            let mut incoming = client.connect(ReceiverStream::new(outgoing)).await.map_err(Box::new)?.into_inner();
+            let mut incoming =
+                client.connect(ReceiverStream::new(outgoing)).await.map_err(Box::new)?.into_inner();
             let welcome = next(&mut incoming).await?;
             Ok::<_, StreamEnd>((welcome, incoming))
         };
@@ -189,7 +190,13 @@ impl LinkTask {
         }
     }
 
-    fn change_members(&self, served: &Served, reset: bool, joined: Vec<proto::Member>, mut left: Vec<HostId>) {
+    fn change_members(
+        &self,
+        served: &Served,
+        reset: bool,
+        joined: Vec<proto::Member>,
+        mut left: Vec<HostId>,
+    ) {
         let mut named = self.named.lock().unwrap_or_else(PoisonError::into_inner);
         if reset {
             let present: BTreeSet<HostId> = joined.iter().map(proto::Member::host).collect();

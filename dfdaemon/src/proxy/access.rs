@@ -1,7 +1,7 @@
 //! One line in the log for each request, and what is counted of it.
 //!
-//! A [`Record`] is made when a request comes in, goes with the body, and writes when the body is dropped: only then is it
-//! known whether the client got everything.
+//! A [`Record`] is made when a request comes in, goes with the body, and writes when it is dropped: with the body, or
+//! before there is one, if the client has left by then.
 
 use super::error::BodyError;
 use super::metrics::{Kind, Metrics, Outcome};
@@ -24,11 +24,14 @@ pub(super) struct Record {
     kind: Kind,
     /// What was asked for, without the query: a query can carry anything.
     target: String,
-    status: StatusCode,
+    /// Nothing as long as there is no answer.
+    status: Option<StatusCode>,
     /// Why the answer is an error or the body broke.
     error: Option<String>,
     bytes: u64,
     first_byte: Option<Instant>,
+    /// Whether the body has been given whole.
+    whole: bool,
 }
 
 impl Record {
@@ -43,10 +46,11 @@ impl Record {
             method: parts.method.clone(),
             kind: Kind::Other,
             target: String::new(),
-            status: StatusCode::OK,
+            status: None,
             error: None,
             bytes: 0,
             first_byte: None,
+            whole: false,
         }
     }
 
@@ -75,7 +79,7 @@ impl Record {
 
     /// What it is answered with; `error` says why where it is no success.
     pub(super) fn answered(&mut self, status: StatusCode, error: Option<String>) {
-        self.status = status;
+        self.status = Some(status);
         self.error = error;
     }
 
@@ -92,18 +96,20 @@ impl Record {
         self.error = Some(error.to_string());
     }
 
-    /// The body is dropped, `whole` or not.
-    pub(super) fn finish(self, whole: bool) {
-        let outcome = match (self.status, &self.error, whole) {
-            (status, ..) if status.is_server_error() => Outcome::ServerError,
-            (status, ..) if status.is_client_error() => Outcome::ClientError,
-            (_, Some(_), _) => Outcome::Broken,
-            (_, None, false) => Outcome::ClientLeft,
-            (_, None, true) => Outcome::Ok,
-        };
-        let first_byte = self.first_byte.map(|at| at - self.started);
-        self.metrics.observe(self.kind, outcome, self.bytes, first_byte);
-        self.write(outcome);
+    /// The body has been given whole.
+    pub(super) fn completed(&mut self) {
+        self.whole = true;
+    }
+
+    fn outcome(&self) -> Outcome {
+        match (self.status, &self.error) {
+            (None, _) => Outcome::ClientLeft,
+            (Some(status), _) if status.is_server_error() => Outcome::ServerError,
+            (Some(status), _) if status.is_client_error() => Outcome::ClientError,
+            (Some(_), Some(_)) => Outcome::Broken,
+            (Some(_), None) if self.whole => Outcome::Ok,
+            (Some(_), None) => Outcome::ClientLeft,
+        }
     }
 
     fn write(&self, outcome: Outcome) {
@@ -116,7 +122,7 @@ impl Record {
                     method = %self.method,
                     kind = ?self.kind,
                     target = self.target,
-                    status = self.status.as_u16(),
+                    status = self.status.map(|status| status.as_u16()),
                     outcome = ?outcome,
                     error = self.error,
                     bytes = self.bytes,
@@ -130,5 +136,14 @@ impl Record {
             (_, Kind::Ping) => line!(debug),
             _ => line!(info),
         }
+    }
+}
+
+impl Drop for Record {
+    fn drop(&mut self) {
+        let outcome = self.outcome();
+        let first_byte = self.first_byte.map(|at| at - self.started);
+        self.metrics.observe(self.kind, outcome, self.bytes, first_byte);
+        self.write(outcome);
     }
 }

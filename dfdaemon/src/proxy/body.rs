@@ -24,7 +24,7 @@ pub(super) struct ProxyBody {
     source: Source,
     expected: u64,
     sent: u64,
-    /// Writes the request's log line when the body is dropped.
+    /// Writes the request's log line when it is dropped with the body.
     record: Option<Record>,
 }
 
@@ -136,8 +136,8 @@ impl Body for ProxyBody {
 
 impl Drop for ProxyBody {
     fn drop(&mut self) {
-        if let Some(record) = self.record.take() {
-            record.finish(self.sent == self.expected);
+        if let Some(record) = self.record.as_mut().filter(|_| self.sent == self.expected) {
+            record.completed();
         }
     }
 }

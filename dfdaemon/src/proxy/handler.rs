@@ -25,9 +25,6 @@ use tracing::Instrument;
 use types::{Digest, Registry};
 use url::form_urlencoded;
 
-/// The backend has this long to come up with an answer's headers: less than the 30 s of the least patient client.
-pub(super) const ANSWER_TIMEOUT: Duration = Duration::from_secs(25);
-
 /// Headers of a forwarded answer that are passed on; `Link` is rewritten.
 const FORWARDED: [HeaderName; 2] = [CONTENT_TYPE, HeaderName::from_static("oci-filters-applied")];
 
@@ -40,6 +37,8 @@ pub(super) struct Proxy {
     pub(super) upstream: Registry,
     pub(super) allowed: Allowed,
     pub(super) metrics: Metrics,
+    /// The backend has this long to come up with an answer's headers.
+    pub(super) answer_timeout: Duration,
 }
 
 impl Proxy {
@@ -53,7 +52,7 @@ impl Proxy {
                 let span = tracing::info_span!("pull", %client, target = record.target());
                 let dispatched = self.dispatch(route, want, parts).instrument(span);
                 // Boxed: the futures of all kinds of requests in one are large.
-                match tokio::time::timeout(ANSWER_TIMEOUT, Box::pin(dispatched)).await {
+                match tokio::time::timeout(self.answer_timeout, Box::pin(dispatched)).await {
                     Ok(answered) => answered,
                     Err(_) => Err(ProxyError::GatewayTimeout),
                 }

@@ -33,7 +33,9 @@ pub(super) struct Memory {
     blobs: BTreeMap<String, Blob>,
     /// What the backend answers instead, if a test wants it to fail.
     pub(super) failure: Mutex<Option<ProxyError>>,
-    /// How many streams of blobs are alive.
+    /// Whether manifests are never answered.
+    pub(super) silent: bool,
+    /// How many streams of blobs are alive, and how many questions that are never answered.
     pub(super) reading: Arc<AtomicUsize>,
     /// Every request as the backend sees it.
     pub(super) seen: Mutex<Vec<String>>,
@@ -52,6 +54,7 @@ impl Memory {
             manifests: BTreeMap::new(),
             blobs: BTreeMap::new(),
             failure: Mutex::new(None),
+            silent: false,
             reading: Arc::default(),
             seen: Mutex::default(),
         }
@@ -126,6 +129,11 @@ impl Backend for Memory {
             };
             let what = format!("manifest {key} accept {}", request.accept.len());
             self.admit(what, &request.repository, &request.auth)?;
+            if self.silent {
+                self.reading.fetch_add(1, Ordering::SeqCst);
+                let _reading = Reading(self.reading.clone());
+                std::future::pending::<()>().await;
+            }
             let (media_type, bytes) =
                 self.manifests.get(&key).ok_or(ProxyError::NotFound(Unknown::Manifest))?;
             Ok(Manifest {

@@ -21,6 +21,7 @@ struct Stage {
     memory: Arc<Memory>,
     server: Server,
     cancel: CancellationToken,
+    metrics: prometheus_client::registry::Registry,
     _guard: DropGuard,
 }
 
@@ -32,6 +33,7 @@ fn options() -> Options {
         allow: AllowRegistries::Public,
         named: BTreeSet::from([Registry::parse("127.0.0.1:5000").unwrap()]),
         head_timeout: Options::HEAD_TIMEOUT,
+        answer_timeout: Options::ANSWER_TIMEOUT,
         drain_timeout: Options::DRAIN_TIMEOUT,
     }
 }
@@ -43,7 +45,24 @@ async fn stage(memory: Memory) -> Stage {
 async fn stage_with(options: Options, memory: Memory) -> Stage {
     let memory = Arc::new(memory);
     let cancel = CancellationToken::new();
-    let metrics = Metrics::register(&mut prometheus_client::registry::Registry::default());
-    let server = Server::start(options, memory.clone(), metrics, cancel.clone()).await.unwrap();
-    Stage { address: server.address(), memory, server, cancel: cancel.clone(), _guard: cancel.drop_guard() }
+    let mut metrics = prometheus_client::registry::Registry::default();
+    let declared = Metrics::register(&mut metrics);
+    let server = Server::start(options, memory.clone(), declared, cancel.clone()).await.unwrap();
+    Stage {
+        address: server.address(),
+        memory,
+        server,
+        cancel: cancel.clone(),
+        metrics,
+        _guard: cancel.drop_guard(),
+    }
+}
+
+impl Stage {
+    /// Whether the metrics have this line.
+    fn counts(&self, line: &str) -> bool {
+        let mut text = String::new();
+        prometheus_client::encoding::text::encode(&mut text, &self.metrics).unwrap();
+        text.lines().any(|found| found == line)
+    }
 }

@@ -138,3 +138,52 @@ async fn the_drain_has_an_end() {
     assert!(client.is_closed().await);
     assert_eq!(stage.memory.reading(), 0);
 }
+
+#[tokio::test]
+async fn a_client_that_leaves_before_the_answer_ends_the_question() {
+    for headers in ["", "\nConnection: close"] {
+        let stage = stage(Memory { silent: true, ..Memory::new() }).await;
+        let mut client = Connection::open(stage.address).await;
+        client.send(&format!("GET /v2/library/alpine/manifests/latest HTTP/1.1{headers}")).await;
+        until(|| stage.memory.reading() == 1).await;
+        drop(client);
+        until(|| stage.memory.reading() == 0).await;
+        until(|| stage.counts("proxy_requests_total{kind=\"Manifest\",outcome=\"ClientLeft\"} 1")).await;
+    }
+}
+
+#[tokio::test]
+async fn an_answer_that_never_comes_is_a_504() {
+    let answer_timeout = Duration::from_millis(20);
+    let memory = Memory { silent: true, ..Memory::new() };
+    let stage = stage_with(crate::proxy::Options { answer_timeout, ..options() }, memory).await;
+    let mut client = Connection::open(stage.address).await;
+    let reply = client.exchange("GET /v2/library/alpine/manifests/latest HTTP/1.1").await;
+    assert_eq!((reply.status, stage.memory.reading()), (504, 0));
+}
+
+#[tokio::test]
+async fn what_was_given_is_counted() {
+    let mut memory = Memory::new();
+    let blob = memory.blob(REPOSITORY, &[1; 5000]);
+    let (broken, gate) = memory.gated(REPOSITORY, &[2; 5000]);
+    let stage = stage(memory).await;
+    let mut client = Connection::open(stage.address).await;
+    client.exchange(&request(&blob, "")).await;
+    client.exchange(&request(&blob, "Range: bytes=0-99")).await;
+    client.exchange("HEAD /v2/library/alpine/manifests/absent HTTP/1.1").await;
+    gate.add_permits(1);
+    client.send(&request(&broken, "")).await;
+    client.head().await;
+    client.body(CHUNK as usize).await;
+    gate.close();
+    for line in [
+        "proxy_requests_total{kind=\"Blob\",outcome=\"Ok\"} 2",
+        "proxy_requests_total{kind=\"Blob\",outcome=\"Broken\"} 1",
+        "proxy_requests_total{kind=\"Manifest\",outcome=\"ClientError\"} 1",
+        "proxy_sent_bytes_total{kind=\"Blob\"} 6100",
+        "proxy_connections 0",
+    ] {
+        until(|| stage.counts(line)).await;
+    }
+}

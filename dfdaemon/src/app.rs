@@ -1,0 +1,295 @@
+//! The daemon put together: everything is bound before anything is served, and stopped in the reverse order.
+//!
+//! `main` calls [`run`]; tests and benchmarks start an [`App`] inside themselves.
+
+use crate::answers::Answers;
+use crate::config::{Config, SchedulerConfig};
+use crate::engine::{Engine, Parts};
+use crate::lasting::Lasting;
+use crate::link::{Link, LinkTask, Served};
+use crate::proxy;
+use crate::registry::ClusterRegistry;
+use crate::status;
+use crate::traffic::Traffic;
+use crate::trust::Trust;
+use crate::upload::Uploads;
+use origin::{Origin, Resolver};
+use p2p::{Identity, Members, P2p};
+use process::admin::{Admin, Readiness};
+use process::exit::{Exit, Failure};
+use prometheus_client::registry::Registry as Metrics;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+use store::{Store, StoreError};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use types::HostSpec;
+
+/// How long a stop may take once clients have been served or cut off.
+const STOP_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How often answers of origins are written down.
+const SAVE_INTERVAL: Duration = Duration::from_secs(2);
+
+/// A running daemon.
+#[derive(Debug)]
+pub struct App {
+    proxy: proxy::Server,
+    admin: SocketAddr,
+    engine: Engine,
+    store: Store,
+    lasting: Arc<Lasting>,
+    scheduler: Option<scheduler::Server>,
+    tasks: TaskTracker,
+    cancel: CancellationToken,
+}
+
+/// Runs a daemon until it is told to stop.
+///
+/// # Errors
+/// If it cannot start: a port is taken, the cache cannot be used.
+pub async fn run(config: Config, cancel: CancellationToken) -> Result<(), Failure> {
+    let app = App::start(config, cancel.clone()).await?;
+    cancel.cancelled().await;
+    tracing::info!("stopping");
+    app.stopped().await;
+    Ok(())
+}
+
+impl App {
+    /// Starts everything. Needs a rustls provider to be installed. Cancelling `cancel` stops it.
+    ///
+    /// # Errors
+    /// If a port is taken, or the cache or the key file cannot be used.
+    pub async fn start(config: Config, cancel: CancellationToken) -> Result<Self, Failure> {
+        let cancel = cancel.child_token();
+        // What was started before a failure ends with this guard.
+        let guard = cancel.clone().drop_guard();
+        let tasks = TaskTracker::new();
+        let mut metrics = Metrics::default();
+
+        let store = open_store(&config, &mut metrics).await?;
+        let identity = Identity::load_or_create(&config.store.dir.join("identity.key"))
+            .map_err(|error| Failure::new(Exit::CannotCreate, error))?;
+        let origin = Origin::new(config.origin.clone()).map_err(|error| Failure::new(Exit::Usage, error))?;
+        origin.register_metrics(&mut metrics);
+        let resolver = Resolver::new(origin.clone(), config.resolver.clone());
+        let admin =
+            Admin::bind(config.admin.listen).await.map_err(|error| Failure::new(Exit::Unavailable, error))?;
+
+        let scheduler = embedded(&config, resolver.clone(), &cancel).await?;
+        if let Some(scheduler) = &scheduler {
+            scheduler.register_metrics(&mut metrics);
+        }
+        let address = scheduler_address(&config, scheduler.as_ref())?;
+        let (link, link_task) = Link::new(address);
+        let traffic = Traffic::new(config.host.zone.clone(), config.host.rack.clone());
+        let members = Members::new();
+        let uploads = Arc::new(Uploads::new(store.clone(), traffic.clone()));
+        let p2p = P2p::start(identity, p2p_options(&config), members.clone(), uploads, cancel.clone())
+            .await
+            .map_err(|error| Failure::new(Exit::Unavailable, error))?;
+        p2p.metrics().register(&mut metrics);
+        metrics.register_collector(Box::new(traffic.meter().clone()));
+
+        let parts = Parts {
+            store: store.clone(),
+            p2p: p2p.clone(),
+            origin: origin.clone(),
+            link: link.clone(),
+            traffic: traffic.clone(),
+            options: download_core::Options {
+                patience: config.proxy.patience,
+                ..download_core::Options::default()
+            },
+        };
+        let engine = Engine::new(parts, cancel.clone());
+        let lasting = Arc::new(Lasting::load(config.store.dir.join("answers.json"), config.resolver.grace));
+        let answers = Arc::new(Answers::new(
+            link.clone(),
+            resolver,
+            store.clone(),
+            lasting.clone(),
+            config.resolver.access_lifetime,
+        ));
+        let trust = Trust::new(config.origin.registries.keys().cloned());
+        let registry = ClusterRegistry::new(answers.clone(), engine.clone(), origin, store.clone(), trust);
+        let proxy_metrics = proxy::Metrics::register(&mut metrics);
+        let proxy = proxy::Server::start(
+            proxy::Options::of(&config),
+            Arc::new(registry),
+            proxy_metrics,
+            cancel.clone(),
+        )
+        .await
+        .map_err(|error| Failure::new(Exit::Unavailable, error))?;
+
+        let served =
+            Served { engine: engine.clone(), members, traffic: traffic.clone(), hello: hello(&config, &p2p) };
+        keep(&tasks, link_task, served, &cancel);
+        follow(&tasks, &store, &engine, &lasting, &cancel);
+        let readiness = Readiness::new();
+        readiness.set(true);
+        let admin_address = admin.address();
+        let status = status::Parts { host: p2p.host_id(), link, answers, traffic, store: store.clone() };
+        let routes = status::routes(status);
+        tasks.spawn(admin.serve(Arc::new(metrics), readiness, routes, cancel.clone()));
+        tracing::info!(host = %p2p.host_id(), proxy = %proxy.address(), bulk = %p2p.bulk_addr(), "ready");
+        Ok(Self {
+            proxy,
+            admin: admin_address,
+            engine,
+            store,
+            lasting,
+            scheduler,
+            tasks,
+            cancel: guard.disarm(),
+        })
+    }
+
+    /// Where clients pull.
+    #[must_use]
+    pub const fn proxy_address(&self) -> SocketAddr {
+        self.proxy.address()
+    }
+
+    /// Where health, metrics and status are.
+    #[must_use]
+    pub const fn admin_address(&self) -> SocketAddr {
+        self.admin
+    }
+
+    /// Waits until a daemon that was told to stop has done so, and what it holds is on the disk.
+    pub async fn stopped(mut self) {
+        self.cancel.cancelled().await;
+        self.proxy.stopped().await;
+        self.tasks.close();
+        let ended = tokio::time::timeout(STOP_TIMEOUT, async {
+            self.engine.drained().await;
+            self.tasks.wait().await;
+            if let Some(scheduler) = self.scheduler.take() {
+                scheduler.stopped().await;
+            }
+        });
+        if ended.await.is_err() {
+            tracing::warn!(after = ?STOP_TIMEOUT, "some tasks did not end in time");
+        }
+        let lasting = self.lasting.clone();
+        drop(tokio::task::spawn_blocking(move || lasting.save()).await);
+        if let Err(error) = self.store.close().await {
+            tracing::error!(%error, "the store could not be closed");
+        }
+    }
+}
+
+async fn open_store(config: &Config, metrics: &mut Metrics) -> Result<Store, Failure> {
+    let mut options = store::Options::new(config.store.dir.clone());
+    options.quota_bytes = config.store.quota_bytes;
+    if let Some(floor) = config.store.free_floor_bytes {
+        options.free_floor = 0.0;
+        options.free_floor_bytes = floor;
+    }
+    options.metrics = store::Metrics::register(metrics);
+    let opened = tokio::task::spawn_blocking(move || Store::open(options)).await;
+    let opened = opened.map_err(|error| Failure::new(Exit::Bug, error))?;
+    opened.map_err(|error| {
+        let exit = match &error {
+            StoreError::Option { .. } => Exit::Usage,
+            StoreError::Locked { .. } => Exit::Unavailable,
+            _ => Exit::CannotCreate,
+        };
+        Failure::new(exit, error)
+    })
+}
+
+fn p2p_options(config: &Config) -> p2p::Options {
+    p2p::Options {
+        control_listen: config.p2p.control_listen,
+        bulk_listen: config.p2p.bulk_listen,
+        advertise: config.p2p.advertise,
+        upload_slots: config.p2p.upload_slots,
+        upload_rate_bytes_per_second: config.p2p.upload_rate,
+        download_rate_bytes_per_second: config.p2p.download_rate,
+        ..p2p::Options::default()
+    }
+}
+
+fn hello(config: &Config, p2p: &P2p) -> proto::Hello {
+    proto::Hello {
+        protocol_min: proto::PROTOCOL_MIN,
+        protocol_max: proto::PROTOCOL,
+        peer_id: p2p.peer_id_bytes(),
+        bulk: p2p.bulk_addr(),
+        control: Some(p2p.control_addr()),
+        spec: HostSpec {
+            zone: config.host.zone.clone(),
+            rack: config.host.rack.clone(),
+            upload_slots: config.p2p.upload_slots,
+            download_slots: config.p2p.download_slots,
+            upload_rate: config.p2p.upload_rate.unwrap_or(0),
+            download_rate: config.p2p.download_rate.unwrap_or(0),
+        },
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+    }
+}
+
+/// The scheduler of this process, where no other is configured.
+async fn embedded(
+    config: &Config,
+    resolver: Resolver,
+    cancel: &CancellationToken,
+) -> Result<Option<scheduler::Server>, Failure> {
+    let SchedulerConfig::Embedded { listen, insecure_plain_grpc } = config.scheduler else { return Ok(None) };
+    let options = scheduler::Options { listen, insecure_plain_grpc, ..scheduler::Options::embedded() };
+    Ok(Some(scheduler::Server::start_with(options, resolver, cancel.clone()).await?))
+}
+
+fn scheduler_address(config: &Config, embedded: Option<&scheduler::Server>) -> Result<http::Uri, Failure> {
+    match (&config.scheduler, embedded) {
+        (SchedulerConfig::Remote { address, .. }, _) => Ok(address.clone()),
+        (SchedulerConfig::Embedded { .. }, Some(server)) => {
+            let mut address = server.grpc_addr();
+            if address.ip().is_unspecified() {
+                address.set_ip(std::net::Ipv4Addr::LOCALHOST.into());
+            }
+            format!("http://{address}")
+                .parse()
+                .map_err(|error: http::uri::InvalidUri| Failure::new(Exit::Bug, error))
+        }
+        (SchedulerConfig::Embedded { .. }, None) => {
+            Err(Failure::new(Exit::Bug, anyhow::anyhow!("the embedded scheduler was not started")))
+        }
+    }
+}
+
+fn keep(tasks: &TaskTracker, task: LinkTask, served: Served, cancel: &CancellationToken) {
+    tasks.spawn(task.run(served, cancel.clone()));
+}
+
+/// Tells the scheduler what was evicted, and writes answers of origins down now and then.
+fn follow(
+    tasks: &TaskTracker,
+    store: &Store,
+    engine: &Engine,
+    lasting: &Arc<Lasting>,
+    cancel: &CancellationToken,
+) {
+    let (mut evicted, engine, stop) = (store.evicted(), engine.clone(), cancel.clone());
+    tasks.spawn(async move {
+        loop {
+            match stop.run_until_cancelled(evicted.recv()).await {
+                Some(Ok(digest)) => engine.evicted(&digest),
+                Some(Err(tokio::sync::broadcast::error::RecvError::Lagged(_))) => engine.evicted_some(),
+                Some(Err(tokio::sync::broadcast::error::RecvError::Closed)) | None => return,
+            }
+        }
+    });
+    let (lasting, stop) = (lasting.clone(), cancel.clone());
+    tasks.spawn(async move {
+        while stop.run_until_cancelled(tokio::time::sleep(SAVE_INTERVAL)).await.is_some() {
+            let lasting = lasting.clone();
+            drop(tokio::task::spawn_blocking(move || lasting.save()).await);
+        }
+    });
+}
