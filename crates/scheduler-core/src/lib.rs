@@ -3,14 +3,47 @@
 //! A state machine without I/O, clock or randomness of its own: a driver (the gRPC server, or a simulator) tells it
 //! what happened with [`Scheduler::handle`], carries out the [`Effect`]s, and comes back at
 //! [`Scheduler::next_deadline`]. The same events with the same seed give the same effects.
+//!
+//! A turn has two halves. First the event changes what is known: who holds what, which slots are free, what is in
+//! doubt; what follows from that is only noted ([`Work`]). Then the notes are worked off: leases, pushes, pulls. So no
+//! decision is taken on a half-changed state.
+//!
+//! Where to look: `membership` hosts and blobs, `swarm` and `demand` the counting, `lease` the source, `closing` the
+//! chain, `matching` and `pick` who gets what, `transfers` the slots, `blame` what went wrong.
 
+mod blame;
+mod closing;
+mod demand;
+mod hosts;
+mod invariants;
+mod lease;
+mod matching;
+mod membership;
 mod options;
+mod pick;
+mod rarity;
+mod roster;
+mod slab;
 mod summary;
+mod swarm;
+mod timers;
+mod transfers;
 
 pub use options::Options;
 pub use summary::{BlobSummary, Counters, HostSummary, Summary};
 
-use types::{HostId, HostMessage, HostSpec, SchedulerMessage, Timestamp};
+use crate::blame::Record;
+use crate::hosts::Hosts;
+use crate::membership::{Entry, Wish};
+use crate::slab::{HostIx, MemberIx, Slab, SwarmIx, TransferIx};
+use crate::swarm::Swarm;
+use crate::timers::{Alarm, Timer, Timers};
+use crate::transfers::Transfer;
+use std::collections::{BTreeMap, BTreeSet};
+use types::{
+    BlobKey, Digest, HostBody, HostId, HostMessage, HostSpec, PieceIndex, SchedulerBody, SchedulerMessage,
+    Timestamp,
+};
 
 /// What happened.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -50,41 +83,189 @@ pub enum Effect {
     },
 }
 
+/// What a turn has still to look at.
+#[derive(Debug, Default)]
+struct Work {
+    /// Chains that were spoken against.
+    doubted: BTreeSet<SwarmIx>,
+    /// Blobs that may need a source, or whose source may read on.
+    leases: BTreeSet<SwarmIx>,
+    /// Members that hold something new.
+    fresh: Vec<(SwarmIx, MemberIx)>,
+    /// Hosts with an upload slot free.
+    feed: Vec<HostIx>,
+    /// Hosts with a download slot free.
+    fill: Vec<HostIx>,
+    /// Blobs of which much became available at once.
+    hungry: BTreeSet<SwarmIx>,
+}
+
 /// The state machine.
 #[derive(Debug)]
 pub struct Scheduler {
     options: Options,
+    rng: fastrand::Rng,
+    now: Timestamp,
+    started: bool,
+    quiet_until: Timestamp,
+    quiet_alarm: Alarm,
+    next_epoch: u64,
+    hosts: Hosts,
+    swarms: Slab<SwarmIx, Swarm>,
+    index: BTreeMap<(Digest, u64), Entry>,
+    transfers: Slab<TransferIx, Transfer>,
+    timers: Timers,
+    records: BTreeMap<HostId, Record>,
+    counters: Counters,
+    work: Work,
+    out: Vec<Effect>,
+    scratch: Vec<u64>,
+    stale: Vec<MemberIx>,
 }
 
 impl Scheduler {
     /// A scheduler that knows of nothing; `seed` decides what is left to chance.
     #[must_use]
     pub fn new(options: Options, seed: u64) -> Self {
-        let _ = seed;
-        Self { options }
+        Self {
+            rng: fastrand::Rng::with_seed(seed),
+            now: Timestamp::ZERO,
+            started: false,
+            quiet_until: Timestamp::ZERO,
+            quiet_alarm: Alarm::default(),
+            next_epoch: options.first_epoch.max(1),
+            hosts: Hosts::default(),
+            swarms: Slab::default(),
+            index: BTreeMap::new(),
+            transfers: Slab::default(),
+            timers: Timers::default(),
+            records: BTreeMap::new(),
+            counters: Counters::default(),
+            work: Work::default(),
+            out: Vec::new(),
+            scratch: Vec::new(),
+            stale: Vec::new(),
+            options,
+        }
     }
 
     /// Takes in one event at time `now`, which never goes back, and appends what is to be done to `effects`.
     pub fn handle(&mut self, now: Timestamp, event: Event, effects: &mut Vec<Effect>) {
-        let _ = (now, event, effects, &self.options);
+        self.now = self.now.max(now);
+        self.out = std::mem::take(effects);
+        if !self.started {
+            self.started = true;
+            self.quiet_until = self.now + self.options.quiet_period;
+            self.timers.set(&mut self.quiet_alarm, Timer::Quiet, self.quiet_until);
+        }
+        self.run_timers();
+        match event {
+            Event::HostJoined { host, spec } => self.on_joined(host, spec),
+            Event::HostLeft { host } => self.on_left(&host),
+            Event::Message { host, message } => match self.hosts.find(&host) {
+                Some(host) => self.on_message(host, message),
+                None => self.counters.ignored += 1,
+            },
+            Event::Tick => {}
+        }
+        self.settle();
+        *effects = std::mem::take(&mut self.out);
     }
 
     /// When [`Event::Tick`] is due at the latest, if no other event comes first. Before the first event it is
     /// [`Timestamp::ZERO`]: a driver ticks once at its start, which begins the quiet period.
     #[must_use]
     pub fn next_deadline(&self) -> Option<Timestamp> {
-        None
+        if self.started { self.timers.next() } else { Some(Timestamp::ZERO) }
     }
 
-    /// Checks what must always hold.
-    ///
-    /// # Panics
-    /// If it does not, saying what broke. For tests and simulations.
-    pub fn check_invariants(&self) {}
+    fn run_timers(&mut self) {
+        while let Some(timer) = self.timers.pop(self.now) {
+            match timer {
+                Timer::Quiet => {
+                    self.timers.clear(&mut self.quiet_alarm, Timer::Quiet);
+                    self.work.leases.extend(self.swarms.keys());
+                }
+                Timer::Transfer(tix) => self.on_transfer_timeout(tix),
+                Timer::Lease(six) => self.on_lease_alarm(six),
+                Timer::Query(six) => self.on_query_timeout(six),
+                Timer::Consider(six) => {
+                    if let Some(demand) = self.swarms.get_mut(six).and_then(|s| s.demand.as_deref_mut()) {
+                        self.timers.clear(&mut demand.consider_alarm, timer);
+                    }
+                    self.work.leases.insert(six);
+                }
+                Timer::Retry(six) => self.on_retry(six),
+                Timer::Host(host) => self.on_host_alarm(host),
+            }
+        }
+    }
 
-    /// The state for status and metrics.
-    #[must_use]
-    pub fn summary(&self) -> Summary {
-        Summary::default()
+    fn on_message(&mut self, host: HostIx, HostMessage { key, body }: HostMessage) {
+        match body {
+            HostBody::Hold { closed, pieces } => return self.on_hold(host, &key, &pieces, closed),
+            HostBody::Want { held, credential, priority, position, lease } => {
+                let wish = Wish { credential, priority, position, lease };
+                return self.on_want(host, &key, &held, &wish);
+            }
+            _ => {}
+        }
+        // The rest is about something that was said before; what comes late for that means nothing any more.
+        let place = self.find_swarm(&key).and_then(|six| Some((six, *self.swarms[six].by_host.get(&host)?)));
+        let Some((six, ix)) = place else {
+            self.counters.ignored += 1;
+            return;
+        };
+        let exists = |piece: PieceIndex| piece.0 < self.swarms[six].count();
+        match body {
+            HostBody::Verified { piece, from } if exists(piece) => self.on_verified(six, ix, piece, from),
+            HostBody::NearlyDone { piece } => self.on_nearly_done(six, ix, piece),
+            HostBody::Failed { piece, parent, epoch, why } => {
+                self.on_failed(six, ix, (piece, parent), epoch, why)
+            }
+            HostBody::Chain { epoch, boundary, states, closed } => {
+                self.on_chain(six, ix, epoch, (boundary, &states), closed);
+            }
+            HostBody::Position { piece, blocked } => self.on_position(six, ix, piece, blocked),
+            HostBody::LeaseReturned { epoch, why } => self.on_lease_returned(six, ix, epoch, why),
+            HostBody::ChainFalse { epoch } => self.on_chain_false(six, ix, epoch),
+            HostBody::Leave => self.stop_wanting(six, ix),
+            HostBody::Drop => self.on_drop(six, ix),
+            HostBody::Verified { .. } | HostBody::Hold { .. } | HostBody::Want { .. } => {
+                self.counters.ignored += 1
+            }
+        }
+    }
+
+    /// Works off what the event left to do: first what decides about chains and sources, then the matching.
+    fn settle(&mut self) {
+        loop {
+            if let Some(six) = self.work.doubted.pop_first() {
+                self.weigh_doubts(six);
+            } else if let Some(six) = self.work.leases.pop_first() {
+                self.consider(six);
+            } else if let Some((six, ix)) = self.work.fresh.pop() {
+                self.push_fresh(six, ix);
+            } else if let Some(host) = self.work.feed.pop() {
+                self.feed(host);
+            } else if let Some(host) = self.work.fill.pop() {
+                self.fill(host);
+            } else if let Some(six) = self.work.hungry.pop_first() {
+                self.retry_later(six);
+            } else {
+                return;
+            }
+        }
+    }
+
+    fn send(&mut self, host: HostIx, key: BlobKey, body: SchedulerBody) {
+        self.out.push(Effect::Send { host: self.hosts[host].id, message: SchedulerMessage { key, body } });
+    }
+
+    /// Tells a member about its blob.
+    fn tell(&mut self, six: SwarmIx, ix: MemberIx, body: SchedulerBody) {
+        let swarm = &self.swarms[six];
+        let (host, key) = (swarm.members[ix].host, swarm.key(ix));
+        self.send(host, key, body);
     }
 }

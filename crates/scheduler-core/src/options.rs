@@ -17,8 +17,16 @@ pub struct Options {
     /// [`Self::transfer_timeout`] at this rate gets the longer time. Default 512 KiB/s.
     pub transfer_rate_min: u64,
     /// How many bytes a source may hold that no second host has, while others want the blob: what its death costs.
-    /// Default 16 MiB; two stripes of the origin's reader (8 MiB, or four pieces) are always allowed.
+    /// Default 16 MiB.
     pub source_ahead_bytes: u64,
+    /// The least that a source may be ahead, in bytes: two stripes of the origin's reader. Default 8 MiB; four pieces
+    /// if that is more.
+    pub source_ahead_min_bytes: u64,
+    /// A source that has waited at its limit for this long may read a little more, so that its own reader goes on when
+    /// nobody takes what it has. Default 1 s.
+    pub source_limit_patience: Duration,
+    /// While anything moves, a source sends only what nobody else has; after this long without, anything. Default 1 s.
+    pub source_patience: Duration,
     /// After the start no new lease is granted for this long, since hosts may still announce what they hold. It
     /// begins with the first event handled. Default 1 s; zero for a scheduler without remote hosts.
     pub quiet_period: Duration,
@@ -65,6 +73,8 @@ pub struct Options {
     /// The first lease's epoch. A driver that restarts passes a larger one each time (such as the time of day in
     /// microseconds), so that what the last scheduler said is recognised as old. Default 1.
     pub first_epoch: u64,
+    /// For simulations: this piece length instead of the one that every host computes from the size. Default none.
+    pub piece_len: Option<u32>,
 }
 
 impl Default for Options {
@@ -75,6 +85,9 @@ impl Default for Options {
             transfer_timeout: Duration::from_secs(10),
             transfer_rate_min: 512 << 10,
             source_ahead_bytes: 16 << 20,
+            source_ahead_min_bytes: 8 << 20,
+            source_limit_patience: Duration::from_secs(1),
+            source_patience: Duration::from_secs(1),
             quiet_period: Duration::from_secs(1),
             rarity_cap: 32,
             samples: 4,
@@ -95,6 +108,7 @@ impl Default for Options {
             blobs_per_host_max: 16_384,
             blobs_max: 262_144,
             first_epoch: 1,
+            piece_len: None,
         }
     }
 }

@@ -1,6 +1,8 @@
 //! The state as operators see it: for status pages and metrics, never for decisions.
 
-use types::{Digest, Epoch, HostId, Label, Registry};
+use crate::Scheduler;
+use crate::swarm::{Member, Swarm};
+use types::{Digest, Epoch, HostId, Label, PieceSet, Registry};
 
 /// Everything at one moment. Costs time in proportion to hosts and memberships; ask for it seldom.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -102,4 +104,56 @@ pub struct Counters {
     pub quarantines: u64,
     /// Messages that made no sense or came too late, and were ignored.
     pub ignored: u64,
+}
+
+impl Scheduler {
+    /// The state for status and metrics.
+    #[must_use]
+    pub fn summary(&self) -> Summary {
+        let hosts = self.hosts.by_id().map(|(_, host)| HostSummary {
+            host: host.id,
+            zone: host.spec.zone.clone(),
+            rack: host.spec.rack.clone(),
+            uploads: count(host.uploads.len()),
+            downloads: count(host.downloads),
+            leases: host.leases,
+            wanting: count(host.wants.len()),
+            holding: count(
+                host.memberships
+                    .iter()
+                    .filter(|(s, m)| !self.swarms[**s].members[**m].held.is_empty())
+                    .count(),
+            ),
+            quarantined: host.muted_until.is_some(),
+        });
+        let swarms = self.index.values().flat_map(|entry| entry.closed.iter().chain(entry.open.values()));
+        let blobs = swarms.map(|six| self.blob_summary(&self.swarms[*six]));
+        Summary { hosts: hosts.collect(), blobs: blobs.collect(), counters: self.counters }
+    }
+
+    fn blob_summary(&self, swarm: &Swarm) -> BlobSummary {
+        let mut held = PieceSet::empty(swarm.count());
+        swarm.members.iter().for_each(|(_, member)| held.union_with(&member.held));
+        let demand = swarm.demand.as_deref();
+        let lease = demand.and_then(|demand| demand.lease.as_ref());
+        let members = |f: fn(&Member) -> bool| count(swarm.members.iter().filter(|(_, m)| f(m)).count());
+        BlobSummary {
+            digest: swarm.digest,
+            size: swarm.layout.size(),
+            registry: swarm.registry.clone(),
+            closed: swarm.is_closed(),
+            epoch: swarm.epoch,
+            source: lease.map(|lease| (self.hosts[lease.host].id, lease.epoch)),
+            pieces: swarm.count(),
+            pieces_held: held.len(),
+            holders: members(|m| !m.held.is_empty()),
+            complete: members(|m| m.held.is_full()),
+            wanting: count(swarm.lacking),
+            transfers: count(demand.map_or(0, |demand| demand.transfers)),
+        }
+    }
+}
+
+fn count(n: usize) -> u32 {
+    u32::try_from(n).unwrap_or(u32::MAX)
 }

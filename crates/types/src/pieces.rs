@@ -133,6 +133,12 @@ impl PieceSet {
         all
     }
 
+    /// The bitmap: piece `i` is bit `i % 64` of word `i / 64`; bits beyond the last piece are zero.
+    #[must_use]
+    pub fn words(&self) -> &[u64] {
+        &self.words
+    }
+
     /// The members in order.
     pub fn iter(&self) -> impl Iterator<Item = PieceIndex> + '_ {
         self.words.iter().zip(0u32..).flat_map(|(word, w)| {

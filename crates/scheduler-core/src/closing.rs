@@ -1,0 +1,288 @@
+//! The chain's way: asked of holders, told by sources, closed for all registries, or discarded as false.
+
+use crate::Scheduler;
+use crate::slab::{HostIx, MemberIx, SwarmIx};
+use crate::swarm::{History, Member, Query, Swarm, Want};
+use crate::timers::Timer;
+use std::ops::Range;
+use std::sync::Arc;
+use types::{BlobKey, Chain, ChainError, Epoch, PieceSet, Registry, SchedulerBody, State};
+
+/// A member taken out of a swarm that ends.
+struct Refugee {
+    host: HostIx,
+    registry: Registry,
+    held: Arc<PieceSet>,
+    closed: bool,
+    want: Option<Box<Want>>,
+}
+
+impl Scheduler {
+    /// Asks a holder that says the chain is closed, whichever registry it has the blob from. Whether an answer is due.
+    pub(crate) fn ask_for_closed_chain(&mut self, six: SwarmIx) -> bool {
+        let swarm = &self.swarms[six];
+        if swarm.is_closed() {
+            return false;
+        }
+        let mut due = false;
+        for other in self.siblings(six) {
+            if self.swarms[other].query.is_some() {
+                due = true;
+                continue;
+            }
+            let swarm = &self.swarms[other];
+            let claims = swarm.claims.iter().copied();
+            let honest =
+                claims.into_iter().find(|ix| !self.is_tainted(&self.hosts[swarm.members[*ix].host].id));
+            if let Some(ix) = honest {
+                self.swarms[other].claims.remove(&ix);
+                self.ask(other, ix, 0..self.swarms[other].count() + 1);
+                return true;
+            }
+        }
+        // With a source at work nobody waits for somebody else's answer.
+        due && self.swarms[six].demand.as_ref().is_none_or(|demand| demand.lease.is_none())
+    }
+
+    /// Asks for states without which pieces that somebody holds are of no use. Whether an answer is due.
+    pub(crate) fn ask_for_states(&mut self, six: SwarmIx) -> bool {
+        let swarm = &self.swarms[six];
+        if swarm.query.is_some() {
+            return true;
+        }
+        let Some(demand) = swarm.demand.as_deref() else { return false };
+        if demand.avail.len() == demand.held.len() {
+            return false;
+        }
+        let mut unlinked = demand.held.clone();
+        unlinked.subtract(&demand.avail);
+        let mut found = None;
+        for (ix, member) in swarm.members.iter().filter(|(_, m)| m.usable && !m.asked_in_vain) {
+            let mut known = unlinked.clone();
+            known.intersect_with(&member.held);
+            if let Some(piece) = known.next_in(types::PieceIndex(0)) {
+                let first = piece.0 + u32::from(swarm.chain.state(piece.0).is_some());
+                let end = member.held.next_out(piece).map_or(swarm.count(), |gap| gap.0);
+                found = Some((ix, first..end + 1));
+                break;
+            }
+        }
+        let Some((ix, boundaries)) = found else { return false };
+        self.ask(six, ix, boundaries);
+        true
+    }
+
+    fn ask(&mut self, six: SwarmIx, ix: MemberIx, boundaries: Range<u32>) {
+        let epoch = self.next_epoch();
+        let at = self.now + self.options.chain_answer_timeout;
+        let swarm = &mut self.swarms[six];
+        swarm.query = Some(Query { member: ix, epoch, boundaries: boundaries.clone() });
+        self.timers.set(&mut swarm.query_alarm, Timer::Query(six), at);
+        self.tell(six, ix, SchedulerBody::WantChain { epoch, boundaries });
+    }
+
+    /// The question is over; whoever waited for it looks again.
+    pub(crate) fn end_query(&mut self, six: SwarmIx) -> Option<Query> {
+        let swarm = self.swarms.get_mut(six)?;
+        let query = swarm.query.take()?;
+        self.timers.clear(&mut swarm.query_alarm, Timer::Query(six));
+        for other in self.siblings(six) {
+            self.work.leases.insert(other);
+        }
+        Some(query)
+    }
+
+    pub(crate) fn on_query_timeout(&mut self, six: SwarmIx) {
+        let Some(query) = self.end_query(six) else { return };
+        if let Some(member) = self.swarms[six].members.get_mut(query.member) {
+            member.asked_in_vain = true;
+        }
+    }
+
+    /// A host told states.
+    pub(crate) fn on_chain(
+        &mut self,
+        six: SwarmIx,
+        ix: MemberIx,
+        epoch: Epoch,
+        (boundary, states): (u32, &[State]),
+        closed: bool,
+    ) {
+        let swarm = &self.swarms[six];
+        let asked = swarm.query.as_ref().is_some_and(|query| query.member == ix && query.epoch == epoch);
+        let lease = swarm.demand.as_deref().and_then(|demand| demand.lease.as_ref());
+        if lease.is_some_and(|lease| lease.is(ix, epoch)) {
+            self.source_moved(six);
+            match self.swarms[six].learn(boundary, states, self.now) {
+                Ok(new) => {
+                    if let Some(lease) = self.lease_mut(six) {
+                        lease.told_states |= new;
+                    }
+                    self.after_learning(six, ix, closed);
+                }
+                // What the source computed contradicts what was told before: one of the two is false.
+                Err(ChainError::Conflict { .. }) => drop(self.discard_chain(six)),
+                Err(_) => self.counters.ignored += 1,
+            }
+        } else if asked {
+            self.end_query(six);
+            let learnt = self.swarms[six].learn(boundary, states, self.now);
+            if !matches!(learnt, Ok(true)) {
+                self.swarms[six].members[ix].asked_in_vain = true;
+            }
+            match learnt {
+                Ok(_) => self.after_learning(six, ix, closed),
+                // Its pieces were verified against another chain than the one that is believed.
+                Err(_) => self.hold(six, ix, &PieceSet::empty(self.swarms[six].count())),
+            }
+        } else {
+            self.counters.ignored += 1;
+        }
+    }
+
+    fn after_learning(&mut self, six: SwarmIx, ix: MemberIx, closed: bool) {
+        self.work.fresh.push((six, ix));
+        self.work.leases.insert(six);
+        self.work.hungry.insert(six);
+        let swarm = &self.swarms[six];
+        if closed && !swarm.is_closed() && swarm.chain.is_whole() {
+            self.swarms[six].members[ix].closed = true;
+            self.close(six);
+        }
+    }
+
+    /// Every swarm of the same digest and size, this one first.
+    fn siblings(&self, six: SwarmIx) -> Vec<SwarmIx> {
+        let swarm = &self.swarms[six];
+        let entry = self.index.get(&(swarm.digest, swarm.layout.size()));
+        let others = entry.into_iter().flat_map(|entry| entry.open.values().copied());
+        std::iter::once(six).chain(others.filter(|other| *other != six)).collect()
+    }
+
+    /// The chain has been seen to end in the digest: the blob is the same whatever registry it came from.
+    pub(crate) fn close(&mut self, six: SwarmIx) {
+        self.end_lease(six);
+        let swarm = &mut self.swarms[six];
+        swarm.registry = None;
+        swarm.doubts.clear();
+        swarm.claims.clear();
+        let entry = self.index.entry((swarm.digest, swarm.layout.size())).or_default();
+        entry.closed = Some(six);
+        let others: Vec<SwarmIx> =
+            std::mem::take(&mut entry.open).into_values().filter(|s| *s != six).collect();
+        for other in others {
+            self.merge(other, six);
+        }
+    }
+
+    /// Moves everybody over to the closed blob.
+    fn merge(&mut self, from: SwarmIx, into: SwarmIx) {
+        let (theirs, closed) = (&self.swarms[from].chain, &self.swarms[into].chain);
+        let count = self.swarms[into].count();
+        let agree = (0..=count).all(|i| theirs.state(i).is_none_or(|state| closed.state(i) == Some(state)));
+        self.revoke(from);
+        if !agree {
+            self.reset_members(from);
+        }
+        for refugee in self.dissolve(from) {
+            let empty = Arc::new(PieceSet::empty(count));
+            let held = if agree { refugee.held } else { empty };
+            self.settle_in(into, refugee.host, refugee.registry, &held, refugee.want);
+        }
+    }
+
+    /// Tells every member that the chain is false.
+    fn reset_members(&mut self, six: SwarmIx) {
+        let epoch = Epoch(self.next_epoch.saturating_sub(1));
+        for ix in self.swarms[six].members.keys() {
+            self.tell(six, ix, SchedulerBody::ChainReset { epoch });
+        }
+    }
+
+    /// Ends a swarm; its members are returned.
+    fn dissolve(&mut self, six: SwarmIx) -> Vec<Refugee> {
+        for ix in self.swarms[six].members.keys() {
+            let transfers = self.swarms[six].members[ix].want.as_ref().map(|want| want.transfers.clone());
+            transfers.into_iter().flatten().for_each(|tix| self.cancel(tix));
+        }
+        let mut refugees = Vec::new();
+        for ix in self.swarms[six].members.keys() {
+            let want = self.swarms[six].set_want(ix, None);
+            let Member { host, ref registry, ref held, closed, .. } = self.swarms[six].members[ix];
+            refugees.push(Refugee { host, registry: registry.clone(), held: Arc::clone(held), closed, want });
+            self.remove_member(six, ix);
+        }
+        refugees
+    }
+
+    /// Gives a member a place in another swarm of the same blob.
+    fn settle_in(
+        &mut self,
+        six: SwarmIx,
+        host: HostIx,
+        registry: Registry,
+        held: &PieceSet,
+        want: Option<Box<Want>>,
+    ) {
+        let known = self.swarms[six].by_host.get(&host).copied();
+        let ix = known.unwrap_or_else(|| self.add_member(six, host, registry.clone()));
+        let mut all = held.clone();
+        all.union_with(&self.swarms[six].members[ix].held);
+        self.hold(six, ix, &all);
+        // A host that wants the blob in the name of two registries goes on under the first.
+        if let Some(mut want) = want.filter(|_| self.swarms[six].members[ix].want.is_none()) {
+            want.have = PieceSet::clone(&self.swarms[six].members[ix].held);
+            want.transfers.clear();
+            want.told = false;
+            self.swarms[six].members[ix].registry = registry;
+            self.start_wanting(six, ix, want);
+        }
+    }
+
+    /// The chain is false: nobody's pieces count until they are verified anew, and another source starts over.
+    /// The swarm in which the same registry's askers go on, if anybody wants the blob.
+    pub(crate) fn discard_chain(&mut self, six: SwarmIx) -> Option<SwarmIx> {
+        self.counters.chain_resets += 1;
+        let source = self.swarms[six].demand.as_ref().and_then(|demand| demand.last_source);
+        let source = source.and_then(|ix| Some(self.hosts[self.swarms[six].members.get(ix)?.host].id));
+        self.revoke(six);
+        self.reset_members(six);
+        let Swarm { digest, layout, ref registry, ref history, .. } = self.swarms[six];
+        let home = registry.clone();
+        let mut history: History = history.clone();
+        history.resets += 1;
+        history.doubted.extend(source.filter(|id| !history.doubted.contains(id)));
+        let mut liars = Vec::new();
+        let mut next = None;
+        for Refugee { host, registry, want, closed, .. } in self.dissolve(six) {
+            if closed {
+                liars.push(self.hosts[host].id);
+            }
+            let Some(mut want) = want else { continue };
+            // Who sent false pieces of a false chain is innocent.
+            want.banned.clear();
+            want.last_resort |= history.doubted.contains(&self.hosts[host].id);
+            let key = BlobKey { digest, size: layout.size(), registry: registry.clone() };
+            let Some(into) = self.swarm_for(&key) else { continue };
+            self.swarms[into].history = history.clone();
+            self.settle_in(into, host, registry.clone(), &PieceSet::empty(layout.count()), Some(want));
+            if home.as_ref().is_none_or(|home| *home == registry) {
+                next = Some(into);
+            }
+        }
+        if home.is_none() {
+            // A chain that was taken for closed was false: those that vouched for it are not asked again for a while.
+            liars.into_iter().for_each(|id| self.taint(id));
+        }
+        next
+    }
+
+    /// A fresh chain of a blob, if its key makes sense.
+    pub(crate) fn new_chain(&self, key: &BlobKey) -> Option<Chain> {
+        let layout = match self.options.piece_len {
+            Some(len) => types::PieceLayout::new(key.size, len),
+            None => types::PieceLayout::for_size(key.size),
+        };
+        Chain::new(key.digest, layout?).ok()
+    }
+}

@@ -1,0 +1,179 @@
+//! The connected hosts: what they are, their slots, and whom they cannot use at the moment.
+
+use crate::slab::{HostIx, MemberIx, Slab, SwarmIx, TransferIx, ZoneIx};
+use crate::timers::Alarm;
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+use types::{HostId, HostSpec, Label, Priority, Timestamp};
+
+/// A pause of a child with one parent.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Avoid {
+    pub(crate) until: Timestamp,
+    pub(crate) strikes: u32,
+}
+
+#[derive(Debug)]
+pub(crate) struct Host {
+    pub(crate) id: HostId,
+    pub(crate) spec: HostSpec,
+    pub(crate) zone: ZoneIx,
+    /// Transfers in which it is the parent.
+    pub(crate) uploads: Vec<TransferIx>,
+    /// How many of them are nearly done, so that their slot is promised again.
+    pub(crate) uploads_credited: usize,
+    /// Transfers in which it is the child.
+    pub(crate) downloads: usize,
+    pub(crate) downloads_credited: usize,
+    pub(crate) leases: u32,
+    pub(crate) memberships: BTreeMap<SwarmIx, MemberIx>,
+    /// The blobs that it wants and does not hold all of.
+    pub(crate) wants: BTreeSet<(Priority, SwarmIx)>,
+    /// The memberships of which somebody wants the blob.
+    pub(crate) offers: BTreeSet<SwarmIx>,
+    /// The blob last served from here, and to here: the next one's turn comes after it.
+    pub(crate) fed: Option<SwarmIx>,
+    pub(crate) filled: Option<SwarmIx>,
+    /// No uploads before then.
+    pub(crate) upload_pause: Timestamp,
+    /// No downloads before then.
+    pub(crate) download_pause: Timestamp,
+    /// Until when it is not used as a parent, and what it holds does not count.
+    pub(crate) muted_until: Option<Timestamp>,
+    /// Parents that this host could not use.
+    pub(crate) avoid: BTreeMap<HostId, Avoid>,
+    pub(crate) alarm: Alarm,
+}
+
+impl Host {
+    pub(crate) fn upload_slots(&self) -> usize {
+        usize::from(self.spec.upload_slots)
+    }
+
+    /// A host without a slot to download could never finish, so it has one.
+    pub(crate) fn download_slots(&self) -> usize {
+        usize::from(self.spec.download_slots.max(1))
+    }
+
+    pub(crate) fn can_upload(&self, now: Timestamp) -> bool {
+        self.uploads.len() - self.uploads_credited < self.upload_slots()
+            && self.upload_pause <= now
+            && self.muted_until.is_none()
+    }
+
+    pub(crate) fn can_download(&self, now: Timestamp) -> bool {
+        self.downloads - self.downloads_credited < self.download_slots() && self.download_pause <= now
+    }
+
+    pub(crate) fn avoids(&self, parent: &HostId, now: Timestamp) -> bool {
+        !self.avoid.is_empty() && self.avoid.get(parent).is_some_and(|avoid| now < avoid.until)
+    }
+
+    /// Leaves `parent` alone for a while: from `min` on, twice as long each time, at most `max`.
+    pub(crate) fn avoid(&mut self, parent: HostId, now: Timestamp, min: Duration, max: Duration) {
+        // Old entries are only worth their strikes; without them the map could grow with every host that ever left.
+        if self.avoid.len() >= AVOID_MAX {
+            self.avoid.retain(|_, avoid| now < avoid.until);
+        }
+        if self.avoid.len() >= AVOID_MAX {
+            self.avoid.pop_first();
+        }
+        let avoid = self.avoid.entry(parent).or_insert(Avoid { until: now, strikes: 0 });
+        avoid.until = now + max.min(min * (1 << avoid.strikes.min(16)));
+        avoid.strikes += 1;
+    }
+}
+
+/// The most parents that one child leaves alone at a time.
+const AVOID_MAX: usize = 256;
+
+#[derive(Debug, Default)]
+pub(crate) struct Hosts {
+    slab: Slab<HostIx, Host>,
+    by_id: BTreeMap<HostId, HostIx>,
+    zones: Slab<ZoneIx, (Label, usize)>,
+    by_zone: BTreeMap<Label, ZoneIx>,
+}
+
+impl Hosts {
+    pub(crate) fn find(&self, id: &HostId) -> Option<HostIx> {
+        self.by_id.get(id).copied()
+    }
+
+    pub(crate) fn get(&self, host: HostIx) -> Option<&Host> {
+        self.slab.get(host)
+    }
+
+    pub(crate) fn get_mut(&mut self, host: HostIx) -> Option<&mut Host> {
+        self.slab.get_mut(host)
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.slab.len()
+    }
+
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (HostIx, &Host)> {
+        self.slab.iter()
+    }
+
+    /// In order of their ids.
+    pub(crate) fn by_id(&self) -> impl Iterator<Item = (HostIx, &Host)> {
+        self.by_id.values().map(|ix| (*ix, &self.slab[*ix]))
+    }
+
+    pub(crate) fn join(&mut self, id: HostId, spec: HostSpec) -> HostIx {
+        let zone = *self
+            .by_zone
+            .entry(spec.zone.clone())
+            .or_insert_with_key(|label| self.zones.insert((label.clone(), 0)));
+        self.zones[zone].1 += 1;
+        let host = self.slab.insert(Host {
+            id,
+            spec,
+            zone,
+            uploads: Vec::new(),
+            uploads_credited: 0,
+            downloads: 0,
+            downloads_credited: 0,
+            leases: 0,
+            memberships: BTreeMap::new(),
+            wants: BTreeSet::new(),
+            offers: BTreeSet::new(),
+            fed: None,
+            filled: None,
+            upload_pause: Timestamp::ZERO,
+            download_pause: Timestamp::ZERO,
+            muted_until: None,
+            avoid: BTreeMap::new(),
+            alarm: Alarm::default(),
+        });
+        self.by_id.insert(id, host);
+        host
+    }
+
+    /// Forgets a host that takes part in nothing any more.
+    pub(crate) fn leave(&mut self, host: HostIx) {
+        let Some(gone) = self.slab.remove(host) else { return };
+        self.by_id.remove(&gone.id);
+        let (label, count) = &mut self.zones[gone.zone];
+        *count -= 1;
+        if *count == 0 {
+            self.by_zone.remove(label);
+            self.zones.remove(gone.zone);
+        }
+    }
+}
+
+impl std::ops::Index<HostIx> for Hosts {
+    type Output = Host;
+
+    fn index(&self, host: HostIx) -> &Host {
+        &self.slab[host]
+    }
+}
+
+impl std::ops::IndexMut<HostIx> for Hosts {
+    fn index_mut(&mut self, host: HostIx) -> &mut Host {
+        &mut self.slab[host]
+    }
+}

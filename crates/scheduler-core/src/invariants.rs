@@ -1,0 +1,210 @@
+//! What must always hold, checked from scratch: for tests and simulations, after every step.
+
+use crate::Scheduler;
+use crate::demand::Demand;
+use crate::slab::{MemberIx, SwarmIx};
+use crate::swarm::Swarm;
+use types::{PieceIndex, PieceSet};
+
+impl Scheduler {
+    /// Checks what must always hold.
+    ///
+    /// # Panics
+    /// If it does not, saying what broke. For tests and simulations.
+    pub fn check_invariants(&self) {
+        assert!(self.out.is_empty(), "no effect is kept back");
+        self.check_hosts();
+        self.check_transfers();
+        for (six, swarm) in self.swarms.iter() {
+            self.check_swarm(six, swarm);
+        }
+        for (key, entry) in &self.index {
+            assert!(entry.closed.is_some() || !entry.open.is_empty(), "an entry {key:?} without a swarm");
+            assert!(entry.closed.is_none() || entry.open.is_empty(), "a closed blob serves all registries");
+            for six in entry.open.values().chain(&entry.closed) {
+                assert!(self.swarms.get(*six).is_some(), "the index points to a swarm that is gone");
+            }
+        }
+    }
+
+    fn check_hosts(&self) {
+        assert!(self.hosts.len() <= self.options.hosts_max, "more hosts than allowed");
+        for (hix, host) in self.hosts.iter() {
+            let busy = host.uploads.len() - host.uploads_credited;
+            assert!(busy <= host.upload_slots(), "{:?}: more uploads than slots", host.id);
+            assert!(host.uploads_credited <= host.upload_slots(), "{:?}: more promises than slots", host.id);
+            let busy = host.downloads - host.downloads_credited;
+            assert!(busy <= host.download_slots(), "{:?}: more downloads than slots", host.id);
+            for (six, ix) in &host.memberships {
+                let swarm = self.swarms.get(*six).expect("a membership of a swarm that lives");
+                let member = swarm.members.get(*ix).expect("a membership that lives");
+                assert_eq!(member.host, hix, "a membership that is the host's");
+                assert_eq!(member.usable, host.muted_until.is_none(), "muted hosts' pieces do not count");
+                assert_eq!(
+                    host.offers.contains(six),
+                    swarm.demand.is_some(),
+                    "offers are where somebody wants"
+                );
+                let listed =
+                    member.want.as_ref().is_some_and(|want| host.wants.contains(&(want.priority, *six)));
+                assert_eq!(listed, member.lacks(), "wants are what the host lacks");
+            }
+            assert!(host.wants.len() <= host.memberships.len(), "wants are memberships");
+        }
+    }
+
+    fn check_transfers(&self) {
+        let mut downloads = 0;
+        for (tix, transfer) in self.transfers.iter() {
+            assert_ne!(transfer.child_host, transfer.parent_host, "a host does not send to itself");
+            let swarm = &self.swarms[transfer.swarm];
+            let child = &swarm.members[transfer.child];
+            let want = child.want.as_ref().expect("a child wants the blob");
+            assert!(want.transfers.contains(&tix), "the child knows the transfer");
+            assert!(want.have.contains(transfer.piece), "what is in flight is not wanted twice");
+            assert!(!child.held.contains(transfer.piece), "what is held is not in flight");
+            assert!(self.hosts[transfer.parent_host].uploads.contains(&tix), "the parent knows the transfer");
+            assert!(swarm.linked.contains(transfer.piece), "a piece in flight can be verified");
+            downloads += 1;
+        }
+        let uploads: usize = self.hosts.iter().map(|(_, host)| host.uploads.len()).sum();
+        let counted: usize = self.hosts.iter().map(|(_, host)| host.downloads).sum();
+        assert_eq!((uploads, counted), (downloads, downloads), "every transfer has one parent and one child");
+    }
+
+    fn check_swarm(&self, six: SwarmIx, swarm: &Swarm) {
+        assert!(swarm.members.len() > 0, "a swarm has members");
+        let wanting = swarm.members.iter().filter(|(_, m)| m.want.is_some()).count();
+        let lacking = swarm.members.iter().filter(|(_, m)| m.lacks()).count();
+        assert_eq!((swarm.wanting, swarm.lacking), (wanting, lacking), "wants are counted");
+        assert_eq!(swarm.demand.is_some(), wanting > 0, "counted is while somebody wants");
+        for piece in swarm.layout.pieces() {
+            assert_eq!(
+                swarm.linked.contains(piece),
+                swarm.chain.link(piece).is_some(),
+                "links are known states"
+            );
+        }
+        for (ix, member) in swarm.members.iter() {
+            assert_eq!(swarm.by_host.get(&member.host), Some(&ix), "a host is a member once");
+            let Some(want) = &member.want else { continue };
+            let mut have = PieceSet::clone(&member.held);
+            want.transfers.iter().for_each(|t| drop(have.insert(self.transfers[*t].piece)));
+            assert_eq!(want.have, have, "what a member has is held or in flight");
+        }
+        if let Some(demand) = swarm.demand.as_deref() {
+            self.check_counts(six, swarm, demand);
+            self.check_lists(swarm, demand);
+            self.check_lease(six, swarm, demand);
+        }
+    }
+
+    fn check_counts(&self, six: SwarmIx, swarm: &Swarm, demand: &Demand) {
+        let count = swarm.count() as usize;
+        let mut holders = vec![0; count];
+        let mut zones = vec![vec![0; count]; demand.parts.len()];
+        for (ix, member) in swarm.members.iter().filter(|(_, m)| m.usable) {
+            for piece in member.held.iter() {
+                holders[piece.as_usize()] += 1;
+                zones[demand.part_ix(ix) as usize][piece.as_usize()] += 1;
+            }
+        }
+        assert_eq!(demand.holders, holders, "holders are counted");
+        for (part, counted) in demand.parts.iter().zip(&zones) {
+            assert_eq!(&part.holders, counted, "a zone's holders are counted");
+        }
+        let mut copies = holders.clone();
+        let mut crossing = vec![PieceSet::empty(swarm.count()); demand.parts.len()];
+        let mut transfers = 0;
+        for (_, transfer) in self.transfers.iter().filter(|(_, t)| t.swarm == six) {
+            transfers += 1;
+            copies[transfer.piece.as_usize()] += 1;
+            if demand.part_ix(transfer.child) != demand.part_ix(transfer.parent) {
+                assert!(transfer.crossing, "a transfer across the boundary is marked");
+                let new = crossing[demand.part_ix(transfer.child) as usize].insert(transfer.piece);
+                assert!(new, "a piece enters a zone on one way at a time");
+            }
+        }
+        assert_eq!(demand.transfers, transfers, "transfers are counted");
+        for (part, crossing) in demand.parts.iter().zip(&crossing) {
+            assert_eq!(&part.crossing, crossing, "the gate is shut while one crosses, and only then");
+        }
+        for piece in swarm.layout.pieces() {
+            let i = piece.as_usize();
+            assert_eq!(demand.rarity.copies(piece), copies[i], "copies of {piece} are counted");
+            assert_eq!(demand.held.contains(piece), holders[i] > 0, "{piece} is held by a usable host");
+            let available = holders[i] > 0 && swarm.linked.contains(piece);
+            assert_eq!(demand.avail.contains(piece), available, "{piece} is available");
+        }
+    }
+
+    fn check_lists(&self, swarm: &Swarm, demand: &Demand) {
+        for (ix, member) in swarm.members.iter() {
+            let host = &self.hosts[member.host];
+            let idle = demand.idle.place(ix).is_some();
+            assert!(
+                idle || !member.usable || member.held.is_empty() || !host.can_upload(self.now),
+                "{:?} could upload and nobody sees it",
+                host.id
+            );
+            assert!(member.lacks() || !demand.is_listed(ix), "{:?} needs nothing and is listed", host.id);
+            if !member.lacks() {
+                continue;
+            }
+            assert!(
+                demand.is_listed(ix) || !host.can_download(self.now),
+                "{:?} waits and nobody sees it",
+                host.id
+            );
+            assert!(
+                !demand.is_sated(ix) || !self.could_get(swarm, demand, ix),
+                "{:?} waits for nothing though there is something",
+                host.id
+            );
+        }
+        let hungry: usize = demand.hungry.iter().sum();
+        let listed =
+            swarm.members.iter().filter(|(ix, _)| demand.is_listed(*ix) && !demand.is_sated(*ix)).count();
+        assert_eq!(hungry, listed, "the hungry are counted");
+    }
+
+    fn could_get(&self, swarm: &Swarm, demand: &Demand, ix: MemberIx) -> bool {
+        let Some(want) = &swarm.members[ix].want else { return false };
+        let spared = |piece: PieceIndex| {
+            demand.lease.as_ref().is_some_and(|lease| lease.member == ix && lease.remaining.contains(piece))
+        };
+        demand.avail.iter().any(|piece| !want.have.contains(piece) && !spared(piece))
+    }
+
+    fn check_lease(&self, six: SwarmIx, swarm: &Swarm, demand: &Demand) {
+        let Some(lease) = &demand.lease else {
+            let waits = swarm.query.is_some()
+                || demand.consider_alarm.is_set()
+                || self.index[&(swarm.digest, swarm.layout.size())]
+                    .open
+                    .values()
+                    .any(|other| *other != six && self.swarms[*other].query.is_some());
+            let told =
+                swarm.members.iter().all(|(_, m)| !m.lacks() || m.want.as_ref().is_some_and(|w| w.told));
+            let idle = swarm.lacking == 0 || demand.avail.is_full();
+            assert!(waits || told || idle, "pieces are missing, nobody reads them, and nobody was told");
+            return;
+        };
+        let member = swarm.members.get(lease.member).expect("a source is a member");
+        assert_eq!(member.host, lease.host, "a source is the host that it was");
+        assert!(member.usable, "a muted host is no source");
+        assert!(lease.epoch.0 < self.next_epoch, "an epoch in use is not given again");
+        assert!(lease.adopted || demand.lease_alarm.is_set(), "a lease lapses some time");
+        let unique =
+            |piece: &PieceIndex| member.held.contains(*piece) && demand.holders[piece.as_usize()] == 1;
+        assert_eq!(
+            lease.unique,
+            lease.granted.iter().filter(unique).count() as u64,
+            "what only the source holds"
+        );
+        for piece in lease.remaining.iter() {
+            let done = member.held.contains(piece) && swarm.linked.contains(piece);
+            assert!(!done, "{piece} is read, held and still to be read");
+        }
+    }
+}

@@ -1,0 +1,486 @@
+//! The origin lease: at most one host at a time reads a blob from its origin, and only what no live host holds.
+
+use crate::Scheduler;
+use crate::slab::{HostIx, MemberIx, SwarmIx};
+use crate::swarm::{Barred, Member, Swarm};
+use crate::timers::Timer;
+use std::cmp::Reverse;
+use std::time::Duration;
+use types::{BlobFailure, Credential, Epoch, LeaseFailure, PieceIndex, PieceSet, SchedulerBody, Timestamp};
+
+/// A source is ahead by this many pieces at least, however large they are.
+const AHEAD_MIN_PIECES: u64 = 4;
+/// How often a lease's time can double.
+const LAPSE_DOUBLINGS: u32 = 4;
+/// How often the pause after a throttled origin can double.
+const BACKOFF_DOUBLINGS: u32 = 16;
+/// This many hosts with the same wrong content show that the origin is wrong.
+const WRONG_MAX: usize = 2;
+
+#[derive(Debug)]
+pub(crate) struct Lease {
+    pub(crate) member: MemberIx,
+    pub(crate) host: HostIx,
+    pub(crate) epoch: Epoch,
+    /// The epoch that it had before it was renewed: its source may not know the new one yet.
+    pub(crate) former: Option<Epoch>,
+    /// Taken over from a former scheduler; what its source knows is not up to date until it is told.
+    pub(crate) adopted: bool,
+    /// What the source was asked to read, ever.
+    pub(crate) granted: PieceSet,
+    /// What of it the source has not verified yet, or cannot pass on yet.
+    pub(crate) remaining: PieceSet,
+    /// How many of the granted pieces only the source holds.
+    pub(crate) unique: u64,
+    /// It may read below this piece.
+    pub(crate) limit: u32,
+    pub(crate) ttl: Duration,
+    pub(crate) moved_at: Timestamp,
+    /// It computes the whole chain itself.
+    pub(crate) from_start: bool,
+    /// It has told states.
+    pub(crate) told_states: bool,
+}
+
+impl Lease {
+    pub(crate) fn is(&self, member: MemberIx, epoch: Epoch) -> bool {
+        self.member == member && (self.epoch == epoch || self.former == Some(epoch))
+    }
+
+    /// There is something to read, and it may not be read yet.
+    fn is_at_limit(&self) -> bool {
+        self.remaining.next_in(PieceIndex(0)).is_some_and(|first| first.0 >= self.limit)
+    }
+}
+
+impl Scheduler {
+    /// Looks at what a blob needs: a source, states of its chain, a higher limit, or nothing.
+    pub(crate) fn consider(&mut self, six: SwarmIx) {
+        let Some(swarm) = self.swarms.get_mut(six) else { return };
+        if swarm.demand.is_none() || self.ask_for_closed_chain(six) {
+            return;
+        }
+        let swarm = &mut self.swarms[six];
+        let Some(demand) = swarm.demand.as_deref_mut() else { return };
+        if let Some(lease) = &demand.lease {
+            if lease.adopted {
+                self.confirm_adopted(six);
+            } else if lease.remaining.is_empty() && swarm.chain.is_whole() {
+                self.end_lease(six);
+            } else {
+                self.renew_if_lost(six);
+                self.raise_limit(six);
+            }
+            return;
+        }
+        if swarm.lacking == 0 || demand.avail.is_full() || self.ask_for_states(six) {
+            return;
+        }
+        let swarm = &mut self.swarms[six];
+        let Some(demand) = swarm.demand.as_deref_mut() else { return };
+        let wait_until = self.quiet_until.max(demand.backoff_until);
+        if self.now < wait_until {
+            self.timers.set(&mut demand.consider_alarm, Timer::Consider(six), wait_until);
+        } else if let Some(source) = self.choose_source(six, None) {
+            self.grant(six, source);
+        } else {
+            self.tell_no_source(six);
+        }
+    }
+
+    /// The best host to read the blob: fast, with few leases, not one that failed; chance decides among equals.
+    fn choose_source(&mut self, six: SwarmIx, except: Option<MemberIx>) -> Option<MemberIx> {
+        let mut best = None;
+        let mut equals = 0;
+        for (ix, member) in self.swarms[six].members.iter() {
+            if Some(ix) == except || !eligible(member, self.now) {
+                continue;
+            }
+            let host = &self.hosts[member.host];
+            let doubted = self.swarms[six].history.doubted.contains(&host.id) || self.is_tainted(&host.id);
+            let last_resort = member.want.as_ref().is_some_and(|want| want.last_resort);
+            let rate = (host.spec.upload_rate.min(host.spec.download_rate) | 1).ilog2();
+            let rank = (doubted, last_resort, Reverse(rate), host.leases);
+            match best {
+                Some((lowest, _)) if rank > lowest => continue,
+                Some((lowest, _)) if rank == lowest => equals += 1,
+                _ => equals = 1,
+            }
+            if self.rng.u32(..equals) == 0 {
+                best = Some((rank, ix));
+            } else if let Some((_, chosen)) = best {
+                best = Some((rank, chosen));
+            }
+        }
+        best.map(|(_, ix)| ix)
+    }
+
+    pub(crate) fn next_epoch(&mut self) -> Epoch {
+        let epoch = Epoch(self.next_epoch);
+        self.next_epoch += 1;
+        epoch
+    }
+
+    fn new_lease(&mut self, six: SwarmIx, ix: MemberIx, epoch: Epoch) -> Lease {
+        let swarm = &self.swarms[six];
+        let demand = swarm.demand.as_deref().expect("a lease is for a blob that somebody wants");
+        let per_piece =
+            Duration::from_secs(u64::from(swarm.layout.piece_len()) / self.options.source_rate_min.max(1));
+        let host = swarm.members[ix].host;
+        self.hosts[host].leases += 1;
+        Lease {
+            member: ix,
+            host,
+            epoch,
+            former: None,
+            adopted: false,
+            granted: PieceSet::empty(swarm.count()),
+            remaining: PieceSet::empty(swarm.count()),
+            unique: 0,
+            limit: 0,
+            ttl: self.options.lease_ttl.max(per_piece) * (1 << demand.lapses.min(LAPSE_DOUBLINGS)),
+            moved_at: self.now,
+            from_start: !swarm.learnt,
+            told_states: false,
+        }
+    }
+
+    fn grant(&mut self, six: SwarmIx, ix: MemberIx) {
+        let epoch = self.next_epoch();
+        let lease = self.new_lease(six, ix, epoch);
+        let swarm = &mut self.swarms[six];
+        for member in swarm.members.keys() {
+            if let Some(want) = &mut swarm.members[member].want {
+                want.told = false;
+            }
+        }
+        if let Some(demand) = swarm.demand.as_deref_mut() {
+            demand.lease = Some(lease);
+            demand.last_source = Some(ix);
+        }
+        self.counters.leases_granted += 1;
+        self.send_lease(six);
+    }
+
+    /// Tells the source what is missing now, under the lease's epoch.
+    fn send_lease(&mut self, six: SwarmIx) {
+        let swarm = &mut self.swarms[six];
+        let Some(demand) = swarm.demand.as_deref_mut() else { return };
+        let Some(lease) = &mut demand.lease else { return };
+        let missing = demand.avail.complement();
+        let held = &swarm.members[lease.member].held;
+        lease.granted.union_with(&missing);
+        lease.remaining = missing.clone();
+        let sole = |piece: &PieceIndex| held.contains(*piece) && demand.holders[piece.as_usize()] == 1;
+        lease.unique = lease.granted.iter().filter(sole).count() as u64;
+        lease.moved_at = self.now;
+        demand.lost = false;
+        let (member, epoch, ttl) = (lease.member, lease.epoch, lease.ttl);
+        let prefix = swarm.chain.segment(PieceIndex(0), swarm.chain.prefix()).expect("a prefix has no gap");
+        let limit = self.new_limit(six);
+        if let Some(lease) = self.lease_mut(six) {
+            lease.limit = limit;
+        }
+        self.tell(six, member, SchedulerBody::Lease { epoch, ttl, missing, prefix, limit });
+        self.set_lease_alarm(six);
+    }
+
+    pub(crate) fn lease_mut(&mut self, six: SwarmIx) -> Option<&mut Lease> {
+        self.swarms.get_mut(six)?.demand.as_deref_mut()?.lease.as_mut()
+    }
+
+    fn lease(&self, six: SwarmIx) -> Option<&Lease> {
+        self.swarms.get(six)?.demand.as_deref()?.lease.as_ref()
+    }
+
+    /// How far the source may read: while others want the blob, it may hold so much that nobody else does.
+    fn new_limit(&self, six: SwarmIx) -> u32 {
+        let swarm = &self.swarms[six];
+        let Some(lease) = self.lease(six) else { return 0 };
+        if !swarm.others_lacking(lease.member) {
+            return swarm.count();
+        }
+        let budget = self.ahead(swarm).saturating_sub(lease.unique);
+        let beyond = lease.remaining.iter().nth(usize::try_from(budget).unwrap_or(usize::MAX));
+        beyond.map_or(swarm.count(), |piece| piece.0).max(lease.limit)
+    }
+
+    /// By how many pieces a source may be ahead.
+    fn ahead(&self, swarm: &Swarm) -> u64 {
+        let bytes = self.options.source_ahead_bytes.max(self.options.source_ahead_min_bytes);
+        (bytes / u64::from(swarm.layout.piece_len())).max(AHEAD_MIN_PIECES)
+    }
+
+    fn raise_limit(&mut self, six: SwarmIx) {
+        let limit = self.new_limit(six);
+        let step = self.ahead(&self.swarms[six]) / 4;
+        let now = self.now;
+        let Some(lease) = self.lease_mut(six) else { return };
+        // Not a message for every piece: only when it is of use soon.
+        let near = lease.remaining.next_in(PieceIndex(0)).is_some_and(|first| first.0 >= lease.limit);
+        let worth = near || u64::from(limit - lease.limit) >= step.max(1) || limit >= lease.remaining.count();
+        if limit <= lease.limit || !worth {
+            if near {
+                self.set_lease_alarm(six);
+            }
+            return;
+        }
+        lease.limit = limit;
+        if near {
+            lease.moved_at = now;
+        }
+        let (member, epoch) = (lease.member, lease.epoch);
+        self.tell(six, member, SchedulerBody::LeaseLimit { epoch, limit });
+    }
+
+    /// The source got on: its lease lives on.
+    pub(crate) fn source_moved(&mut self, six: SwarmIx) {
+        let now = self.now;
+        let Some(demand) = self.swarms.get_mut(six).and_then(|swarm| swarm.demand.as_deref_mut()) else {
+            return;
+        };
+        demand.lapses = 0;
+        demand.backoffs = 0;
+        if let Some(lease) = &mut demand.lease {
+            lease.moved_at = now;
+        }
+    }
+
+    fn set_lease_alarm(&mut self, six: SwarmIx) {
+        let patience = self.options.source_limit_patience;
+        let Some(demand) = self.swarms.get_mut(six).and_then(|swarm| swarm.demand.as_deref_mut()) else {
+            return;
+        };
+        let Some(lease) = &demand.lease else { return };
+        let wait = if lease.is_at_limit() { patience } else { lease.ttl };
+        self.timers.set_by(&mut demand.lease_alarm, Timer::Lease(six), lease.moved_at + wait);
+    }
+
+    /// The lease's time may be up; it is not if the source moved since the alarm was set.
+    pub(crate) fn on_lease_alarm(&mut self, six: SwarmIx) {
+        let (now, patience) = (self.now, self.options.source_limit_patience);
+        let Some(swarm) = self.swarms.get_mut(six) else { return };
+        let step = u32::try_from(self.options.source_ahead_bytes / 4 / u64::from(swarm.layout.piece_len()));
+        let Some(demand) = swarm.demand.as_deref_mut() else { return };
+        self.timers.clear(&mut demand.lease_alarm, Timer::Lease(six));
+        let Some(lease) = &mut demand.lease else { return };
+        let count = lease.remaining.count();
+        if lease.is_at_limit() {
+            if lease.moved_at + patience <= now {
+                lease.limit = lease.limit.saturating_add(step.unwrap_or(u32::MAX).max(1)).min(count);
+                lease.moved_at = now;
+                let (member, epoch, limit) = (lease.member, lease.epoch, lease.limit);
+                self.tell(six, member, SchedulerBody::LeaseLimit { epoch, limit });
+            }
+        } else if lease.moved_at + lease.ttl <= now {
+            self.lapse(six);
+        }
+        self.set_lease_alarm(six);
+    }
+
+    /// A silent source loses its lease if another host can have it.
+    fn lapse(&mut self, six: SwarmIx) {
+        let now = self.now;
+        let Some(source) = self.lease(six).map(|lease| lease.member) else { return };
+        if self.choose_source(six, Some(source)).is_none() {
+            if let Some(lease) = self.lease_mut(six) {
+                lease.moved_at = now;
+            }
+            return;
+        }
+        self.counters.leases_lapsed += 1;
+        if let Some(demand) = self.swarms[six].demand.as_deref_mut() {
+            demand.lapses += 1;
+        }
+        if let Some(want) = &mut self.swarms[six].members[source].want {
+            want.last_resort = true;
+        }
+        self.revoke(six);
+    }
+
+    /// Ends a lease against its source's will.
+    pub(crate) fn revoke(&mut self, six: SwarmIx) {
+        if let Some((member, epoch)) = self.end_lease(six) {
+            self.tell(six, member, SchedulerBody::Revoke { epoch });
+        }
+    }
+
+    /// Takes a lease off the books; the source knows, is told by the caller, or is gone.
+    pub(crate) fn end_lease(&mut self, six: SwarmIx) -> Option<(MemberIx, Epoch)> {
+        let demand = self.swarms.get_mut(six)?.demand.as_deref_mut()?;
+        let lease = demand.lease.take()?;
+        self.timers.clear(&mut demand.lease_alarm, Timer::Lease(six));
+        if let Some(host) = self.hosts.get_mut(lease.host) {
+            host.leases -= 1;
+        }
+        self.missed(six, lease.member);
+        self.work.leases.insert(six);
+        Some((lease.member, lease.epoch))
+    }
+
+    /// What was held when the lease was granted may be gone: then the source has more to read.
+    fn renew_if_lost(&mut self, six: SwarmIx) {
+        let swarm = &mut self.swarms[six];
+        let Some(demand) = swarm.demand.as_deref_mut().filter(|demand| demand.lost) else { return };
+        demand.lost = false;
+        let Some(lease) = &demand.lease else { return };
+        let mut lost = demand.avail.complement();
+        lost.subtract(&lease.remaining);
+        lost.subtract(&swarm.members[lease.member].held);
+        if !lost.is_empty() {
+            self.renew(six);
+        }
+    }
+
+    /// The same source, a new epoch, and what is missing now.
+    fn renew(&mut self, six: SwarmIx) {
+        let epoch = self.next_epoch();
+        if let Some(lease) = self.lease_mut(six) {
+            lease.former = Some(lease.epoch);
+            lease.epoch = epoch;
+            lease.adopted = false;
+        }
+        self.send_lease(six);
+    }
+
+    /// A host says that it has a lease: from a former scheduler, or from before its stream broke.
+    pub(crate) fn on_lease_claim(&mut self, six: SwarmIx, ix: MemberIx, claimed: Epoch) {
+        self.next_epoch = self.next_epoch.max(claimed.0.saturating_add(1));
+        let current = self.lease(six).map(|lease| (lease.member, lease.epoch, lease.former, lease.adopted));
+        match current {
+            Some((member, epoch, former, _))
+                if member == ix && (epoch == claimed || former == Some(claimed)) => {}
+            // Of two that claim one, the later grant is the valid one.
+            Some((_, epoch, _, adopted)) if !adopted || epoch > claimed => {
+                self.tell(six, ix, SchedulerBody::Revoke { epoch: claimed });
+            }
+            _ => {
+                self.revoke(six);
+                let swarm = &self.swarms[six];
+                let can = eligible(&swarm.members[ix], self.now) && swarm.demand.is_some();
+                if !can {
+                    self.tell(six, ix, SchedulerBody::Revoke { epoch: claimed });
+                    return;
+                }
+                let mut lease = self.new_lease(six, ix, claimed);
+                lease.adopted = true;
+                if let Some(demand) = self.swarms[six].demand.as_deref_mut() {
+                    demand.lease = Some(lease);
+                    demand.last_source = Some(ix);
+                }
+                self.counters.leases_adopted += 1;
+                self.work.leases.insert(six);
+            }
+        }
+    }
+
+    /// Tells an adopted source what is really missing, once everybody could say what they hold.
+    fn confirm_adopted(&mut self, six: SwarmIx) {
+        let (now, quiet_until) = (self.now, self.quiet_until);
+        let Some(demand) = self.swarms[six].demand.as_deref_mut() else { return };
+        if now < quiet_until {
+            self.timers.set(&mut demand.consider_alarm, Timer::Consider(six), quiet_until);
+        } else if !self.ask_for_states(six) {
+            self.renew(six);
+        }
+    }
+
+    /// The source gives its lease back.
+    pub(crate) fn on_lease_returned(&mut self, six: SwarmIx, ix: MemberIx, epoch: Epoch, why: LeaseFailure) {
+        let Some(lease) = self.lease(six).filter(|lease| lease.is(ix, epoch)) else {
+            self.counters.ignored += 1;
+            return;
+        };
+        // Having read on from another's states it cannot know who of the two is wrong, unless it read nothing.
+        let own_finding = lease.from_start || !lease.told_states;
+        self.counters.leases_returned += 1;
+        self.end_lease(six);
+        let member = &mut self.swarms[six].members[ix];
+        let shared = matches!(
+            member.want.as_ref().map(|want| want.credential),
+            Some(Credential::Anonymous | Credential::Configured)
+        );
+        if let Some(want) = &mut member.want {
+            want.last_resort = true;
+            if !matches!(why, LeaseFailure::Throttled | LeaseFailure::Unreachable) {
+                want.barred = Barred::UntilWant;
+            }
+        }
+        match why {
+            LeaseFailure::Throttled | LeaseFailure::Unreachable => self.back_off(six),
+            LeaseFailure::NotFound if shared => self.give_up(six, &BlobFailure::NotFound),
+            LeaseFailure::Wrong => self.on_wrong(six, ix, own_finding),
+            _ => {}
+        }
+    }
+
+    fn back_off(&mut self, six: SwarmIx) {
+        let jitter = self.rng.u32(75..=125);
+        let Some(demand) = self.swarms[six].demand.as_deref_mut() else { return };
+        let min = self.options.origin_backoff_min;
+        let pause = self.options.origin_backoff_max.min(min * (1 << demand.backoffs.min(BACKOFF_DOUBLINGS)));
+        demand.backoffs += 1;
+        demand.backoff_until = self.now + pause * jitter / 100;
+    }
+
+    /// What `ix` read does not have the blob's digest.
+    pub(crate) fn on_wrong(&mut self, six: SwarmIx, ix: MemberIx, own_finding: bool) {
+        let swarm = &mut self.swarms[six];
+        let id = self.hosts[swarm.members[ix].host].id;
+        if own_finding && !swarm.history.wrong.contains(&id) {
+            swarm.history.wrong.push(id);
+        }
+        let proven = swarm.history.wrong.len() >= WRONG_MAX;
+        let learnt = swarm.learnt;
+        if let Some(want) = &mut swarm.members[ix].want {
+            want.last_resort = true;
+        }
+        let six = if learnt { self.discard_chain(six) } else { Some(six) };
+        if let Some(six) = six.filter(|_| proven) {
+            self.swarms[six].history.wrong.clear();
+            self.give_up(six, &BlobFailure::OriginWrong);
+        }
+    }
+
+    /// Tells all that wait that there is nothing to wait for; each may ask again.
+    fn give_up(&mut self, six: SwarmIx, why: &BlobFailure) {
+        for ix in self.swarms[six].members.keys() {
+            if let Some(want) = self.swarms[six].members[ix].want.as_mut() {
+                want.barred = Barred::UntilWant;
+                want.told = true;
+                self.tell(six, ix, SchedulerBody::Failed { why: why.clone() });
+            }
+        }
+    }
+
+    /// Tells those that have waited long enough that no host can be the source.
+    fn tell_no_source(&mut self, six: SwarmIx) {
+        let mut later: Option<Timestamp> = None;
+        for ix in self.swarms[six].members.keys() {
+            let member = &mut self.swarms[six].members[ix];
+            let lacks = member.lacks();
+            let Some(want) = member.want.as_mut().filter(|want| lacks && !want.told) else { continue };
+            let due = want.since + self.options.no_source_grace;
+            if self.now < due {
+                later = Some(later.map_or(due, |at| at.min(due)));
+            } else {
+                want.told = true;
+                self.tell(six, ix, SchedulerBody::Failed { why: BlobFailure::NoEligibleHost });
+            }
+        }
+        if let (Some(at), Some(demand)) = (later, self.swarms[six].demand.as_deref_mut()) {
+            self.timers.set(&mut demand.consider_alarm, Timer::Consider(six), at);
+        }
+    }
+}
+
+/// Whether a member may be the source now.
+fn eligible(member: &Member, now: Timestamp) -> bool {
+    member.usable
+        && member.lacks()
+        && member.want.as_ref().is_some_and(|want| {
+            want.credential != Credential::None
+                && want.barred == Barred::No
+                && want.expires.is_none_or(|expires| now < expires)
+        })
+}

@@ -1,0 +1,340 @@
+//! Who gets something next: a parent with a free slot looks for a child (push), a child for a parent (pull).
+//!
+//! Each looks at a few that are drawn at random and, if none fits, at some more in turn. What is missed in this way is
+//! found by looking again a little later, at most for a few members at a time.
+
+use crate::Scheduler;
+use crate::demand::{PRIORITIES, rank};
+use crate::pick::{Choice, Judge};
+use crate::slab::{HostIx, MemberIx, SwarmIx};
+use crate::timers::Timer;
+use std::time::Duration;
+use types::{BlobFailure, SchedulerBody};
+
+/// How many other zones are looked at for one match.
+const ZONES_MAX: usize = 4;
+/// The first pause before looking again; doubled up to [`RETRY_DOUBLINGS`] times while it is in vain.
+const RETRY_PAUSE: Duration = Duration::from_millis(50);
+const RETRY_DOUBLINGS: u32 = 3;
+/// How many members look again at a time.
+const RETRY_MAX: usize = 32;
+/// A member that has waited this long may have nobody left that it can use.
+const STARVED: Duration = Duration::from_secs(1);
+
+/// What looking at one member found.
+enum Look {
+    Fits(Choice),
+    Unfit,
+    /// Its host has no slot free: it does not belong in the list.
+    Full,
+}
+
+impl Scheduler {
+    /// Looks at members of `list`; keeps the best in `best`, and those whose host is full in `stale`.
+    fn survey(
+        (rng, samples, scan_max): (&mut fastrand::Rng, usize, usize),
+        list: &[MemberIx],
+        best: &mut Option<Choice>,
+        stale: &mut Vec<MemberIx>,
+        mut look: impl FnMut(MemberIx) -> Look,
+    ) {
+        if list.is_empty() {
+            return;
+        }
+        let start = rng.usize(..list.len());
+        let draws = if list.len() <= samples { 0 } else { samples };
+        let mut found = false;
+        for step in 0..draws + list.len().min(scan_max) {
+            if step >= samples && found {
+                break;
+            }
+            let at = if step < draws { rng.usize(..list.len()) } else { (start + step - draws) % list.len() };
+            match look(list[at]) {
+                Look::Fits(choice) => {
+                    found = true;
+                    if best.is_none_or(|best| choice.score < best.score) {
+                        *best = Some(choice);
+                    }
+                }
+                Look::Unfit => {}
+                Look::Full => stale.push(list[at]),
+            }
+        }
+    }
+
+    /// Gives something of one blob from `parent` to a hungry child of one priority, if there is one.
+    fn push_one(&mut self, six: SwarmIx, parent: MemberIx, rank: usize) -> bool {
+        let Self { swarms, hosts, options, rng, scratch, stale, now, .. } = self;
+        let Some(swarm) = swarms.get(six) else { return false };
+        let Some(demand) = swarm.demand.as_deref().filter(|demand| demand.hungry[rank] > 0) else {
+            return false;
+        };
+        let mut judge = Judge { swarm, demand, hosts, options, now: *now, scratch };
+        let mut best = None;
+        stale.clear();
+        let own = demand.part_ix(parent);
+        let mut others = 0;
+        for part in rotation(demand.parts.len(), own, rng) {
+            if part != own && (others == ZONES_MAX || !judge.can_cross(parent, part)) {
+                continue;
+            }
+            others += usize::from(part != own);
+            let draw = (&mut *rng, options.samples, options.scan_max);
+            Self::survey(draw, demand.hungry_in(part, rank), &mut best, stale, |child| {
+                if !hosts[swarm.members[child].host].can_download(*now) {
+                    return Look::Full;
+                }
+                judge.pair(child, parent).map_or(Look::Unfit, Look::Fits)
+            });
+        }
+        if let Some(demand) = swarms[six].demand.as_deref_mut() {
+            stale.drain(..).for_each(|child| demand.unlist(child));
+        }
+        best.map(|choice| self.assign(six, choice)).is_some()
+    }
+
+    /// Gets something of one blob for `child` from a parent with a free slot, if there is one.
+    fn pull_one(&mut self, six: SwarmIx, child: MemberIx) -> bool {
+        let Self { swarms, hosts, options, rng, scratch, stale, now, .. } = self;
+        let Some(swarm) = swarms.get(six) else { return false };
+        let Some(demand) = swarm.demand.as_deref() else { return false };
+        let mut judge = Judge { swarm, demand, hosts, options, now: *now, scratch };
+        if !judge.needs(child) {
+            if let Some(demand) = swarms[six].demand.as_deref_mut() {
+                demand.set_sated(child);
+            }
+            return false;
+        }
+        let own = demand.part_ix(child);
+        let order = rotation(demand.parts.len(), own, rng);
+        let parts: Vec<u32> =
+            order.filter(|part| judge.worth_asking(child, *part)).take(ZONES_MAX + 1).collect();
+        let mut best = None;
+        stale.clear();
+        for part in parts {
+            let draw = (&mut *rng, options.samples, options.scan_max);
+            Self::survey(draw, demand.idle.list(part), &mut best, stale, |parent| {
+                if !hosts[swarm.members[parent].host].can_upload(*now) {
+                    return Look::Full;
+                }
+                judge.pair(child, parent).map_or(Look::Unfit, Look::Fits)
+            });
+        }
+        if let Some(demand) = swarms[six].demand.as_deref_mut() {
+            stale.drain(..).for_each(|parent| demand.idle.take(parent));
+        }
+        best.map(|choice| self.assign(six, choice)).is_some()
+    }
+
+    /// A member holds something new: it is passed on at once if its host has a slot free.
+    pub(crate) fn push_fresh(&mut self, six: SwarmIx, member: MemberIx) {
+        self.offer(six, member);
+        let Some(host) = self.swarms.get(six).and_then(|s| Some(s.members.get(member)?.host)) else { return };
+        for rank in 0..PRIORITIES {
+            while self.hosts[host].can_upload(self.now) && self.push_one(six, member, rank) {}
+        }
+    }
+
+    /// Lists a member as one that could upload, if it can.
+    pub(crate) fn offer(&mut self, six: SwarmIx, ix: MemberIx) {
+        let Some(swarm) = self.swarms.get_mut(six) else { return };
+        let Some(member) = swarm.members.get(ix) else { return };
+        let ready = member.usable && !member.held.is_empty() && self.hosts[member.host].can_upload(self.now);
+        if let Some(demand) = swarm.demand.as_deref_mut().filter(|_| ready) {
+            let part = demand.part_ix(ix);
+            demand.idle.put(ix, part);
+        }
+    }
+
+    /// A host's upload slot fell free: the blobs that it holds are served in turn, the urgent ones first.
+    pub(crate) fn feed(&mut self, host: HostIx) {
+        let Some(parent) = self.hosts.get(host).filter(|h| h.can_upload(self.now)) else { return };
+        let turn = in_turn(parent.offers.iter().copied(), parent.fed);
+        for six in &turn {
+            let member = self.hosts[host].memberships[six];
+            self.offer(*six, member);
+        }
+        for rank in 0..PRIORITIES {
+            let mut served = true;
+            while served {
+                served = false;
+                for six in &turn {
+                    if !self.hosts[host].can_upload(self.now) {
+                        return;
+                    }
+                    let member = self.hosts[host].memberships[six];
+                    if self.push_one(*six, member, rank) {
+                        self.hosts[host].fed = Some(*six);
+                        served = true;
+                    }
+                }
+            }
+        }
+    }
+
+    /// A host's download slot fell free: the blobs that it wants get something in turn, the urgent ones first.
+    pub(crate) fn fill(&mut self, host: HostIx) {
+        let Some(child) = self.hosts.get(host).filter(|h| h.can_download(self.now)) else { return };
+        let wants: Vec<_> = child.wants.iter().copied().collect();
+        let filled = child.filled;
+        for (_, six) in &wants {
+            self.wake(*six, self.hosts[host].memberships[six]);
+        }
+        for group in wants.chunk_by(|a, b| a.0 == b.0) {
+            let mut turn = in_turn(group.iter().map(|(_, six)| *six), filled);
+            while !turn.is_empty() {
+                let mut left = Vec::with_capacity(turn.len());
+                for six in turn {
+                    if !self.hosts[host].can_download(self.now) {
+                        return;
+                    }
+                    let member = self.hosts[host].memberships[&six];
+                    if !self.is_hungry(six, member) {
+                        continue;
+                    }
+                    if self.pull_one(six, member) {
+                        self.hosts[host].filled = Some(six);
+                        left.push(six);
+                    } else if self.is_hungry(six, member) {
+                        self.retry_later(six);
+                    }
+                }
+                turn = left;
+            }
+        }
+    }
+
+    fn is_hungry(&self, six: SwarmIx, member: MemberIx) -> bool {
+        let demand = self.swarms.get(six).and_then(|swarm| swarm.demand.as_deref());
+        demand.is_some_and(|demand| demand.is_listed(member) && !demand.is_sated(member))
+    }
+
+    /// Lists a member that lacks pieces as hungry, if its host has a slot free and it is not listed.
+    pub(crate) fn wake(&mut self, six: SwarmIx, ix: MemberIx) {
+        let now = self.now;
+        let Some(swarm) = self.swarms.get_mut(six) else { return };
+        let Some(member) = swarm.members.get_mut(ix).filter(|m| m.lacks()) else { return };
+        let (Some(want), Some(demand)) = (&member.want, swarm.demand.as_deref_mut()) else { return };
+        self.hosts[member.host].wants.insert((want.priority, six));
+        if !demand.is_listed(ix) && self.hosts[member.host].can_download(now) {
+            demand.set_hungry(ix, want.priority);
+        }
+    }
+
+    /// Something that a member had is gone again: it is hungry even if there was nothing for it before.
+    pub(crate) fn missed(&mut self, six: SwarmIx, ix: MemberIx) {
+        let now = self.now;
+        self.wake(six, ix);
+        let Some(swarm) = self.swarms.get_mut(six) else { return };
+        let (Some(member), Some(demand)) = (swarm.members.get_mut(ix), swarm.demand.as_deref_mut()) else {
+            return;
+        };
+        if let Some(want) = member.want.as_mut().filter(|_| demand.is_sated(ix)) {
+            want.hungry_since = now;
+            demand.set_hungry(ix, want.priority);
+        }
+        if let Some(member) = self.swarms.get(six).and_then(|swarm| swarm.members.get(ix)) {
+            self.work.fill.push(member.host);
+        }
+    }
+
+    pub(crate) fn retry_later(&mut self, six: SwarmIx) {
+        let Some(demand) = self.swarms.get_mut(six).and_then(|swarm| swarm.demand.as_deref_mut()) else {
+            return;
+        };
+        let pause = RETRY_PAUSE * (1 << demand.retries.min(RETRY_DOUBLINGS));
+        if !demand.retry_alarm.is_set() {
+            self.timers.set(&mut demand.retry_alarm, Timer::Retry(six), self.now + pause);
+        }
+    }
+
+    /// Some of those that found nothing look again.
+    pub(crate) fn on_retry(&mut self, six: SwarmIx) {
+        let Some(demand) = self.swarms.get_mut(six).and_then(|swarm| swarm.demand.as_deref_mut()) else {
+            return;
+        };
+        self.timers.clear(&mut demand.retry_alarm, Timer::Retry(six));
+        let total: usize = demand.hungry.iter().sum();
+        if total == 0 {
+            demand.retries = 0;
+            return;
+        }
+        let parts = u32::try_from(demand.parts.len()).expect("no more parts than hosts");
+        let lists = (0..PRIORITIES).flat_map(|rank| (0..parts).map(move |part| (part, rank)));
+        let hungry = lists.flat_map(|(part, rank)| demand.hungry_in(part, rank)).copied();
+        let chosen: Vec<MemberIx> =
+            hungry.cycle().skip(demand.retry_cursor % total).take(total.min(RETRY_MAX)).collect();
+        demand.retry_cursor = (demand.retry_cursor % total) + chosen.len();
+        demand.retries += 1;
+        for member in chosen {
+            if !self.is_hungry(six, member) {
+                continue;
+            }
+            let host = self.swarms[six].members[member].host;
+            if !self.hosts[host].can_download(self.now) {
+                if let Some(demand) = self.swarms[six].demand.as_deref_mut() {
+                    demand.unlist(member);
+                }
+            } else if !self.pull_one(six, member) {
+                self.tell_if_stranded(six, member);
+            }
+        }
+        self.retry_later(six);
+    }
+
+    /// Tells a member that has nobody left whom it can use, so that it decides for itself.
+    fn tell_if_stranded(&mut self, six: SwarmIx, ix: MemberIx) {
+        let swarm = &self.swarms[six];
+        let member = &swarm.members[ix];
+        let (Some(want), Some(demand)) = (&member.want, &swarm.demand) else { return };
+        let child = &self.hosts[member.host];
+        let shunned = !want.banned.is_empty() || !child.avoid.is_empty();
+        let waited = self.now.since(want.hungry_since);
+        if want.told || !shunned || waited < STARVED || !want.transfers.is_empty() || demand.is_source(ix) {
+            return;
+        }
+        let useful = |parent: &crate::swarm::Member| {
+            let id = &self.hosts[parent.host].id;
+            let words = parent.held.words().iter().zip(demand.avail.words()).zip(want.have.words());
+            parent.usable
+                && !want.banned.contains(id)
+                && !child.avoids(id, self.now)
+                && words.into_iter().any(|((held, avail), have)| held & avail & !have != 0)
+        };
+        if swarm.members.iter().any(|(other, parent)| other != ix && useful(parent)) {
+            return;
+        }
+        if let Some(want) = &mut self.swarms[six].members[ix].want {
+            want.told = true;
+        }
+        self.tell(six, ix, SchedulerBody::Failed { why: BlobFailure::NoEligibleHost });
+    }
+
+    /// Where a wanting member is listed when its priority changed.
+    pub(crate) fn relist(&mut self, six: SwarmIx, ix: MemberIx) {
+        let Some(swarm) = self.swarms.get_mut(six) else { return };
+        let (Some(want), Some(demand)) = (&swarm.members[ix].want, swarm.demand.as_deref_mut()) else {
+            return;
+        };
+        if demand.is_listed(ix) && !demand.is_sated(ix) {
+            debug_assert!(rank(want.priority) < PRIORITIES, "every priority has a list");
+            demand.set_hungry(ix, want.priority);
+        }
+    }
+}
+
+/// The blobs of `all` (in order), starting after `last`.
+fn in_turn(all: impl Iterator<Item = SwarmIx>, last: Option<SwarmIx>) -> Vec<SwarmIx> {
+    let mut all: Vec<_> = all.collect();
+    let start = all.iter().position(|six| Some(*six) > last).unwrap_or(0);
+    all.rotate_left(start);
+    all
+}
+
+/// The parts of a swarm, `own` first, the others from a random one on.
+fn rotation(count: usize, own: u32, rng: &mut fastrand::Rng) -> impl Iterator<Item = u32> + use<> {
+    let count = u32::try_from(count).expect("no more parts than hosts");
+    let start = if count > 2 { rng.u32(..count) } else { 0 };
+    let others = (0..count).map(move |i| (start + i) % count).filter(move |part| *part != own);
+    std::iter::once(own).chain(others)
+}

@@ -1,0 +1,185 @@
+//! Whether a child can take something from a parent, which piece, and how good a match that is.
+//!
+//! Rules: a piece that only the source has goes first; then one that the child's zone lacks; then the rarest, the
+//! lowest index among equals. A reader that is blocked gets its piece sooner, for at most a quarter of its picks.
+
+use crate::demand::Demand;
+use crate::hosts::Hosts;
+use crate::options::Options;
+use crate::slab::MemberIx;
+use crate::swarm::{Swarm, Want};
+use types::{PieceIndex, Timestamp};
+
+/// How far beyond a blocked reader's position a piece still counts as helping it.
+const BOOST_REACH: u32 = 4;
+/// One pick in so many may be for a blocked reader.
+const BOOST_SHARE: u32 = 4;
+/// The level of a first copy: nobody but the one parent has it, and it is on its way to nobody.
+const FIRST_COPY: u8 = 1;
+
+/// How good a match is; the smallest is the best.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Score {
+    /// Copies of the piece, up to the cap.
+    level: u8,
+    /// For first copies: children that can pass it on at once, and fast.
+    link: u8,
+    /// Same rack, same zone, elsewhere.
+    distance: u8,
+    /// How busy the parent is.
+    load: u8,
+    piece: PieceIndex,
+}
+
+/// A transfer that could be.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Choice {
+    pub(crate) score: Score,
+    pub(crate) child: MemberIx,
+    pub(crate) parent: MemberIx,
+    pub(crate) piece: PieceIndex,
+    pub(crate) crossing: bool,
+    pub(crate) boosted: bool,
+}
+
+/// One swarm, looked at at one moment.
+pub(crate) struct Judge<'a> {
+    pub(crate) swarm: &'a Swarm,
+    pub(crate) demand: &'a Demand,
+    pub(crate) hosts: &'a Hosts,
+    pub(crate) options: &'a Options,
+    pub(crate) now: Timestamp,
+    pub(crate) scratch: &'a mut Vec<u64>,
+}
+
+impl Judge<'_> {
+    /// The pieces that `child` could be given by anybody, into the scratch bitmap; whether there are any.
+    pub(crate) fn needs(&mut self, child: MemberIx) -> bool {
+        let Some(want) = &self.swarm.members[child].want else { return false };
+        self.scratch.clear();
+        self.scratch
+            .extend(self.demand.avail.words().iter().zip(want.have.words()).map(|(a, have)| a & !have));
+        self.spare_the_source(child);
+        self.scratch.iter().any(|word| *word != 0)
+    }
+
+    /// What the source will read is not sent to it as well.
+    fn spare_the_source(&mut self, child: MemberIx) {
+        if let Some(lease) = self.demand.lease.as_ref().filter(|lease| lease.member == child) {
+            for (word, remaining) in self.scratch.iter_mut().zip(lease.remaining.words()) {
+                *word &= !remaining;
+            }
+        }
+    }
+
+    /// Whether members of part `from` may have something for `child` by the bitmap that [`Self::needs`] made.
+    pub(crate) fn worth_asking(&self, child: MemberIx, from: u32) -> bool {
+        let own = self.demand.part_ix(child);
+        let part = &self.demand.parts[own as usize];
+        if own == from {
+            return self.scratch.iter().zip(part.held.words()).any(|(need, held)| need & held != 0);
+        }
+        let opened = self.gate_opened(child);
+        let gate = part.crossing.words().iter().zip(part.held.words());
+        let shut = gate.map(|(crossing, held)| if opened { *crossing } else { crossing | held });
+        self.scratch.iter().zip(shut).any(|(need, shut)| need & !shut != 0)
+    }
+
+    /// Whether `parent` holds something that part `to` lacks and that is not on its way there.
+    pub(crate) fn can_cross(&self, parent: MemberIx, to: u32) -> bool {
+        let part = &self.demand.parts[to as usize];
+        let held = self.swarm.members[parent].held.words().iter().zip(self.demand.avail.words());
+        let gate = part.held.words().iter().zip(part.crossing.words());
+        held.zip(gate).any(|((held, avail), (inside, crossing))| held & avail & !inside & !crossing != 0)
+    }
+
+    /// Whether `child` has waited so long for a holder in its zone that none is going to serve it.
+    fn gate_opened(&self, child: MemberIx) -> bool {
+        let member = &self.swarm.members[child];
+        let Some(want) = &member.want else { return false };
+        let waited = self.now.since(want.hungry_since);
+        let part = &self.demand.parts[self.demand.part_ix(child) as usize];
+        let quiet = self.now.since(part.last_gain).min(waited);
+        // One that cannot use some parents may be waiting for just those, whatever else goes on in its zone.
+        let shunned = !want.banned.is_empty() || !self.hosts[member.host].avoid.is_empty();
+        quiet >= self.options.gate_patience || (shunned && waited >= self.options.gate_patience / 4)
+    }
+
+    /// The best piece that `child` can get from `parent`.
+    pub(crate) fn pair(&mut self, child: MemberIx, parent: MemberIx) -> Option<Choice> {
+        let (c, p) = (&self.swarm.members[child], &self.swarm.members[parent]);
+        let want = c.want.as_deref()?;
+        if child == parent || !p.usable {
+            return None;
+        }
+        let (child_host, parent_host) = (&self.hosts[c.host], &self.hosts[p.host]);
+        if want.banned.contains(&parent_host.id) || child_host.avoids(&parent_host.id, self.now) {
+            return None;
+        }
+        let crossing = self.demand.part_ix(child) != self.demand.part_ix(parent);
+        self.candidates(child, parent, want, crossing);
+        let (level, piece) = self.demand.rarity.rarest(self.scratch)?;
+        let restrained = self.is_restrained(parent, want);
+        if restrained && level > FIRST_COPY {
+            return None;
+        }
+        let boosted =
+            self.boosted(want).filter(|b| !restrained || self.demand.rarity.level(*b) <= FIRST_COPY);
+        let piece = boosted.unwrap_or(piece);
+        let level = match boosted {
+            Some(_) => FIRST_COPY,
+            None if crossing => level.min(FIRST_COPY + 1),
+            None => level,
+        };
+        let fast = u8::try_from(63 - (child_host.spec.upload_rate | 1).ilog2()).unwrap_or(u8::MAX);
+        let link = if level > FIRST_COPY {
+            0
+        } else if child_host.can_upload(self.now) {
+            fast
+        } else {
+            fast + 64
+        };
+        let distance = match crossing {
+            true => 2,
+            false => u8::from(child_host.spec.rack != parent_host.spec.rack),
+        };
+        let load = parent_host.uploads.len() * 16 / parent_host.upload_slots().max(1);
+        let load = u8::try_from(load).unwrap_or(127).min(127) + 128 * u8::from(restrained);
+        let score = Score { level, link, distance, load, piece };
+        Some(Choice { score, child, parent, piece, crossing, boosted: boosted.is_some() })
+    }
+
+    /// What `parent` holds, `child` lacks, and the zone gate lets through.
+    fn candidates(&mut self, child: MemberIx, parent: MemberIx, want: &Want, crossing: bool) {
+        let held = self.swarm.members[parent].held.words().iter();
+        let open = self.demand.avail.words().iter().zip(want.have.words());
+        self.scratch.clear();
+        self.scratch.extend(held.zip(open).map(|(held, (avail, have))| held & avail & !have));
+        self.spare_the_source(child);
+        if crossing {
+            let opened = self.gate_opened(child);
+            let part = &self.demand.parts[self.demand.part_ix(child) as usize];
+            let gate = part.crossing.words().iter().zip(part.held.words());
+            for (word, (crossing, held)) in self.scratch.iter_mut().zip(gate) {
+                *word &= !(if opened { *crossing } else { crossing | held });
+            }
+        }
+    }
+
+    /// The source sends each piece about once and lets the others multiply it, unless nothing moves.
+    fn is_restrained(&self, parent: MemberIx, want: &Want) -> bool {
+        let still = self.now.since(self.demand.last_gain).min(self.now.since(want.hungry_since));
+        self.demand.last_source == Some(parent) && still < self.options.source_patience
+    }
+
+    /// The piece that a blocked reader waits for, if it is among the candidates and its share is not used up.
+    fn boosted(&self, want: &Want) -> Option<PieceIndex> {
+        if !want.blocked || want.boosted * BOOST_SHARE > want.picks {
+            return None;
+        }
+        (want.position.0..want.position.0.saturating_add(BOOST_REACH)).map(PieceIndex).find(|piece| {
+            let word = self.scratch.get(piece.as_usize() / 64).copied().unwrap_or(0);
+            word >> (piece.0 % 64) & 1 == 1
+        })
+    }
+}

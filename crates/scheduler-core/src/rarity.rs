@@ -1,0 +1,99 @@
+//! How many copies of each piece there are, held and in flight, and the rarest piece of a set.
+//!
+//! Copies above a cap count as equal, so that new pieces spread first and the rest comes in reading order
+//! (docs: "capped rarity, then the lowest index"). One bitmap per level makes the choice a scan over words.
+
+use types::{PieceIndex, PieceSet};
+
+#[derive(Debug)]
+pub(crate) struct Rarity {
+    copies: Vec<u32>,
+    /// Pieces by `min(copies, cap)`.
+    levels: Vec<PieceSet>,
+}
+
+impl Rarity {
+    /// No copies of any of `count` pieces.
+    pub(crate) fn new(count: u32, cap: u8) -> Self {
+        let mut levels = vec![PieceSet::empty(count); usize::from(cap.max(1)) + 1];
+        levels[0] = PieceSet::full(count);
+        Self { copies: vec![0; count as usize], levels }
+    }
+
+    pub(crate) fn copies(&self, piece: PieceIndex) -> u32 {
+        self.copies[piece.as_usize()]
+    }
+
+    pub(crate) fn level(&self, piece: PieceIndex) -> u8 {
+        self.level_of(self.copies(piece))
+    }
+
+    fn level_of(&self, copies: u32) -> u8 {
+        u8::try_from(copies).unwrap_or(u8::MAX).min(u8::try_from(self.levels.len() - 1).unwrap_or(u8::MAX))
+    }
+
+    pub(crate) fn add(&mut self, piece: PieceIndex) {
+        self.set(piece, self.copies(piece) + 1);
+    }
+
+    pub(crate) fn sub(&mut self, piece: PieceIndex) {
+        let copies = self.copies(piece).checked_sub(1).expect("a copy that goes was counted when it came");
+        self.set(piece, copies);
+    }
+
+    fn set(&mut self, piece: PieceIndex, copies: u32) {
+        let (old, new) = (self.level(piece), self.level_of(copies));
+        self.copies[piece.as_usize()] = copies;
+        if old != new {
+            self.levels[usize::from(old)].remove(piece);
+            self.levels[usize::from(new)].insert(piece);
+        }
+    }
+
+    /// Of the pieces in the bitmap `candidates`, the first of the lowest level, and that level.
+    pub(crate) fn rarest(&self, candidates: &[u64]) -> Option<(u8, PieceIndex)> {
+        let start = candidates.iter().position(|word| *word != 0)?;
+        let end = candidates.iter().rposition(|word| *word != 0)? + 1;
+        for (level, set) in (0u8..).zip(&self.levels) {
+            if set.is_empty() {
+                continue;
+            }
+            for (w, (word, mine)) in (0u32..).zip(candidates.iter().zip(set.words())).take(end).skip(start) {
+                let both = word & mine;
+                if both != 0 {
+                    return Some((level, PieceIndex(w * 64 + both.trailing_zeros())));
+                }
+            }
+        }
+        None
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rarest_first_then_lowest_index() {
+        let mut rarity = Rarity::new(130, 3);
+        for p in 0..130 {
+            for _ in 0..(if p == 129 { 1 } else { 2 + p % 7 }) {
+                rarity.add(PieceIndex(p));
+            }
+        }
+        let all = PieceSet::full(130);
+        assert_eq!(rarity.rarest(all.words()), Some((1, PieceIndex(129))));
+        rarity.add(PieceIndex(129));
+        assert_eq!(rarity.rarest(all.words()), Some((2, PieceIndex(0))));
+        let mut some = PieceSet::empty(130);
+        [5, 6, 66].into_iter().for_each(|p| assert!(some.insert(PieceIndex(p))));
+        assert_eq!(
+            rarity.rarest(some.words()),
+            Some((3, PieceIndex(5))),
+            "beyond the cap all count as equal"
+        );
+        assert_eq!(rarity.rarest(PieceSet::empty(130).words()), None);
+        (0..5).for_each(|_| rarity.sub(PieceIndex(66)));
+        assert_eq!((rarity.copies(PieceIndex(66)), rarity.level(PieceIndex(66))), (0, 0));
+    }
+}

@@ -1,0 +1,370 @@
+//! One blob and the hosts around it: who holds what, what is known of the chain, and what that makes available.
+//!
+//! A blob whose chain is not closed has a swarm for each registry it is asked of; once closed, one for all. Counting is
+//! done here and only here: every change of what a member holds goes through [`Swarm::gain`] and [`Swarm::lose`].
+//! A swarm that nobody wants anything of costs no more than its members' bitmaps.
+
+use crate::demand::Demand;
+use crate::slab::{HostIx, MemberIx, Slab, TransferIx, ZoneIx};
+use crate::timers::Alarm;
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
+use std::sync::Arc;
+use types::{
+    BlobKey, Chain, ChainError, Credential, Digest, Epoch, HostId, PieceIndex, PieceLayout, PieceSet,
+    Priority, Registry, State, Timestamp,
+};
+
+/// A host's part in a swarm.
+#[derive(Debug)]
+pub(crate) struct Member {
+    pub(crate) host: HostIx,
+    pub(crate) zone: ZoneIx,
+    /// In whose name it asks: messages to it carry this registry.
+    pub(crate) registry: Registry,
+    /// What it has reported as verified; the full set is shared by all that hold it.
+    pub(crate) held: Arc<PieceSet>,
+    /// It says that it saw the chain end in the digest.
+    pub(crate) closed: bool,
+    /// It was asked for states that it did not have: its pieces are of no use until somebody else knows them.
+    pub(crate) asked_in_vain: bool,
+    /// What it holds counts: its host is not muted.
+    pub(crate) usable: bool,
+    pub(crate) want: Option<Box<Want>>,
+}
+
+impl Member {
+    /// It wants the blob and does not hold all of it.
+    pub(crate) fn lacks(&self) -> bool {
+        self.want.is_some() && !self.held.is_full()
+    }
+}
+
+/// Whether a member may be the source.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Barred {
+    No,
+    /// Its credential or its origin did not work; it says so itself when that changes.
+    UntilWant,
+}
+
+/// What a member that wants the blob is like.
+#[derive(Debug)]
+pub(crate) struct Want {
+    pub(crate) credential: Credential,
+    /// When a client's credential ends.
+    pub(crate) expires: Option<Timestamp>,
+    pub(crate) priority: Priority,
+    pub(crate) position: PieceIndex,
+    pub(crate) blocked: bool,
+    pub(crate) since: Timestamp,
+    pub(crate) barred: Barred,
+    /// It failed as a source, or lost a lease: others are preferred.
+    pub(crate) last_resort: bool,
+    /// It knows that nobody can be the source.
+    pub(crate) told: bool,
+    /// Held and in flight.
+    pub(crate) have: PieceSet,
+    pub(crate) transfers: Vec<TransferIx>,
+    /// Parents that sent it bytes that did not match this chain.
+    pub(crate) banned: Vec<HostId>,
+    /// Since when it could have been given a piece and was not.
+    pub(crate) hungry_since: Timestamp,
+    pub(crate) picks: u32,
+    pub(crate) boosted: u32,
+}
+
+/// A question for states of the chain, under way.
+#[derive(Debug)]
+pub(crate) struct Query {
+    pub(crate) member: MemberIx,
+    pub(crate) epoch: Epoch,
+    pub(crate) boundaries: Range<u32>,
+}
+
+/// What outlives a chain that was discarded.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct History {
+    /// How often a chain was discarded.
+    pub(crate) resets: u32,
+    /// Sources whose own reading of all bytes did not lead to the digest.
+    pub(crate) wrong: Vec<HostId>,
+    /// Sources of discarded chains: others are preferred.
+    pub(crate) doubted: Vec<HostId>,
+}
+
+/// A report that a piece did not match the chain, or that the chain is false.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Doubt {
+    pub(crate) child: HostId,
+    /// Which piece from whom; nothing if the whole chain is said to be false.
+    pub(crate) piece: Option<(PieceIndex, HostId)>,
+    pub(crate) weight: u32,
+}
+
+#[derive(Debug)]
+pub(crate) struct Swarm {
+    pub(crate) digest: Digest,
+    pub(crate) layout: PieceLayout,
+    /// Of which registry it is asked; none once the chain is closed.
+    pub(crate) registry: Option<Registry>,
+    pub(crate) chain: Chain,
+    /// Which chain: quoted in assignments and in what is said against it.
+    pub(crate) epoch: Epoch,
+    /// Pieces of which the states before and after are known.
+    pub(crate) linked: PieceSet,
+    pub(crate) members: Slab<MemberIx, Member>,
+    pub(crate) by_host: BTreeMap<HostIx, MemberIx>,
+    /// Members that want the blob, and those of them that do not hold all of it.
+    pub(crate) wanting: usize,
+    pub(crate) lacking: usize,
+    /// Members that say that the chain is closed, and have not been asked for it.
+    pub(crate) claims: BTreeSet<MemberIx>,
+    /// Some state was learnt: the chain is more than its two ends.
+    pub(crate) learnt: bool,
+    pub(crate) query: Option<Query>,
+    pub(crate) query_alarm: Alarm,
+    pub(crate) history: History,
+    pub(crate) doubts: Vec<Doubt>,
+    pub(crate) demand: Option<Box<Demand>>,
+    pub(crate) full: Arc<PieceSet>,
+}
+
+impl Swarm {
+    pub(crate) fn new(chain: Chain, registry: Registry, epoch: Epoch) -> Self {
+        let layout = chain.layout();
+        let mut swarm = Self {
+            digest: *chain.digest(),
+            layout,
+            registry: Some(registry),
+            chain,
+            epoch,
+            linked: PieceSet::empty(layout.count()),
+            members: Slab::default(),
+            by_host: BTreeMap::new(),
+            wanting: 0,
+            lacking: 0,
+            claims: BTreeSet::new(),
+            learnt: false,
+            query: None,
+            query_alarm: Alarm::default(),
+            history: History::default(),
+            doubts: Vec::new(),
+            demand: None,
+            full: Arc::new(PieceSet::full(layout.count())),
+        };
+        if layout.count() == 1 {
+            // Both states of the only piece are known from the start: no host has to tell them.
+            swarm.linked.insert(PieceIndex(0));
+        }
+        swarm
+    }
+
+    pub(crate) fn is_closed(&self) -> bool {
+        self.registry.is_none()
+    }
+
+    pub(crate) fn count(&self) -> u32 {
+        self.layout.count()
+    }
+
+    /// The blob as `member` knows it.
+    pub(crate) fn key(&self, member: MemberIx) -> BlobKey {
+        let registry = self.members[member].registry.clone();
+        BlobKey { digest: self.digest, size: self.layout.size(), registry }
+    }
+
+    /// `member` wants the blob from now on, or no more. What it wanted before.
+    pub(crate) fn set_want(&mut self, ix: MemberIx, want: Option<Box<Want>>) -> Option<Box<Want>> {
+        let member = &mut self.members[ix];
+        self.wanting -= usize::from(member.want.is_some());
+        self.lacking -= usize::from(member.lacks());
+        let before = std::mem::replace(&mut member.want, want);
+        self.wanting += usize::from(member.want.is_some());
+        self.lacking += usize::from(member.lacks());
+        before
+    }
+
+    /// A piece was verified by `member`. Whether that is new.
+    pub(crate) fn gain(&mut self, ix: MemberIx, piece: PieceIndex, now: Timestamp) -> bool {
+        let member = &mut self.members[ix];
+        if member.held.contains(piece) {
+            return false;
+        }
+        Arc::make_mut(&mut member.held).insert(piece);
+        if member.held.is_full() {
+            member.held = Arc::clone(&self.full);
+            self.lacking -= usize::from(member.want.is_some());
+        }
+        if let Some(want) = &mut member.want {
+            want.have.insert(piece);
+        }
+        if member.usable {
+            self.count_in(ix, piece, now);
+        }
+        self.source_done(ix, piece);
+        true
+    }
+
+    /// `member` does not hold the piece any more. Whether it did.
+    pub(crate) fn lose(&mut self, ix: MemberIx, piece: PieceIndex) -> bool {
+        let member = &mut self.members[ix];
+        if !member.held.contains(piece) {
+            return false;
+        }
+        self.lacking += usize::from(member.held.is_full() && member.want.is_some());
+        Arc::make_mut(&mut member.held).remove(piece);
+        if let Some(want) = &mut member.want {
+            want.have.remove(piece);
+        }
+        if member.usable {
+            self.count_out(ix, piece);
+        }
+        true
+    }
+
+    /// What `member` holds counts from now on, or counts no more.
+    pub(crate) fn set_usable(&mut self, ix: MemberIx, usable: bool, now: Timestamp) {
+        if self.members[ix].usable == usable {
+            return;
+        }
+        self.members[ix].usable = usable;
+        let held = Arc::clone(&self.members[ix].held);
+        for piece in held.iter() {
+            if usable {
+                self.count_in(ix, piece, now);
+            } else {
+                self.count_out(ix, piece);
+            }
+        }
+    }
+
+    fn count_in(&mut self, ix: MemberIx, piece: PieceIndex, now: Timestamp) {
+        let Some(demand) = &mut self.demand else { return };
+        let sole = demand.add_holder(ix, piece, now);
+        if let Some(lease) = &mut demand.lease
+            && lease.granted.contains(piece)
+        {
+            if sole && lease.member == ix {
+                lease.unique += 1;
+            } else if demand.holders[piece.as_usize()] == 2
+                && lease.member != ix
+                && self.members[lease.member].usable
+                && self.members[lease.member].held.contains(piece)
+            {
+                lease.unique -= 1;
+            }
+        }
+        if sole && self.linked.contains(piece) {
+            self.available(piece, now);
+        }
+    }
+
+    fn count_out(&mut self, ix: MemberIx, piece: PieceIndex) {
+        let Some(demand) = &mut self.demand else { return };
+        demand.remove_holder(ix, piece);
+        let left = demand.holders[piece.as_usize()];
+        if let Some(lease) = &mut demand.lease
+            && lease.granted.contains(piece)
+        {
+            if left == 0 && lease.member == ix {
+                lease.unique -= 1;
+            } else if left == 1
+                && lease.member != ix
+                && self.members[lease.member].usable
+                && self.members[lease.member].held.contains(piece)
+            {
+                lease.unique += 1;
+            }
+        }
+    }
+
+    /// The source need not read `piece` any more if it holds it and the piece can be passed on.
+    fn source_done(&mut self, ix: MemberIx, piece: PieceIndex) {
+        if let Some(demand) = &mut self.demand
+            && let Some(lease) = &mut demand.lease
+            && lease.member == ix
+            && self.linked.contains(piece)
+        {
+            lease.remaining.remove(piece);
+        }
+    }
+
+    /// `piece` can be assigned from now on: members that waited for such a thing are hungry again.
+    fn available(&mut self, piece: PieceIndex, now: Timestamp) {
+        let Some(demand) = &mut self.demand else { return };
+        demand.avail.insert(piece);
+        demand.last_gain = now;
+        for ix in demand.sated().to_vec() {
+            let Some(want) = &mut self.members[ix].want else { continue };
+            if !want.have.contains(piece) {
+                want.hungry_since = now;
+                demand.set_hungry(ix, want.priority);
+            }
+        }
+    }
+
+    /// Takes states over; the pieces that can be verified thereby become available.
+    ///
+    /// # Errors
+    /// As [`Chain::learn`]; nothing has changed then.
+    pub(crate) fn learn(
+        &mut self,
+        boundary: u32,
+        states: &[State],
+        now: Timestamp,
+    ) -> Result<bool, ChainError> {
+        if !self.chain.learn(boundary, states)? {
+            return Ok(false);
+        }
+        self.learnt = true;
+        let end = boundary.saturating_add(u32::try_from(states.len()).unwrap_or(u32::MAX)).min(self.count());
+        for piece in (boundary.saturating_sub(1)..end).map(PieceIndex) {
+            if self.chain.link(piece).is_some() && self.linked.insert(piece) {
+                self.link(piece, now);
+            }
+        }
+        Ok(true)
+    }
+
+    fn link(&mut self, piece: PieceIndex, now: Timestamp) {
+        let Some(demand) = &self.demand else { return };
+        if let Some(source) = demand.lease.as_ref().map(|lease| lease.member)
+            && self.members[source].held.contains(piece)
+        {
+            self.source_done(source, piece);
+        }
+        if self.demand.as_ref().is_some_and(|demand| demand.held.contains(piece)) {
+            self.available(piece, now);
+        }
+    }
+
+    /// Starts counting, since somebody wants the blob.
+    pub(crate) fn activate(&mut self, rarity_cap: u8, now: Timestamp) {
+        if self.demand.is_some() {
+            return;
+        }
+        self.demand = Some(Box::new(Demand::new(self.count(), rarity_cap, now)));
+        for ix in self.members.keys() {
+            self.enlist(ix, now);
+        }
+    }
+
+    /// Counts a member that is new to the demand.
+    pub(crate) fn enlist(&mut self, ix: MemberIx, now: Timestamp) {
+        let Some(demand) = &mut self.demand else { return };
+        let member = &self.members[ix];
+        demand.join(ix, member.zone);
+        if member.usable {
+            let held = Arc::clone(&member.held);
+            for piece in held.iter() {
+                self.count_in(ix, piece, now);
+            }
+        }
+    }
+
+    /// Hosts other than `source` that still lack pieces.
+    pub(crate) fn others_lacking(&self, source: MemberIx) -> bool {
+        self.lacking > usize::from(self.members.get(source).is_some_and(Member::lacks))
+    }
+}

@@ -1,0 +1,262 @@
+//! Pieces on their way: begun, nearly done, verified, failed, out of time. Slots are counted here.
+
+use crate::Scheduler;
+use crate::pick::Choice;
+use crate::slab::{HostIx, MemberIx, SwarmIx, TransferIx};
+use crate::timers::{Alarm, Timer};
+use std::time::Duration;
+use types::{Epoch, FetchFailure, HostId, PieceFrom, PieceIndex, SchedulerBody};
+
+#[derive(Debug)]
+pub(crate) struct Transfer {
+    pub(crate) swarm: SwarmIx,
+    pub(crate) child: MemberIx,
+    pub(crate) parent: MemberIx,
+    pub(crate) child_host: HostIx,
+    pub(crate) parent_host: HostIx,
+    pub(crate) piece: PieceIndex,
+    pub(crate) epoch: Epoch,
+    /// Its slots are promised again.
+    pub(crate) credited_up: bool,
+    pub(crate) credited_down: bool,
+    pub(crate) crossing: bool,
+    alarm: Alarm,
+}
+
+impl Scheduler {
+    /// Begins a transfer.
+    pub(crate) fn assign(&mut self, six: SwarmIx, choice: Choice) {
+        let Choice { child, parent, piece, crossing, boosted, .. } = choice;
+        let swarm = &mut self.swarms[six];
+        let (child_host, parent_host) = (swarm.members[child].host, swarm.members[parent].host);
+        let (before, after) = swarm.chain.link(piece).expect("only what is linked is available");
+        let body = SchedulerBody::Assign {
+            piece,
+            parent: self.hosts[parent_host].id,
+            epoch: swarm.epoch,
+            before: *before,
+            after: *after,
+        };
+        let at_rate = u64::from(swarm.layout.piece_len()) / self.options.transfer_rate_min.max(1);
+        let timeout = self.options.transfer_timeout.max(Duration::from_secs(at_rate));
+        let transfer = Transfer {
+            swarm: six,
+            child,
+            parent,
+            child_host,
+            parent_host,
+            piece,
+            epoch: swarm.epoch,
+            credited_up: false,
+            credited_down: false,
+            crossing,
+            alarm: Alarm::default(),
+        };
+        let tix = self.transfers.insert(transfer);
+        self.timers.set(&mut self.transfers[tix].alarm, Timer::Transfer(tix), self.now + timeout);
+
+        let want = swarm.members[child].want.as_mut().expect("only a member that wants the blob is hungry");
+        want.have.insert(piece);
+        want.transfers.push(tix);
+        want.picks += 1;
+        want.boosted += u32::from(boosted);
+        want.hungry_since = self.now;
+        self.hosts[child_host].downloads += 1;
+        self.hosts[parent_host].uploads.push(tix);
+
+        let demand = swarm.demand.as_mut().expect("where somebody is hungry there is a demand");
+        demand.rarity.add(piece);
+        demand.transfers += 1;
+        demand.retries = 0;
+        if crossing {
+            let part = demand.part_mut(child);
+            self.counters.crossings += 1;
+            self.counters.crossings_again += u64::from(part.held.contains(piece));
+            part.crossing.insert(piece);
+        }
+        if !self.hosts[child_host].can_download(self.now) {
+            demand.unlist(child);
+        }
+        if !self.hosts[parent_host].can_upload(self.now) {
+            demand.idle.take(parent);
+        }
+        self.counters.assigned += 1;
+        self.tell(six, child, body);
+    }
+
+    /// Takes a transfer off the books; its slots are free and looked after at the end of the turn.
+    pub(crate) fn end_transfer(&mut self, tix: TransferIx) -> Option<Transfer> {
+        let mut transfer = self.transfers.remove(tix)?;
+        self.timers.clear(&mut transfer.alarm, Timer::Transfer(tix));
+        let swarm = &mut self.swarms[transfer.swarm];
+        let member = &mut swarm.members[transfer.child];
+        if let Some(want) = &mut member.want {
+            want.transfers.retain(|t| *t != tix);
+            if !member.held.contains(transfer.piece) {
+                want.have.remove(transfer.piece);
+            }
+        }
+        if let Some(demand) = &mut swarm.demand {
+            demand.rarity.sub(transfer.piece);
+            demand.transfers -= 1;
+            if transfer.crossing {
+                demand.part_mut(transfer.child).crossing.remove(transfer.piece);
+            }
+        }
+        let child = &mut self.hosts[transfer.child_host];
+        child.downloads -= 1;
+        child.downloads_credited -= usize::from(transfer.credited_down);
+        let parent = &mut self.hosts[transfer.parent_host];
+        parent.uploads.retain(|t| *t != tix);
+        parent.uploads_credited -= usize::from(transfer.credited_up);
+        self.work.feed.push(transfer.parent_host);
+        self.work.fill.push(transfer.child_host);
+        Some(transfer)
+    }
+
+    /// Ends a transfer that the child has to give up, and lets it look for another parent.
+    pub(crate) fn cancel(&mut self, tix: TransferIx) {
+        let Some(transfer) = self.end_transfer(tix) else { return };
+        let parent = self.hosts[transfer.parent_host].id;
+        self.tell(transfer.swarm, transfer.child, SchedulerBody::Cancel { piece: transfer.piece, parent });
+        self.missed(transfer.swarm, transfer.child);
+    }
+
+    fn transfer_of(&self, six: SwarmIx, child: MemberIx, piece: PieceIndex) -> Option<TransferIx> {
+        let want = self.swarms[six].members[child].want.as_ref()?;
+        want.transfers.iter().copied().find(|t| self.transfers[*t].piece == piece)
+    }
+
+    /// A child says that a piece will be there in about one round trip.
+    pub(crate) fn on_nearly_done(&mut self, six: SwarmIx, child: MemberIx, piece: PieceIndex) {
+        let Some(tix) = self.transfer_of(six, child, piece) else {
+            self.counters.ignored += 1;
+            return;
+        };
+        let transfer = &mut self.transfers[tix];
+        let (child, parent) = (transfer.child_host, transfer.parent_host);
+        // No more promises than slots, so that a child that promises and does not deliver cannot pile up work.
+        if !transfer.credited_down
+            && self.hosts[child].downloads_credited < self.hosts[child].download_slots()
+        {
+            transfer.credited_down = true;
+            self.hosts[child].downloads_credited += 1;
+        }
+        if !transfer.credited_up && self.hosts[parent].uploads_credited < self.hosts[parent].upload_slots() {
+            transfer.credited_up = true;
+            self.hosts[parent].uploads_credited += 1;
+        }
+        self.work.feed.push(parent);
+        self.work.fill.push(child);
+    }
+
+    /// A member verified and stored a piece.
+    pub(crate) fn on_verified(&mut self, six: SwarmIx, ix: MemberIx, piece: PieceIndex, from: PieceFrom) {
+        match from {
+            PieceFrom::Origin => self.counters.verified_origin += 1,
+            PieceFrom::Fallback => self.counters.verified_fallback += 1,
+            PieceFrom::Peer(_) => self.counters.verified_peer += 1,
+        }
+        while let Some(tix) = self.transfer_of(six, ix, piece) {
+            let Some(transfer) = self.end_transfer(tix) else { break };
+            let parent = self.hosts[transfer.parent_host].id;
+            if from == PieceFrom::Peer(parent) {
+                self.served_well(transfer.child_host, transfer.parent_host);
+            } else {
+                self.tell(six, ix, SchedulerBody::Cancel { piece, parent });
+            }
+        }
+        let swarm = &mut self.swarms[six];
+        let is_source = swarm.demand.as_ref().is_some_and(|demand| demand.is_source(ix));
+        // After a chain was discarded nobody can have verified against the new one before its states were known.
+        let stale = swarm.history.resets > 0 && !swarm.linked.contains(piece);
+        if stale && !is_source && from != PieceFrom::Fallback {
+            self.counters.ignored += 1;
+            self.missed(six, ix);
+            return;
+        }
+        if swarm.gain(ix, piece, self.now) && swarm.members[ix].held.is_full() {
+            self.on_complete(six, ix);
+        }
+        if is_source {
+            self.source_moved(six);
+        }
+        self.work.fresh.push((six, ix));
+        if self.swarms.get(six).is_some_and(|s| s.demand.as_ref().is_some_and(|d| d.lease.is_some())) {
+            self.work.leases.insert(six);
+        }
+    }
+
+    /// A member holds everything. If it wanted that, it has verified every link of the chain.
+    fn on_complete(&mut self, six: SwarmIx, ix: MemberIx) {
+        let swarm = &mut self.swarms[six];
+        let Some(want) = &swarm.members[ix].want else { return };
+        self.hosts[swarm.members[ix].host].wants.remove(&(want.priority, six));
+        if let Some(demand) = &mut swarm.demand {
+            demand.unlist(ix);
+        }
+        if !swarm.is_closed() && swarm.chain.is_whole() {
+            self.close(six);
+        }
+    }
+
+    /// A transfer failed, says its child.
+    pub(crate) fn on_failed(
+        &mut self,
+        six: SwarmIx,
+        child: MemberIx,
+        (piece, parent): (PieceIndex, HostId),
+        epoch: Epoch,
+        why: FetchFailure,
+    ) {
+        let tix = self.transfer_of(six, child, piece);
+        let Some(tix) = tix.filter(|t| self.hosts[self.transfers[*t].parent_host].id == parent) else {
+            self.counters.ignored += 1;
+            return;
+        };
+        let Some(transfer) = self.end_transfer(tix) else { return };
+        match why {
+            FetchFailure::Corrupt => self.counters.failed_corrupt += 1,
+            FetchFailure::Busy => self.counters.failed_busy += 1,
+            _ => self.counters.failed_other += 1,
+        }
+        if epoch == transfer.epoch {
+            self.react_to_failure(&transfer, why);
+        } else {
+            self.counters.ignored += 1;
+        }
+        self.missed(six, child);
+    }
+
+    fn react_to_failure(&mut self, transfer: &Transfer, why: FetchFailure) {
+        let (child, parent) = (transfer.child_host, transfer.parent_host);
+        match why {
+            FetchFailure::Corrupt => self.accuse(transfer),
+            FetchFailure::NotHeld => {
+                self.swarms[transfer.swarm].lose(transfer.parent, transfer.piece);
+                self.missed(transfer.swarm, transfer.parent);
+                self.work.leases.insert(transfer.swarm);
+            }
+            FetchFailure::Busy => {
+                self.hosts[parent].upload_pause = self.now + self.options.busy_pause;
+                self.wake_host_at(parent, self.now + self.options.busy_pause);
+            }
+            FetchFailure::Local => {
+                self.hosts[child].download_pause = self.now + self.options.busy_pause;
+                self.wake_host_at(child, self.now + self.options.busy_pause);
+            }
+            FetchFailure::NotAllowed | FetchFailure::Unreachable | FetchFailure::Stalled => {
+                self.unusable(child, parent, why);
+            }
+        }
+    }
+
+    /// A transfer took too long.
+    pub(crate) fn on_transfer_timeout(&mut self, tix: TransferIx) {
+        let Some(transfer) = self.transfers.get(tix) else { return };
+        let (child, parent) = (transfer.child_host, transfer.parent_host);
+        self.counters.timed_out += 1;
+        self.unusable(child, parent, FetchFailure::Stalled);
+        self.cancel(tix);
+    }
+}
