@@ -19,6 +19,9 @@ const CHUNK: u64 = 64 * 1024;
 /// How far the bytes may run ahead of the rate, so that late timers do not lower it.
 const BURST: Duration = Duration::from_millis(5);
 
+/// How many turns the other tasks get before a connection is broken.
+const TURNS_BEFORE_BREAK: usize = 64;
+
 pub(super) type Body = UnsyncBoxBody<Bytes, io::Error>;
 
 /// A limit on bytes per second for all bodies together.
@@ -89,6 +92,10 @@ pub(super) fn streamed(content: Bytes, plan: Plan, shared: Arc<super::Shared>, s
 impl Progress {
     async fn next(&mut self) -> Result<Option<Bytes>, io::Error> {
         if self.plan.break_after.is_some_and(|bytes| self.at >= bytes) {
+            // What the connection has not written when its body fails is lost: let it write, and the client read.
+            for _ in 0..TURNS_BEFORE_BREAK {
+                tokio::task::yield_now().await;
+            }
             return Err(io::Error::new(io::ErrorKind::ConnectionReset, "broken on demand"));
         }
         if self.plan.stall_after.is_some_and(|bytes| self.at >= bytes) {
@@ -97,6 +104,10 @@ impl Progress {
         let stop = [self.plan.break_after, self.plan.stall_after].into_iter().flatten().min();
         let len = self.left.min(CHUNK).min(stop.map_or(CHUNK, |stop| stop - self.at));
         if len == 0 {
+            // A body shorter than its Content-Length breaks the connection as well.
+            if self.plan.content_length.is_some() {
+                tokio::task::yield_now().await;
+            }
             return Ok(None);
         }
         if let Some(rate) = &self.shared.rate {

@@ -73,8 +73,8 @@ async fn connection(socket: impl AsyncRead + AsyncWrite + Unpin, shared: Arc<Sha
 
 /// What a request gets, before the plan.
 enum Answer {
-    /// Content, of which a Range may be asked.
-    Content { content: Bytes, media_type: String, digest: String },
+    /// Content, of which a Range may be asked, or a token, which has no digest.
+    Content { content: Bytes, media_type: String, digest: Option<String> },
     /// Anything else, complete.
     Plain(Response<Body>),
 }
@@ -111,12 +111,12 @@ async fn answer(shared: Arc<Shared>, request: Request<Incoming>) -> Response<Bod
     let mut response = match answer {
         Answer::Plain(response) => response,
         Answer::Content { content, media_type, digest } => {
-            logged.content = true;
+            logged.content = digest.is_some();
             let head = Head {
                 method: &parts.method,
                 headers: &parts.headers,
                 media_type: &media_type,
-                digest: &digest,
+                digest: digest.as_deref(),
             };
             head.respond(&content, plan, &shared, sent)
         }
@@ -177,12 +177,15 @@ fn find(
 ) -> Answer {
     if path == "/token" {
         let token = lock(&shared.guard).token(method, query, headers, form);
-        return Answer::Plain(match token {
-            Ok(text) => json(text),
-            Err(status) => {
-                error(StatusCode::from_u16(status).unwrap_or(StatusCode::BAD_REQUEST), "UNAUTHORIZED")
+        return match token {
+            Ok(text) => {
+                Answer::Content { content: text.into(), media_type: "application/json".into(), digest: None }
             }
-        });
+            Err(status) => {
+                let status = StatusCode::from_u16(status).unwrap_or(StatusCode::BAD_REQUEST);
+                Answer::Plain(error(status, "UNAUTHORIZED"))
+            }
+        };
     }
     if method != Method::GET && method != Method::HEAD {
         return Answer::Plain(error(StatusCode::METHOD_NOT_ALLOWED, "UNSUPPORTED"));
@@ -233,7 +236,7 @@ fn manifest(repository: &Contents, reference: &str, headers: &HeaderMap) -> Answ
     if oci && !accepted.any(|accept| accept.contains(media_type.as_str()) || accept.contains("*/*")) {
         return Answer::Plain(error(StatusCode::NOT_FOUND, "MANIFEST_UNKNOWN"));
     }
-    Answer::Content { content: content.clone(), media_type: media_type.clone(), digest: digest.into() }
+    Answer::Content { content: content.clone(), media_type: media_type.clone(), digest: Some(digest.into()) }
 }
 
 fn blob(shared: &Shared, repository: &Contents, digest: &str) -> Answer {
@@ -256,7 +259,7 @@ fn octets(content: &Bytes, digest: &str) -> Answer {
     Answer::Content {
         content: content.clone(),
         media_type: "application/octet-stream".into(),
-        digest: digest.into(),
+        digest: Some(digest.into()),
     }
 }
 
@@ -304,7 +307,7 @@ struct Head<'a> {
     method: &'a Method,
     headers: &'a HeaderMap,
     media_type: &'a str,
-    digest: &'a str,
+    digest: Option<&'a str>,
 }
 
 impl Head<'_> {
@@ -344,8 +347,8 @@ impl Head<'_> {
         }
         if let Some(digest) = plan.false_digest {
             response = response.header("docker-content-digest", digest.to_string());
-        } else if !plan.no_digest {
-            response = response.header("docker-content-digest", self.digest);
+        } else if let Some(digest) = self.digest.filter(|_| !plan.no_digest) {
+            response = response.header("docker-content-digest", digest);
         }
         if !plan.no_content_length {
             let len = plan.content_length.unwrap_or(part.len() as u64);
