@@ -131,4 +131,28 @@ mod tests {
         }
         load_with("listen = \"0.0.0.0:6510\"", &["--insecure-plain-grpc"]).unwrap();
     }
+
+    const EXAMPLE: &str = include_str!("../scheduler.example.toml");
+
+    #[test]
+    fn the_example_shows_the_defaults() {
+        assert_eq!(format!("{:?}", load_with(EXAMPLE, &[]).unwrap()), format!("{:?}", Options::default()));
+    }
+
+    /// Every key that a table takes is in the example, if only in a comment.
+    #[test]
+    fn the_example_is_complete() {
+        for table in ["", "[log]", "[hosts]", "[scheduling]", "[resolver]", "[origin]"] {
+            let error = load_with(&format!("{table}\nno_such_key = 1\n"), &[]).expect_err(table);
+            let (_, expected) = error.split_once("expected").expect("names what it takes");
+            let keys = expected.split('`').skip(1).step_by(2);
+            for key in keys {
+                let shown = EXAMPLE.contains(&format!("\n{key} = "))
+                    || EXAMPLE.contains(&format!("\n# {key} = "))
+                    || EXAMPLE.contains(&format!("[{key}]"))
+                    || EXAMPLE.contains(&format!("[origin.{key}."));
+                assert!(shown, "{table} {key}");
+            }
+        }
+    }
 }

@@ -19,7 +19,7 @@ use tonic::Status;
 use types::{HostId, HostMessage, SchedulerMessage, Timestamp};
 
 /// Inputs that may wait for the driver. A frame from a host is one.
-const QUEUE: usize = 1024;
+const QUEUE: usize = 256;
 
 /// Inputs taken in one turn.
 const TURN_INPUTS: usize = 32;

@@ -36,9 +36,9 @@ const KEEPALIVE: Duration = Duration::from_secs(10);
 /// The longest request head, in bytes.
 const HEADERS_BYTES_MAX: u32 = 16 * 1024;
 
-/// Bytes that may be on their way on one stream, and on one connection.
-const STREAM_WINDOW: u32 = 1024 * 1024;
-const CONNECTION_WINDOW: u32 = 2 * 1024 * 1024;
+/// Bytes that may be on their way from a host on one stream, and on one connection: what is not read holds this much.
+const STREAM_WINDOW: u32 = 256 * 1024;
+const CONNECTION_WINDOW: u32 = 512 * 1024;
 
 /// A running scheduler. It stops when the token that it was started with is cancelled.
 #[derive(Debug)]

@@ -1,0 +1,10 @@
+//! The scheduler's server, asked over real gRPC and HTTP on loopback, and its program.
+
+#![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
+#![allow(clippy::cast_possible_truncation, reason = "contents of tests are small")]
+
+mod blobs;
+mod fake_host;
+mod program;
+mod questions;
+mod streams;
