@@ -1,25 +1,28 @@
 //! Control traffic: a stock libp2p swarm that talks to members only.
 //!
-//! It carries identify and ping today; requests for what a peer holds, and the directory for when no scheduler
-//! answers, belong here.
+//! It carries identify, ping and questions for what a member holds. The directory for when no scheduler answers belongs
+//! here too.
 
-use crate::{Identity, Members, P2pError, stock};
+use crate::gate::Gate;
+use crate::holdings::{self, Holdings};
+use crate::{ConnectError, FetchError, Identity, Member, Members, P2pError, PieceSource, Refusal, stock};
 use futures::StreamExt;
-use libp2p::core::transport::PortUse;
-use libp2p::core::{Endpoint, Multiaddr};
+use futures::future::BoxFuture;
+use futures::stream::FuturesUnordered;
+use libp2p::core::Multiaddr;
 use libp2p::multiaddr::Protocol;
-use libp2p::swarm::{
-    ConnectionDenied, ConnectionId, FromSwarm, NetworkBehaviour, Swarm, SwarmEvent, THandler,
-    THandlerInEvent, THandlerOutEvent, ToSwarm, dummy,
-};
+use libp2p::request_response::{self, OutboundFailure, OutboundRequestId, ProtocolSupport, ResponseChannel};
+use libp2p::swarm::{NetworkBehaviour, Swarm, SwarmEvent};
 use libp2p::{PeerId, connection_limits, identify, ping, swarm};
-use std::convert::Infallible;
+use std::collections::BTreeMap;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
-use std::task::{Context, Poll};
+use std::sync::Arc;
 use std::time::Duration;
+use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, trace};
+use types::{Digest, HostId};
 
 /// How identify names the protocol family.
 const PROTOCOL_VERSION: &str = "/damselfly/1";
@@ -34,6 +37,13 @@ const HANDSHAKES_MAX: u32 = 64;
 /// How long the transport may take to say where it listens.
 const LISTEN_TIMEOUT: Duration = Duration::from_secs(5);
 
+/// How long a question for holdings may take once connected.
+const ASK_TIMEOUT: Duration = Duration::from_secs(5);
+/// Our own questions at most, those that wait and those that run each.
+const ASKS_MAX: usize = 64;
+/// Questions of others that are being answered at most; more go without an answer, which the asker sees at once.
+const ANSWERS_MAX: usize = 256;
+
 /// What the swarm does.
 #[derive(NetworkBehaviour)]
 pub(crate) struct Behaviour {
@@ -42,12 +52,43 @@ pub(crate) struct Behaviour {
     limits: connection_limits::Behaviour,
     identify: identify::Behaviour,
     ping: ping::Behaviour,
+    holdings: request_response::Behaviour<holdings::Codec>,
+}
+
+type Answer = Result<Option<Holdings>, FetchError>;
+
+/// A question for what `member` holds.
+#[derive(Debug)]
+pub(crate) struct Ask {
+    member: Member,
+    digest: Digest,
+    answer: oneshot::Sender<Answer>,
+}
+
+/// Puts questions to the running swarm.
+#[derive(Clone, Debug)]
+pub(crate) struct Asker(mpsc::Sender<Ask>);
+
+impl Asker {
+    /// What `member` holds. Cancel safe.
+    pub(crate) async fn ask(&self, member: Member, digest: Digest) -> Answer {
+        let (answer, answered) = oneshot::channel();
+        self.0.try_send(Ask { member, digest, answer }).map_err(|error| match error {
+            mpsc::error::TrySendError::Full(_) => FetchError::Refused(Refusal::Busy),
+            mpsc::error::TrySendError::Closed(_) => FetchError::Stopping,
+        })?;
+        answered.await.unwrap_or(Err(FetchError::Stopping))
+    }
 }
 
 /// The control side before it runs.
 pub(crate) struct Control {
     swarm: Swarm<Behaviour>,
     members: Members,
+    source: Arc<dyn PieceSource>,
+    asks: mpsc::Receiver<Ask>,
+    /// Asked and not answered yet.
+    asked: BTreeMap<OutboundRequestId, oneshot::Sender<Answer>>,
     /// Where it listens.
     pub(crate) address: SocketAddr,
 }
@@ -61,7 +102,8 @@ impl Control {
         identity: &Identity,
         listen: SocketAddr,
         members: Members,
-    ) -> Result<Self, P2pError> {
+        source: Arc<dyn PieceSource>,
+    ) -> Result<(Self, Asker), P2pError> {
         let failed = |source| P2pError::Listen { address: listen, source };
         // libp2p shares ports between listeners (SO_REUSEPORT), so a taken one would go unnoticed.
         drop(TcpListener::bind(listen).map_err(failed)?);
@@ -72,13 +114,20 @@ impl Control {
             .with_max_established_outgoing(Some(CONNECTIONS_MAX))
             .with_max_established_per_peer(Some(CONNECTIONS_PER_PEER_MAX));
         let behaviour = Behaviour {
-            gate: Gate { members: members.clone() },
+            gate: Gate::new(members.clone()),
             limits: connection_limits::Behaviour::new(limits),
             identify: identify::Behaviour::new(
                 identify::Config::new(PROTOCOL_VERSION.to_owned(), identity.keypair().public())
                     .with_agent_version(format!("damselfly/{}", env!("CARGO_PKG_VERSION"))),
             ),
             ping: ping::Behaviour::default(),
+            holdings: request_response::Behaviour::new(
+                [(holdings::PROTOCOL, ProtocolSupport::Full)],
+                request_response::Config::default()
+                    .with_request_timeout(ASK_TIMEOUT)
+                    // As many as another host asks at most, so that none is dropped.
+                    .with_max_concurrent_streams(ASKS_MAX),
+            ),
         };
         let config = swarm::Config::with_tokio_executor().with_idle_connection_timeout(IDLE_TIMEOUT);
         let mut swarm = Swarm::new(stock::transport(identity)?, behaviour, identity.peer_id(), config);
@@ -94,18 +143,88 @@ impl Control {
         })
         .await
         .map_err(|_| failed(io::ErrorKind::TimedOut.into()))?;
-        Ok(Self { swarm, members, address })
+        let (asker, asks) = mpsc::channel(ASKS_MAX);
+        Ok((Self { swarm, members, source, asks, asked: BTreeMap::new(), address }, Asker(asker)))
     }
 
     /// Runs the swarm until cancelled.
     pub(crate) async fn run(mut self, cancel: CancellationToken) {
         let mut changes = self.members.changes();
+        let source = Arc::clone(&self.source);
+        let mut answers = FuturesUnordered::new();
         loop {
             tokio::select! {
                 () = cancel.cancelled() => break,
-                event = self.swarm.select_next_some() => note(&event),
+                event = self.swarm.select_next_some() => {
+                    if let Some(question) = self.note(event)
+                        && answers.len() < ANSWERS_MAX
+                    {
+                        answers.push(question.answer(&*source));
+                    }
+                }
+                Some(answer) = answers.next() => if let Some((channel, holdings)) = answer {
+                    self.reply(channel, holdings);
+                },
+                Some(ask) = self.asks.recv(), if self.asked.len() < ASKS_MAX => self.ask(ask),
                 _ = changes.changed() => self.close_former_members(),
             }
+        }
+    }
+
+    fn ask(&mut self, ask: Ask) {
+        let peer = PeerId::from_bytes(&ask.member.peer_id).ok().zip(ask.member.control);
+        let Some((peer, address)) = peer else {
+            // The asker may have left.
+            let _ = ask.answer.send(Err(FetchError::NotMember));
+            return;
+        };
+        let behaviour = &mut self.swarm.behaviour_mut().holdings;
+        let id = behaviour.send_request_with_addresses(&peer, ask.digest, vec![multiaddr(address)]);
+        self.asked.insert(id, ask.answer);
+    }
+
+    fn reply(&mut self, channel: ResponseChannel<Option<Holdings>>, holdings: Option<Holdings>) {
+        // An error says that the asker has left or waited for too long.
+        let _ = self.swarm.behaviour_mut().holdings.send_response(channel, holdings);
+    }
+
+    /// Takes an event in; a question that it brings is the caller's to answer.
+    fn note(&mut self, event: SwarmEvent<BehaviourEvent>) -> Option<Question> {
+        use request_response::{Event, Message};
+        match event {
+            SwarmEvent::Behaviour(BehaviourEvent::Holdings(event)) => match event {
+                Event::Message { peer, message: Message::Request { request, channel, .. }, .. } => {
+                    let asker = HostId::of_peer_id(&peer.to_bytes());
+                    return Some(Question { asker, digest: request, channel });
+                }
+                Event::Message { message: Message::Response { request_id, response }, .. } => {
+                    self.answered(request_id, Ok(response));
+                }
+                Event::OutboundFailure { request_id, error, .. } => {
+                    let error = match error {
+                        OutboundFailure::Timeout => FetchError::Stalled { bytes: 0 },
+                        error => ConnectError::Broken(io::Error::other(error)).into(),
+                    };
+                    self.answered(request_id, Err(error));
+                }
+                Event::InboundFailure { peer, error, .. } => debug!(%peer, %error, "holdings not told"),
+                Event::ResponseSent { .. } => {}
+            },
+            SwarmEvent::ConnectionEstablished { peer_id: peer, .. } => {
+                debug!(%peer, "control connection made");
+            }
+            SwarmEvent::ConnectionClosed { peer_id: peer, .. } => debug!(%peer, "control connection closed"),
+            SwarmEvent::IncomingConnectionError { error, .. } => debug!(%error, "control connection refused"),
+            SwarmEvent::OutgoingConnectionError { error, .. } => debug!(%error, "no control connection"),
+            other => trace!(event = ?other, "control"),
+        }
+        None
+    }
+
+    fn answered(&mut self, id: OutboundRequestId, answer: Answer) {
+        if let Some(asker) = self.asked.remove(&id) {
+            // The asker may have left.
+            let _ = asker.send(answer);
         }
     }
 
@@ -123,20 +242,29 @@ impl Control {
     }
 }
 
-fn note(event: &SwarmEvent<BehaviourEvent>) {
-    match event {
-        SwarmEvent::ConnectionEstablished { peer_id, .. } => {
-            debug!(peer = %peer_id, "control connection made");
-        }
-        SwarmEvent::ConnectionClosed { peer_id, .. } => debug!(peer = %peer_id, "control connection closed"),
-        SwarmEvent::IncomingConnectionError { error, .. } => debug!(%error, "control connection refused"),
-        SwarmEvent::OutgoingConnectionError { error, .. } => debug!(%error, "no control connection"),
-        other => trace!(event = ?other, "control"),
+/// What a member asks of this host.
+struct Question {
+    asker: HostId,
+    digest: Digest,
+    channel: ResponseChannel<Option<Holdings>>,
+}
+
+impl Question {
+    /// Asks the store, for as long as the asker waits.
+    fn answer(self, source: &dyn PieceSource) -> BoxFuture<'_, Option<Reply>> {
+        let Self { asker, digest, channel } = self;
+        Box::pin(async move {
+            let holdings = tokio::time::timeout(ASK_TIMEOUT, source.holdings(asker, digest)).await;
+            Some((channel, holdings.ok()?))
+        })
     }
 }
 
+/// Where to, and what.
+type Reply = (ResponseChannel<Option<Holdings>>, Option<Holdings>);
+
 /// The libp2p form of a TCP address.
-pub(crate) fn multiaddr(address: SocketAddr) -> Multiaddr {
+fn multiaddr(address: SocketAddr) -> Multiaddr {
     Multiaddr::from(address.ip()).with(Protocol::Tcp(address.port()))
 }
 
@@ -151,62 +279,5 @@ fn socket_addr(address: &Multiaddr) -> Option<SocketAddr> {
     match parts.next()? {
         Protocol::Tcp(port) => Some(SocketAddr::new(ip, port)),
         _ => None,
-    }
-}
-
-/// Lets only members connect, in either direction.
-#[derive(Debug)]
-pub(crate) struct Gate {
-    members: Members,
-}
-
-/// Why a connection was refused.
-#[derive(Debug, thiserror::Error)]
-#[error("peer {0} is no member")]
-struct NoMember(PeerId);
-
-impl Gate {
-    fn check(&self, peer: PeerId) -> Result<dummy::ConnectionHandler, ConnectionDenied> {
-        if self.members.contains_peer(&peer.to_bytes()) {
-            Ok(dummy::ConnectionHandler)
-        } else {
-            Err(ConnectionDenied::new(NoMember(peer)))
-        }
-    }
-}
-
-impl NetworkBehaviour for Gate {
-    type ConnectionHandler = dummy::ConnectionHandler;
-    type ToSwarm = Infallible;
-
-    fn handle_established_inbound_connection(
-        &mut self,
-        _: ConnectionId,
-        peer: PeerId,
-        _: &Multiaddr,
-        _: &Multiaddr,
-    ) -> Result<THandler<Self>, ConnectionDenied> {
-        self.check(peer)
-    }
-
-    fn handle_established_outbound_connection(
-        &mut self,
-        _: ConnectionId,
-        peer: PeerId,
-        _: &Multiaddr,
-        _: Endpoint,
-        _: PortUse,
-    ) -> Result<THandler<Self>, ConnectionDenied> {
-        self.check(peer)
-    }
-
-    fn on_swarm_event(&mut self, _: FromSwarm) {}
-
-    fn on_connection_handler_event(&mut self, _: PeerId, _: ConnectionId, event: THandlerOutEvent<Self>) {
-        match event {}
-    }
-
-    fn poll(&mut self, _: &mut Context<'_>) -> Poll<ToSwarm<Infallible, THandlerInEvent<Self>>> {
-        Poll::Pending
     }
 }

@@ -62,7 +62,7 @@ impl Fetcher {
         self.finish(parent, connection, result)
     }
 
-    /// Keeps the connection if the exchange was whole.
+    /// Keeps the connection if the exchange was whole; a failure casts doubt on the idle ones too.
     fn finish(
         &self,
         parent: &Member,
@@ -70,8 +70,11 @@ impl Fetcher {
         result: Result<Bytes, Failed>,
     ) -> Result<Bytes, FetchError> {
         let result = result.map_err(|failed| failed.error);
-        if matches!(result, Ok(_) | Err(FetchError::Refused(Refusal::NotHeld | Refusal::Busy))) {
-            self.pool.put_back(parent.host, connection);
+        match result {
+            Ok(_) | Err(FetchError::Refused(Refusal::NotHeld | Refusal::Busy)) => {
+                self.pool.put_back(parent.host, connection);
+            }
+            Err(_) => self.pool.close_idle(parent.host),
         }
         result
     }

@@ -6,9 +6,12 @@
 //!
 //! Both accept only the peers in [`Members`]. Bytes that arrive are the parent's claim: the caller verifies them.
 
+mod admission;
 mod control;
 mod error;
 mod fetch;
+mod gate;
+mod holdings;
 mod identity;
 mod members;
 mod metrics;
@@ -29,6 +32,7 @@ mod wire;
 pub use bytes::Bytes;
 pub use error::{ConnectError, FetchError, MemberError, P2pError, ProtocolError};
 pub use futures::future::BoxFuture;
+pub use holdings::Holdings;
 pub use identity::Identity;
 pub use members::{Member, Members};
 pub use metrics::{Metrics, Stats};

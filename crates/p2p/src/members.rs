@@ -188,7 +188,7 @@ mod tests {
 
         let gone = members.gone(one.host).unwrap();
         let moved = Member { bulk: SocketAddr::from(([127, 0, 0, 1], 2)), ..one.clone() };
-        members.clone().insert(moved.clone()).unwrap();
+        members.insert(moved.clone()).unwrap();
         assert_eq!(members.get(one.host), Some(moved));
         assert!(!gone.is_cancelled(), "a new address is no removal");
 
@@ -202,9 +202,10 @@ mod tests {
     fn false_identities_are_refused() {
         let members = Members::new();
         let (one, other) = (member(), member());
-        let stolen = Member { peer_id: other.peer_id, ..one.clone() };
-        assert_eq!(members.insert(stolen), Err(MemberError::Identity { host: one.host }));
-        let garbage = Member { peer_id: vec![1, 2, 3], host: HostId::of_peer_id(&[1, 2, 3]), ..one };
+        let stolen = Member { peer_id: other.peer_id, ..one };
+        let host = stolen.host;
+        assert_eq!(members.insert(stolen), Err(MemberError::Identity { host }));
+        let garbage = Member { peer_id: vec![1, 2, 3], host: HostId::of_peer_id(&[1, 2, 3]), ..member() };
         assert!(matches!(members.insert(garbage), Err(MemberError::PeerId { .. })));
         assert!(members.is_empty());
     }

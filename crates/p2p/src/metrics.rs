@@ -1,12 +1,13 @@
 //! What the peer-to-peer side counts. The daemon registers it beside its own metrics.
 
 use crate::{FetchError, Refusal};
-use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue};
+use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue, LabelValueEncoder};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::{Registry, Unit};
+use std::fmt::{self, Write as _};
 
 /// A snapshot of the counters, for tests and for the daemon's status.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -33,26 +34,45 @@ pub struct Stats {
     pub open: u64,
 }
 
-/// Who opened a connection.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelValue)]
-pub(crate) enum Direction {
-    In,
-    Out,
+/// Declares a label's values and their names.
+macro_rules! label {
+    ($(#[$doc:meta])* $name:ident { $($value:ident = $text:literal),* $(,)? }) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+        pub(crate) enum $name { $($value),* }
+
+        impl EncodeLabelValue for $name {
+            fn encode(&self, encoder: &mut LabelValueEncoder<'_>) -> fmt::Result {
+                encoder.write_str(match self { $(Self::$value => $text),* })
+            }
+        }
+    };
 }
 
-/// Why a request was refused, or a fetch failed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelValue)]
-pub(crate) enum Reason {
-    NotHeld,
-    Busy,
-    NotAllowed,
-    Malformed,
-    Unreachable,
-    Stalled,
-    Protocol,
-    NotMember,
-    Stopping,
-}
+label!(
+    /// Who opened a connection.
+    Direction { In = "in", Out = "out" }
+);
+
+label!(
+    /// Why a request was refused, or a fetch failed.
+    Reason {
+        NotHeld = "not_held",
+        Busy = "busy",
+        NotAllowed = "not_allowed",
+        Malformed = "malformed",
+        Unreachable = "unreachable",
+        Stalled = "stalled",
+        Protocol = "protocol",
+        NotMember = "not_member",
+        Stopping = "stopping",
+    }
+);
+
+label!(
+    /// Why an inbound connection was closed before a request.
+    Rejection { Handshake = "handshake", Full = "full" }
+);
 
 impl From<Refusal> for Reason {
     fn from(refusal: Refusal) -> Self {
@@ -76,13 +96,6 @@ impl From<&FetchError> for Reason {
             FetchError::Stopping => Self::Stopping,
         }
     }
-}
-
-/// Why an inbound connection was closed before a request.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelValue)]
-pub(crate) enum Rejection {
-    Handshake,
-    Full,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]

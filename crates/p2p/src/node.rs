@@ -1,18 +1,20 @@
 //! One host's peer-to-peer side: both listeners, the pool of connections, the way out.
 
-use crate::control::Control;
+use crate::control::{Asker, Control};
 use crate::fetch::Fetcher;
 use crate::pool::Pool;
 use crate::serve::Server;
 use crate::tls::Tls;
-use crate::{FetchError, Identity, Members, Metrics, Options, P2pError, PieceRequest, PieceSource, Stats};
+use crate::{
+    FetchError, Holdings, Identity, Members, Metrics, Options, P2pError, PieceRequest, PieceSource, Stats,
+};
 use bytes::Bytes;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use types::HostId;
+use types::{Digest, HostId};
 
 /// The running peer-to-peer side; a clone is the same one. It stops when its token is cancelled.
 #[derive(Clone, Debug)]
@@ -25,6 +27,7 @@ struct Inner {
     identity: Identity,
     members: Members,
     fetcher: Fetcher,
+    asker: Asker,
     metrics: Arc<Metrics>,
     bulk_addr: SocketAddr,
     control_addr: SocketAddr,
@@ -54,7 +57,8 @@ impl P2p {
         let failed = |source| P2pError::Listen { address, source };
         let listener = TcpListener::bind(address).await.map_err(failed)?;
         let bulk_addr = listener.local_addr().map_err(failed)?;
-        let control = Control::listen(&identity, options.control_listen, members.clone()).await?;
+        let (control, asker) =
+            Control::listen(&identity, options.control_listen, members.clone(), Arc::clone(&source)).await?;
         let advertised =
             |address: SocketAddr| SocketAddr::new(options.advertise.unwrap_or(address.ip()), address.port());
         let (bulk_addr, control_addr) = (advertised(bulk_addr), advertised(control.address));
@@ -67,7 +71,8 @@ impl P2p {
         tasks.spawn(Arc::new(server).run(listener));
         tasks.spawn(pool.keep_clean(cancel.clone()));
         tasks.close();
-        let inner = Inner { identity, members, fetcher, metrics, bulk_addr, control_addr, cancel, tasks };
+        let inner =
+            Inner { identity, members, fetcher, asker, metrics, bulk_addr, control_addr, cancel, tasks };
         Ok(Self { inner: Arc::new(inner) })
     }
 
@@ -129,6 +134,16 @@ impl P2p {
             inner.metrics.failed(error);
         }
         result
+    }
+
+    /// What a member says it holds of a blob; nothing if it does not know it. Asked over control; cancel safe.
+    ///
+    /// # Errors
+    /// [`FetchError`], within 10 s: `NotMember` also if the member has no control address, `Refused(Busy)` if 64 such
+    /// questions wait here already.
+    pub async fn holdings(&self, of: HostId, digest: Digest) -> Result<Option<Holdings>, FetchError> {
+        let member = self.inner.members.get(of).ok_or(FetchError::NotMember)?;
+        self.inner.asker.ask(member, digest).await
     }
 
     /// The counters, to be registered.

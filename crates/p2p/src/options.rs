@@ -20,8 +20,8 @@ pub struct Options {
     pub upload_rate_bytes_per_second: Option<u64>,
     /// Bytes per second downloaded at most, all parents together. Default no limit; at least 1,024.
     pub download_rate_bytes_per_second: Option<u64>,
-    /// Bulk connections in each direction at most. Default 512, at least 1. A connection beyond it is closed at once;
-    /// an idle one of our own gives way to a new one.
+    /// Bulk connections in each direction at most. Default 512, at least 1. The one that has been idle for longest
+    /// gives way to a new one; with none idle, an inbound connection is closed at once and a fetch waits.
     pub connections_max: u16,
     /// Bulk connections with one peer in each direction at most. Default 8, at least 1.
     pub connections_per_peer_max: u16,

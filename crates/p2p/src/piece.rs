@@ -1,5 +1,6 @@
 //! What one peer asks of another, and who answers.
 
+use crate::Holdings;
 use bytes::Bytes;
 use futures::future::BoxFuture;
 use types::{Digest, HostId, PieceIndex, PieceLayout};
@@ -59,6 +60,14 @@ pub trait PieceSource: Send + Sync + 'static {
     ///
     /// Bytes of another length than the piece's are not sent: the child is told [`Refusal::NotHeld`].
     fn piece(&self, child: HostId, request: PieceRequest) -> BoxFuture<'_, Result<Bytes, Refusal>>;
+
+    /// What this host holds of a blob and offers to `asker`, a member; nothing if it does not know the blob.
+    ///
+    /// Asked over control, at most 256 at once. Without an implementation nothing is known.
+    fn holdings(&self, asker: HostId, digest: Digest) -> BoxFuture<'_, Option<Holdings>> {
+        let _ = (asker, digest);
+        Box::pin(std::future::ready(None))
+    }
 
     /// A piece's `bytes` have been handed to the kernel for `child`.
     fn uploaded(&self, child: HostId, bytes: u64) {

@@ -128,25 +128,34 @@ impl Pool {
     /// Keeps a connection after a whole exchange, unless its peer is gone or others wait for its slot.
     pub(crate) fn put_back(&self, host: HostId, mut connection: Connection) {
         connection.stream.get_mut().0.rest();
+        let mut peers = self.lock();
+        // Asked under the lock: whoever begins to wait after this looks under the lock for idle connections.
         if self.waiting.load(Ordering::Relaxed) == 0
             && self.members.gone(host).is_some()
-            && let Some(peer) = self.lock().get_mut(&host)
+            && let Some(peer) = peers.get_mut(&host)
         {
             peer.idle.push((Instant::now(), connection));
         }
     }
 
+    /// Closes the idle connections with a host that has failed: if it is down, each would cost a stall.
+    pub(crate) fn close_idle(&self, host: HostId) {
+        if let Some(peer) = self.lock().get_mut(&host) {
+            peer.idle.clear();
+        }
+    }
+
     /// One of all connections' slots; an idle connection gives way.
     async fn slot(&self) -> Result<OwnedSemaphorePermit, FetchError> {
-        loop {
+        if let Ok(slot) = Arc::clone(&self.slots).try_acquire_owned() {
+            return Ok(slot);
+        }
+        let _waiting = Waiting::new(&self.waiting);
+        while self.close_oldest_idle() {
             if let Ok(slot) = Arc::clone(&self.slots).try_acquire_owned() {
                 return Ok(slot);
             }
-            if !self.close_oldest_idle() {
-                break;
-            }
         }
-        let _waiting = Waiting::new(&self.waiting);
         match timeout(self.options.stall_timeout, Arc::clone(&self.slots).acquire_owned()).await {
             Ok(Ok(slot)) => Ok(slot),
             _ => Err(FetchError::Refused(Refusal::Busy)),

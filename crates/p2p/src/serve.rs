@@ -1,5 +1,6 @@
 //! The parent's side: the bulk listener, who is let in, and what is sent.
 
+use crate::admission::{IdleSet, Places};
 use crate::members::Members;
 use crate::metrics::{Direction, Rejection};
 use crate::shaper::Shaper;
@@ -8,14 +9,13 @@ use crate::watchdog::Watchdog;
 use crate::wire::{self, FrameError};
 use crate::{Metrics, Options, PieceRequest, PieceSource, Refusal};
 use bytes::Bytes;
-use std::collections::BTreeMap;
 use std::io::{self, IoSlice};
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
-use tokio::io::{AsyncWrite, AsyncWriteExt};
+use tokio::io::{AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, SemaphorePermit};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -24,6 +24,8 @@ use types::HostId;
 
 /// How long the listener rests after the system gave no connection, as when descriptors have run out.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// How long a new connection waits for an idle one to close.
+const SLOT_PATIENCE: Duration = Duration::from_secs(1);
 /// An upload may stand still this many stall time-outs: a full socket buffer drains in large steps.
 const UPLOAD_STALLS: u32 = 4;
 
@@ -43,8 +45,10 @@ pub(crate) struct Server {
     handshakes: Arc<Semaphore>,
     /// As many connections at most wait for an introduction.
     strangers: Semaphore,
+    /// The connections that wait for a request.
+    idle: IdleSet,
     /// How many connections each member has.
-    by_member: Mutex<BTreeMap<HostId, u16>>,
+    places: Places,
     cancel: CancellationToken,
 }
 
@@ -67,7 +71,8 @@ impl Server {
             connections: Arc::new(Semaphore::new(usize::from(options.connections_max))),
             handshakes: Arc::new(Semaphore::new(usize::from(options.handshakes_max))),
             strangers: Semaphore::new(usize::from(options.handshakes_max)),
-            by_member: Mutex::default(),
+            idle: IdleSet::default(),
+            places: Places::new(options.connections_per_peer_max),
             cancel,
             options,
         }
@@ -84,7 +89,7 @@ impl Server {
             };
             match accepted {
                 Ok((socket, remote, handshake)) => {
-                    let Ok(slot) = Arc::clone(&self.connections).try_acquire_owned() else {
+                    let Some(slot) = self.slot().await else {
                         self.metrics.rejected(Rejection::Full);
                         debug!(%remote, "connection refused: too many");
                         continue;
@@ -116,11 +121,23 @@ impl Server {
         Ok((socket, remote, handshake))
     }
 
+    /// One of all connections' slots; the connection that has been idle for longest gives way.
+    async fn slot(&self) -> Option<OwnedSemaphorePermit> {
+        let slots = || Arc::clone(&self.connections);
+        if let Ok(slot) = slots().try_acquire_owned() {
+            return Some(slot);
+        }
+        if !self.idle.close_oldest() {
+            return None;
+        }
+        timeout(SLOT_PATIENCE, slots().acquire_owned()).await.ok()?.ok()
+    }
+
     /// One connection from its start to its end.
     async fn connection(
         &self,
         socket: TcpStream,
-        slot: OwnedSemaphorePermit,
+        _slot: OwnedSemaphorePermit,
         handshake: OwnedSemaphorePermit,
     ) {
         let _open = self.metrics.opened(Direction::In);
@@ -151,7 +168,6 @@ impl Server {
             Ok(()) => debug!(peer = %child, "connection ended"),
             Err(error) => debug!(peer = %child, %error, "connection broke"),
         }
-        drop(slot);
     }
 
     /// The TLS handshake and the child's hello.
@@ -168,7 +184,7 @@ impl Server {
             debug!(peer = %child, "not a member");
             return self.turn_away(stream, Refusal::NotAllowed).await;
         };
-        let Some(_place) = Place::take(self, child) else {
+        let Some(_place) = self.places.take(child) else {
             debug!(peer = %child, "too many connections of this peer");
             return self.turn_away(stream, Refusal::Busy).await;
         };
@@ -209,7 +225,14 @@ impl Server {
         let patience = self.options.idle_timeout.saturating_mul(2);
         loop {
             stream.get_mut().0.rest();
-            let Ok(len) = timeout(patience, wire::read_request_len(stream)).await else { return Ok(()) };
+            let len = {
+                let idle = self.idle.enter();
+                tokio::select! {
+                    () = idle.gives_way() => return Ok(()),
+                    len = timeout(patience, wire::read_request_len(stream)) => len,
+                }
+            };
+            let Ok(len) = len else { return Ok(()) };
             let Some(len) = len? else { return Ok(()) };
             let request = timeout(self.options.stall_timeout, wire::read_request(stream, len))
                 .await
@@ -235,29 +258,44 @@ impl Server {
         request: PieceRequest,
         stream: &mut Secured<TcpStream>,
     ) -> io::Result<Option<Refusal>> {
-        let Ok(slot) = timeout(self.options.upload_slot_patience, self.uploads.acquire()).await else {
-            return Ok(Some(Refusal::Busy));
+        let prepared = tokio::select! {
+            prepared = self.prepare(child, request) => prepared,
+            left = leaves(stream) => return Err(left),
+        };
+        let (slot, piece) = match prepared {
+            Ok(prepared) => prepared,
+            Err(refusal) => return Ok(Some(refusal)),
         };
         let _running = self.metrics.uploading();
-        // Half, so that the child hears of it before it takes the silence for a stall.
-        let piece = timeout(self.options.stall_timeout / 2, self.source.piece(child, request)).await;
-        let piece = match piece {
-            Ok(Ok(piece)) => piece,
-            Ok(Err(refusal)) => return Ok(Some(refusal)),
-            Err(_) => {
-                warn!(peer = %child, piece = %request.piece, "the store does not answer");
-                return Ok(Some(Refusal::Busy));
-            }
-        };
-        if request.expected_len().map(u64::from) != Some(piece.len() as u64) {
-            warn!(peer = %child, piece = %request.piece, bytes = piece.len(), "a held piece has the wrong length");
-            return Ok(Some(Refusal::NotHeld));
-        }
         self.send(stream, &piece).await?;
         drop(slot);
         self.metrics.uploaded_pieces.inc();
         self.source.uploaded(child, piece.len() as u64);
         Ok(None)
+    }
+
+    /// An upload slot and the piece.
+    async fn prepare(
+        &self,
+        child: HostId,
+        request: PieceRequest,
+    ) -> Result<(SemaphorePermit<'_>, Bytes), Refusal> {
+        let slot = match timeout(self.options.upload_slot_patience, self.uploads.acquire()).await {
+            Ok(Ok(slot)) => slot,
+            _ => return Err(Refusal::Busy),
+        };
+        // Half, so that the child hears of it before it takes the silence for a stall.
+        let piece = timeout(self.options.stall_timeout / 2, self.source.piece(child, request)).await;
+        let Ok(piece) = piece else {
+            warn!(peer = %child, piece = %request.piece, "the store does not answer");
+            return Err(Refusal::Busy);
+        };
+        let piece = piece?;
+        if request.expected_len().map(u64::from) != Some(piece.len() as u64) {
+            warn!(peer = %child, piece = %request.piece, bytes = piece.len(), "a held piece has the wrong length");
+            return Err(Refusal::NotHeld);
+        }
+        Ok((slot, piece))
     }
 
     /// Writes an answer in large parts, the head together with the first.
@@ -298,6 +336,15 @@ impl Server {
     }
 }
 
+/// Waits until the child closes, or says something before it has its answer, which is against the rules.
+async fn leaves(stream: &mut Secured<TcpStream>) -> io::Error {
+    match stream.read(&mut [0]).await {
+        Ok(0) => io::ErrorKind::UnexpectedEof.into(),
+        Ok(_) => io::Error::new(io::ErrorKind::InvalidData, "a request before the last was answered"),
+        Err(error) => error,
+    }
+}
+
 /// One write; an empty head is left out.
 async fn write_some<S: AsyncWrite + Unpin>(stream: &mut S, slices: &[IoSlice<'_>; 2]) -> io::Result<usize> {
     let n = if slices[0].is_empty() {
@@ -306,34 +353,4 @@ async fn write_some<S: AsyncWrite + Unpin>(stream: &mut S, slices: &[IoSlice<'_>
         stream.write_vectored(slices).await?
     };
     if n == 0 { Err(io::ErrorKind::WriteZero.into()) } else { Ok(n) }
-}
-
-/// One of a member's [`Options::connections_per_peer_max`], as long as it lives.
-struct Place<'a> {
-    server: &'a Server,
-    child: HostId,
-}
-
-impl<'a> Place<'a> {
-    fn take(server: &'a Server, child: HostId) -> Option<Self> {
-        let mut counts = server.by_member.lock().unwrap_or_else(PoisonError::into_inner);
-        let count = counts.entry(child).or_default();
-        if *count >= server.options.connections_per_peer_max {
-            return None;
-        }
-        *count += 1;
-        Some(Self { server, child })
-    }
-}
-
-impl Drop for Place<'_> {
-    fn drop(&mut self) {
-        let mut counts = self.server.by_member.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(count) = counts.get_mut(&self.child) {
-            *count -= 1;
-            if *count == 0 {
-                counts.remove(&self.child);
-            }
-        }
-    }
 }

@@ -1,11 +1,11 @@
 //! The control listener: stock libp2p, members only.
 
-use crate::support::{Node, SOON};
+use crate::support::{Blob, Node, SOON, introduce};
 use futures::StreamExt;
 use libp2p::multiaddr::{Multiaddr, Protocol};
 use libp2p::swarm::{self, NetworkBehaviour, Swarm, SwarmEvent, dial_opts::DialOpts};
 use libp2p::{PeerId, identify, ping};
-use p2p::{Identity, Member, Options};
+use p2p::{FetchError, Identity, Member, Options};
 use tokio::time::timeout;
 
 #[derive(NetworkBehaviour)]
@@ -84,4 +84,41 @@ async fn a_stranger_is_closed() {
         }
     };
     timeout(SOON, closed).await.expect("a stranger is closed");
+}
+
+#[tokio::test]
+async fn members_tell_each_other_what_they_hold() {
+    let (a, b) = (Node::start(Options::default()).await, Node::start(Options::default()).await);
+    introduce(&a, &b);
+    let (blob, other) = (Blob::new(1, 1000, 128), Blob::new(2, 1000, 128));
+    a.shelf.put(&blob);
+    for _ in 0..3 {
+        let held = b.p2p.holdings(a.host(), blob.digest).await.unwrap().expect("a holds it");
+        assert_eq!(held.layout, blob.layout);
+        assert!(held.pieces.is_full());
+        assert_eq!(b.p2p.holdings(a.host(), other.digest).await.unwrap(), None);
+        assert_eq!(a.p2p.holdings(b.host(), blob.digest).await.unwrap(), None);
+    }
+    let digests = (0..40).map(|_| b.p2p.holdings(a.host(), blob.digest));
+    assert!(futures::future::join_all(digests).await.iter().all(|held| matches!(held, Ok(Some(_)))));
+}
+
+#[tokio::test]
+async fn strangers_are_told_nothing() {
+    let (a, b) = (Node::start(Options::default()).await, Node::start(Options::default()).await);
+    let blob = Blob::new(3, 1000, 128);
+    a.shelf.put(&blob);
+    let error = b.p2p.holdings(a.host(), blob.digest).await.unwrap_err();
+    assert!(matches!(error, FetchError::NotMember), "{error:?}");
+    b.members.insert(a.as_member()).unwrap();
+    let asked = timeout(SOON, b.p2p.holdings(a.host(), blob.digest)).await.unwrap();
+    assert!(matches!(asked, Err(FetchError::Unreachable(_))), "{asked:?}");
+    b.members.insert(Member { control: None, ..a.as_member() }).unwrap();
+    let error = b.p2p.holdings(a.host(), blob.digest).await.unwrap_err();
+    assert!(matches!(error, FetchError::NotMember), "{error:?}");
+    b.cancel.cancel();
+    b.p2p.stopped().await;
+    b.members.insert(a.as_member()).unwrap();
+    let error = b.p2p.holdings(a.host(), blob.digest).await.unwrap_err();
+    assert!(matches!(error, FetchError::Stopping), "{error:?}");
 }

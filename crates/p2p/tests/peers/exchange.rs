@@ -136,8 +136,8 @@ async fn metrics_have_their_names() {
     for line in [
         "p2p_downloaded_bytes_total 1000",
         "p2p_uploaded_bytes_total 0",
-        "p2p_connections{direction=\"Out\"} 1",
-        "p2p_connections_opened_total{direction=\"Out\"} 1",
+        "p2p_connections{direction=\"out\"} 1",
+        "p2p_connections_opened_total{direction=\"out\"} 1",
         "p2p_connect_seconds_count 1",
     ] {
         assert!(text.contains(line), "{line} is missing in\n{text}");

@@ -66,34 +66,59 @@ async fn rates_are_kept() {
         [(limited(Some(RATE), None), limited(None, None)), (limited(None, None), limited(None, Some(RATE)))]
     {
         let (parent, child) = pair(&blob, parent, child).await;
-        let start = Instant::now();
-        let fetches = blob.layout.pieces().map(|piece| child.fetch(parent.host(), blob.request(piece.0)));
-        for got in futures::future::join_all(fetches).await {
-            got.unwrap();
+        // A busy machine can be late, but nothing makes a rate too high.
+        let mut late = 0;
+        loop {
+            let start = Instant::now();
+            let fetches = blob.layout.pieces().map(|piece| child.fetch(parent.host(), blob.request(piece.0)));
+            for got in futures::future::join_all(fetches).await {
+                got.unwrap();
+            }
+            let seconds = start.elapsed().as_secs_f64();
+            assert!(seconds > 0.85, "{seconds} s for 1 s");
+            if seconds < 1.15 {
+                break;
+            }
+            late += 1;
+            assert!(late < 5, "{seconds} s for 1 s, for the fifth time");
         }
-        let seconds = start.elapsed().as_secs_f64();
-        println!("{seconds:.3} s for 1 s");
-        assert!((0.85..1.15).contains(&seconds), "{seconds} s for 1 s");
     }
 }
 
 #[tokio::test]
 async fn connections_beyond_the_limit_are_closed_at_once() {
     let blob = Blob::new(5, 1000, 1024);
-    let (parent, child) =
-        pair(&blob, Options { connections_max: 1, ..Options::default() }, Options::default()).await;
+    let parent = Options { connections_max: 1, ..Options::default() };
+    let (parent, child) = pair(&blob, parent, Options::default()).await;
     let other = Node::start(Options::default()).await;
     crate::support::introduce(&parent, &other);
-    child.fetch(parent.host(), blob.request(0)).await.unwrap();
-    let start = Instant::now();
-    let error = other.fetch(parent.host(), blob.request(0)).await.unwrap_err();
+    parent.shelf.permits.forget_permits(usize::MAX);
+    let first = child.fetch(parent.host(), blob.request(0));
+    let second = async {
+        eventually("the first is served", || parent.shelf.asked.load(Ordering::Relaxed) == 1).await;
+        let error = other.fetch(parent.host(), blob.request(0)).await.unwrap_err();
+        parent.shelf.permits.add_permits(10);
+        error
+    };
+    let (first, error) = tokio::join!(first, second);
+    first.unwrap();
     assert!(matches!(error, FetchError::Unreachable(ConnectError::Handshake { .. })), "{error:?}");
-    assert!(start.elapsed() < Duration::from_secs(2));
     assert_eq!(parent.p2p.stats().rejected, 1);
-    // Our own idle connection gives way.
-    parent.members.remove(child.host());
-    eventually("the place is free", || parent.p2p.stats().open == 0).await;
-    other.fetch(parent.host(), blob.request(0)).await.unwrap();
+}
+
+#[tokio::test]
+async fn an_idle_child_gives_way_to_another() {
+    let blob = Blob::new(11, 1000, 1024);
+    let parent = Options { connections_max: 1, ..Options::default() };
+    let (parent, child) = pair(&blob, parent, Options::default()).await;
+    let other = Node::start(Options::default()).await;
+    crate::support::introduce(&parent, &other);
+    for _ in 0..3 {
+        child.fetch(parent.host(), blob.request(0)).await.unwrap();
+        other.fetch(parent.host(), blob.request(0)).await.unwrap();
+    }
+    assert_eq!(parent.p2p.stats().accepted, 6);
+    assert_eq!(parent.p2p.stats().rejected, 0);
 }
 
 #[tokio::test]

@@ -1,7 +1,8 @@
 //! Nodes for tests: each with an identity, a shelf of pieces, and members of its own.
 
 use p2p::{
-    BoxFuture, Bytes, FetchError, Identity, Member, Members, Options, P2p, PieceRequest, PieceSource, Refusal,
+    BoxFuture, Bytes, FetchError, Holdings, Identity, Member, Members, Options, P2p, PieceRequest,
+    PieceSource, Refusal,
 };
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -9,7 +10,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
-use types::{Digest, HostId, PieceIndex, PieceLayout};
+use types::{Digest, HostId, PieceIndex, PieceLayout, PieceSet};
 
 /// Long enough for a slow machine, short enough for a test that hangs.
 pub(crate) const SOON: Duration = Duration::from_secs(20);
@@ -71,6 +72,13 @@ impl PieceSource for Shelf {
             let blob = blobs.get(&request.digest).ok_or(Refusal::NotHeld)?;
             Ok(blob.piece(request.piece.0))
         })
+    }
+
+    fn holdings(&self, _asker: HostId, digest: Digest) -> BoxFuture<'_, Option<Holdings>> {
+        let blob = self.blobs.lock().unwrap().get(&digest).cloned();
+        let held =
+            blob.map(|blob| Holdings { layout: blob.layout, pieces: PieceSet::full(blob.layout.count()) });
+        Box::pin(std::future::ready(held))
     }
 
     fn uploaded(&self, child: HostId, bytes: u64) {
