@@ -9,8 +9,8 @@ use std::fmt;
 use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::sync::Arc;
+use std::time::Instant;
 use tokio::sync::watch;
-use tokio::time::Instant;
 use types::{ByteRange, Chain, ChainError, Digest, PieceIndex, PieceLayout, PieceSet, Registry, State};
 
 /// A handle on one blob. While it or a clone lives, the blob is not evicted.
@@ -87,11 +87,11 @@ impl Blob {
         held.live().expect("loaded while there is a handle").chain.clone()
     }
 
-    /// A number that grows with every piece that comes or goes, and when the blob is closed.
+    /// A number that grows with every piece that comes or goes, and when the blob is closed. The blob may be looked at
+    /// in `wait_for`.
     #[must_use]
     pub fn changed(&self) -> watch::Receiver<u64> {
-        let mut held = self.entry().held();
-        held.live().expect("loaded while there is a handle").changed.subscribe()
+        self.entry().changed.subscribe()
     }
 
     /// Writes a piece that the caller has verified. It counts as held once this returns, and is durable within

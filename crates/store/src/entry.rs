@@ -11,9 +11,8 @@ use std::fs::File;
 use std::ops::Range;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::sync::watch;
-use tokio::time::Instant;
 use types::{Chain, Digest, PieceIndex, PieceLayout, PieceSet, Registry, State};
 
 /// One blob.
@@ -26,6 +25,9 @@ pub(crate) struct Entry {
     /// The stamp of the last use.
     pub(crate) used: AtomicU64,
     held: Mutex<Held>,
+    /// Grows when `held` has changed; only after its lock was released, since a reader may look at the blob while it
+    /// holds this one's.
+    pub(crate) changed: watch::Sender<u64>,
 }
 
 /// The part that changes.
@@ -56,7 +58,6 @@ pub(crate) struct Held {
 pub(crate) struct Live {
     pub(crate) file: Arc<File>,
     pub(crate) chain: Chain,
-    pub(crate) changed: watch::Sender<u64>,
 }
 
 /// What it takes to check a piece.
@@ -102,6 +103,7 @@ impl Entry {
                 used_saved: record.used,
                 live,
             }),
+            changed: watch::Sender::new(0),
         }
     }
 
@@ -112,6 +114,10 @@ impl Entry {
     /// Whether nobody holds the blob.
     pub(crate) fn is_idle(&self) -> bool {
         self.handles.load(Ordering::Acquire) == 0
+    }
+
+    fn announce(&self) {
+        self.changed.send_modify(|generation| *generation += 1);
     }
 
     /// The error for a piece that is not held.
@@ -134,13 +140,18 @@ impl Entry {
         if held.pieces.insert(piece) {
             held.unsynced.insert(piece);
             held.note_checked(piece, now);
-            held.announce();
+            drop(held);
+            self.announce();
         }
     }
 
     /// Takes pieces back; whether any was held.
     pub(crate) fn discard(&self, pieces: &PieceSet) -> bool {
-        self.held().discard(pieces)
+        let removed = self.held().discard(pieces);
+        if removed {
+            self.announce();
+        }
+        removed
     }
 
     /// Takes over states of the chain; whether any was new.
@@ -187,7 +198,8 @@ impl Entry {
         }
         held.closed = true;
         held.record_changed = true;
-        held.announce();
+        drop(held);
+        self.announce();
         Ok(true)
     }
 
@@ -236,6 +248,8 @@ impl Entry {
         let mut bad = PieceSet::empty(self.layout.count());
         bad.insert(piece);
         held.discard(&bad);
+        drop(held);
+        self.announce();
         Verdict::Removed
     }
 
@@ -362,10 +376,7 @@ impl Held {
         }
         self.revocations += 1;
         let removed = self.pieces.len() < before;
-        if removed {
-            self.record_changed = true;
-            self.announce();
-        }
+        self.record_changed |= removed;
         removed
     }
 
@@ -373,12 +384,6 @@ impl Held {
         if self.pieces.contains(piece) {
             self.checked.insert(piece);
             self.checked_from.get_or_insert(now);
-        }
-    }
-
-    fn announce(&self) {
-        if let Some(live) = &self.live {
-            live.changed.send_modify(|generation| *generation += 1);
         }
     }
 
@@ -390,5 +395,97 @@ impl Held {
         if idle && self.syncing.is_none() && !self.is_changed() {
             self.live = None;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PIECES: u32 = 3;
+    const LAPSE: Duration = Duration::from_secs(60);
+
+    /// A blob in use of which nothing is held, with a chain that holds for no bytes.
+    fn entry() -> Entry {
+        let layout = PieceLayout::new(u64::from(PIECES) * 128, 128).unwrap();
+        let digest = Digest::sha256(b"blob");
+        let pieces = PieceSet::empty(PIECES);
+        let record = Record { layout, used: 0, closed: false, pieces, possessions: Possessions::default() };
+        let mut chain = Chain::new(digest, layout).unwrap();
+        chain.learn(1, &[State::last_of(&digest); 3]).unwrap();
+        let file = Arc::new(tempfile::tempfile().unwrap());
+        let entry = Entry::new(digest, record, Some(Live { file, chain }));
+        entry.handles.store(1, Ordering::Release);
+        entry
+    }
+
+    fn set(pieces: Range<u32>) -> PieceSet {
+        PieceSet::from_runs(PIECES, [pieces]).unwrap()
+    }
+
+    fn stored(entry: &Entry) -> Option<PieceSet> {
+        entry.snapshot().0.map(|record| record.pieces)
+    }
+
+    #[test]
+    fn checks_lapse_together() {
+        let (entry, start) = (entry(), Instant::now());
+        let due = |pieces, seconds| entry.due(pieces, start + Duration::from_secs(seconds), LAPSE).unwrap();
+        entry.wrote(PieceIndex(0), start);
+        entry.wrote(PieceIndex(1), start + Duration::from_secs(30));
+        assert_eq!((due(0..2, 60), due(0..2, 61)), (None, Some(PieceIndex(0))));
+        let link = entry.link(PieceIndex(0)).unwrap();
+        assert_eq!(entry.verdict(PieceIndex(0), &link, true, start + Duration::from_secs(61)), Verdict::Good);
+        assert_eq!(
+            (due(0..1, 121), due(0..2, 121), due(0..1, 122)),
+            (None, Some(PieceIndex(1)), Some(PieceIndex(0)))
+        );
+    }
+
+    #[test]
+    fn a_record_names_only_what_a_sync_covered() {
+        let (entry, now) = (entry(), Instant::now());
+        entry.wrote(PieceIndex(0), now);
+        assert!(entry.begin_sync().is_some());
+        entry.wrote(PieceIndex(1), now);
+        assert_eq!(stored(&entry), Some(set(0..1)));
+        assert!(entry.end_sync(true), "piece 1 still waits");
+        assert!(entry.begin_sync().is_some());
+        entry.sync_failed();
+        assert_eq!(stored(&entry), Some(set(0..1)));
+        assert!(entry.end_sync(true));
+        assert_eq!(entry.due(0..2, now, LAPSE).unwrap(), Some(PieceIndex(1)), "its bytes may be lost");
+        assert!(entry.begin_sync().is_some());
+        assert_eq!(stored(&entry), Some(set(0..2)));
+        assert!(entry.end_sync(false), "the commit failed");
+        entry.discard(&set(0..1));
+        assert!(entry.begin_sync().is_some());
+        assert_eq!(stored(&entry), Some(set(1..2)));
+        assert!(!entry.end_sync(true));
+        assert!(entry.begin_sync().is_none() && stored(&entry).is_none() && !entry.end_sync(true));
+    }
+
+    #[test]
+    fn a_check_that_was_overtaken_says_nothing() {
+        let (entry, now) = (entry(), Instant::now());
+        entry.wrote(PieceIndex(2), now);
+        let link = entry.link(PieceIndex(2)).unwrap();
+        entry.discard(&set(2..3));
+        entry.wrote(PieceIndex(2), now);
+        assert_eq!(entry.verdict(PieceIndex(2), &link, false, now), Verdict::Void);
+        let link = entry.link(PieceIndex(2)).unwrap();
+        assert_eq!(entry.verdict(PieceIndex(2), &link, false, now), Verdict::Removed);
+        assert!(matches!(entry.link(PieceIndex(2)), Err(StoreError::NotHeld { .. })));
+    }
+
+    #[test]
+    fn nothing_is_unloaded_before_it_is_stored() {
+        let entry = entry();
+        entry.wrote(PieceIndex(0), Instant::now());
+        entry.release();
+        assert!(entry.held().is_live());
+        assert!(entry.begin_sync().is_some());
+        entry.snapshot();
+        assert!(!entry.end_sync(true) && !entry.held().is_live());
     }
 }

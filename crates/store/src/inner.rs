@@ -14,7 +14,7 @@ use std::fs::File;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{SystemTime, UNIX_EPOCH};
-use tokio::sync::{Semaphore, broadcast, watch};
+use tokio::sync::{Semaphore, broadcast};
 use types::{Chain, Digest};
 
 /// How many calls work on the disk at once; others wait for them. Bounds the threads, and the bytes on their way.
@@ -216,7 +216,7 @@ impl Inner {
                 Some(chain) => chain,
                 None => Chain::new(entry.digest, entry.layout)?,
             };
-            held.make_live(Live { file: Arc::new(file), chain, changed: watch::Sender::new(0) });
+            held.make_live(Live { file: Arc::new(file), chain });
         }
         let file = Arc::clone(&held.live()?.file);
         drop(held);

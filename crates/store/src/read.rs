@@ -11,7 +11,7 @@ use std::fs::File;
 use std::io;
 use std::ops::Range;
 use std::sync::Arc;
-use tokio::time::Instant;
+use std::time::Instant;
 use types::{ByteRange, PieceHash, PieceIndex};
 
 /// Linux's error number for a failed disk. What can only be read with it cannot be read at all.

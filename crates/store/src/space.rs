@@ -12,7 +12,6 @@ use crate::{Blob, StoreError};
 use redb::Durability;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use tokio::sync::watch;
 use types::{Chain, Digest, PieceLayout, PieceSet};
 
 /// The length of a stored chain in bytes.
@@ -33,7 +32,7 @@ impl Inner {
         }
         self.make_room(layout.size())?;
         let file = Arc::new(self.directory.create(digest, layout.size())?);
-        let live = Live { file: Arc::clone(&file), chain, changed: watch::Sender::new(0) };
+        let live = Live { file: Arc::clone(&file), chain };
         let entry = Arc::new(Entry::new(*digest, record, Some(live)));
         entry.handles.store(1, Ordering::Release);
         let hold = Hold(Arc::clone(&entry));

@@ -71,7 +71,11 @@ impl Store {
     pub fn open(options: Options) -> Result<Self, StoreError> {
         options.validate()?;
         let (directory, claim) = Directory::claim(&options.dir)?;
-        let metadata = Metadata::open(&directory.database(), options.database_cache_bytes)?;
+        let path = directory.database();
+        let metadata = Metadata::open(&path, options.database_cache_bytes).map_err(|error| match error {
+            redb::Error::Io(source) => StoreError::Directory { path, source },
+            other => other.into(),
+        })?;
         let found = recover(&directory, &metadata, &options.metrics)?;
         let inner = Arc::new(Inner::new(options, directory, claim, metadata, found));
         *lock(&inner.flusher) = Some(Flusher::start(&inner)?);
