@@ -1,15 +1,16 @@
 //! What is counted at the proxy: requests by kind and outcome, bytes, the time to the first byte, connections.
 
-use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue};
+use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue, LabelValueEncoder};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::{Registry, Unit};
+use std::fmt;
 use std::time::Duration;
 
 /// What a request asks for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelValue)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) enum Kind {
     /// `/v2/`.
     Ping,
@@ -24,7 +25,7 @@ pub(super) enum Kind {
 }
 
 /// How it ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelValue)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) enum Outcome {
     /// The client got all that it asked for.
     Ok,
@@ -36,6 +37,44 @@ pub(super) enum Outcome {
     Broken,
     /// The client left before the end: for parallel fetches this is as it should be.
     ClientLeft,
+}
+
+impl Kind {
+    /// As in the log and in metrics.
+    pub(super) const fn name(self) -> &'static str {
+        match self {
+            Self::Ping => "ping",
+            Self::Manifest => "manifest",
+            Self::Blob => "blob",
+            Self::Forward => "forward",
+            Self::Other => "other",
+        }
+    }
+}
+
+impl Outcome {
+    /// As in the log and in metrics.
+    pub(super) const fn name(self) -> &'static str {
+        match self {
+            Self::Ok => "ok",
+            Self::ClientError => "client_error",
+            Self::ServerError => "server_error",
+            Self::Broken => "broken",
+            Self::ClientLeft => "client_left",
+        }
+    }
+}
+
+impl EncodeLabelValue for Kind {
+    fn encode(&self, encoder: &mut LabelValueEncoder<'_>) -> fmt::Result {
+        self.name().encode(encoder)
+    }
+}
+
+impl EncodeLabelValue for Outcome {
+    fn encode(&self, encoder: &mut LabelValueEncoder<'_>) -> fmt::Result {
+        self.name().encode(encoder)
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]

@@ -34,7 +34,7 @@ pub(super) struct Memory {
     /// What the backend answers instead, if a test wants it to fail.
     pub(super) failure: Mutex<Option<ProxyError>>,
     /// Whether manifests are never answered.
-    pub(super) silent: bool,
+    silent: bool,
     /// How many streams of blobs are alive, and how many questions that are never answered.
     pub(super) reading: Arc<AtomicUsize>,
     /// Every request as the backend sees it.
@@ -58,6 +58,11 @@ impl Memory {
             reading: Arc::default(),
             seen: Mutex::default(),
         }
+    }
+
+    /// One that never answers for a manifest.
+    pub(super) fn silent() -> Self {
+        Self { silent: true, ..Self::new() }
     }
 
     /// Adds a manifest under its digest, and under `tag` if it is not empty.

@@ -142,20 +142,20 @@ async fn the_drain_has_an_end() {
 #[tokio::test]
 async fn a_client_that_leaves_before_the_answer_ends_the_question() {
     for headers in ["", "\nConnection: close"] {
-        let stage = stage(Memory { silent: true, ..Memory::new() }).await;
+        let stage = stage(Memory::silent()).await;
         let mut client = Connection::open(stage.address).await;
         client.send(&format!("GET /v2/library/alpine/manifests/latest HTTP/1.1{headers}")).await;
         until(|| stage.memory.reading() == 1).await;
         drop(client);
         until(|| stage.memory.reading() == 0).await;
-        until(|| stage.counts("proxy_requests_total{kind=\"Manifest\",outcome=\"ClientLeft\"} 1")).await;
+        until(|| stage.counts("proxy_requests_total{kind=\"manifest\",outcome=\"client_left\"} 1")).await;
     }
 }
 
 #[tokio::test]
 async fn an_answer_that_never_comes_is_a_504() {
     let answer_timeout = Duration::from_millis(20);
-    let memory = Memory { silent: true, ..Memory::new() };
+    let memory = Memory::silent();
     let stage = stage_with(crate::proxy::Options { answer_timeout, ..options() }, memory).await;
     let mut client = Connection::open(stage.address).await;
     let reply = client.exchange("GET /v2/library/alpine/manifests/latest HTTP/1.1").await;
@@ -178,10 +178,10 @@ async fn what_was_given_is_counted() {
     client.body(CHUNK as usize).await;
     gate.close();
     for line in [
-        "proxy_requests_total{kind=\"Blob\",outcome=\"Ok\"} 2",
-        "proxy_requests_total{kind=\"Blob\",outcome=\"Broken\"} 1",
-        "proxy_requests_total{kind=\"Manifest\",outcome=\"ClientError\"} 1",
-        "proxy_sent_bytes_total{kind=\"Blob\"} 6100",
+        "proxy_requests_total{kind=\"blob\",outcome=\"ok\"} 2",
+        "proxy_requests_total{kind=\"blob\",outcome=\"broken\"} 1",
+        "proxy_requests_total{kind=\"manifest\",outcome=\"client_error\"} 1",
+        "proxy_sent_bytes_total{kind=\"blob\"} 6100",
         "proxy_connections 0",
     ] {
         until(|| stage.counts(line)).await;
