@@ -16,7 +16,7 @@ use std::time::Duration;
 use types::Registry;
 
 /// How many tokens are kept: one per repository and kind of credential.
-const TOKENS_MAX: u64 = 10_000;
+const TOKENS_MAX: u64 = 4096;
 
 /// A failure to get a token is shared by those who wait for it and then forgotten: the request's own retries pace the
 /// next try. A token that has lapsed is worth nothing.

@@ -6,7 +6,7 @@ use crate::send::Ask;
 use crate::{Auth, OriginError, Repository};
 use bytes::Bytes;
 use http::{HeaderMap, Method, header};
-use types::Registry;
+use types::{Digest, Registry};
 
 /// The request headers that are passed on.
 const REQUEST_HEADERS: [header::HeaderName; 1] = [header::ACCEPT];
@@ -25,7 +25,7 @@ const PING_LEN_MAX: u64 = 64 * 1024;
 
 impl Origin {
     /// Passes a GET or HEAD for something else of a repository on: `tail` is what follows `/v2/NAME/`
-    /// (`tags/list?n=100`, `referrers/sha256:…`). Of `headers` only Accept goes out. The answer is a success, with the
+    /// (`tags/list?n=100` or `referrers/sha256:…`, nothing else). Of `headers` only Accept goes out. The answer is a success, with the
     /// headers that a client can use (its `Link`, if there is one, names the registry's own paths) and a body of at most
     /// [`Options::manifest_len_max`](crate::Options::manifest_len_max) bytes.
     ///
@@ -39,6 +39,9 @@ impl Origin {
         headers: &HeaderMap,
         auth: &Auth,
     ) -> Result<http::Response<Bytes>, OriginError> {
+        if !is_listing(tail) {
+            return Err(OriginError::NotFound { body: Bytes::new() });
+        }
         let mut ask = Ask::new(method, repository, tail, auth, Kind::Other);
         for name in REQUEST_HEADERS {
             for value in headers.get_all(&name) {
@@ -74,5 +77,28 @@ impl Origin {
             challenge_wanted: matches!(auth, Auth::Anonymous),
         };
         self.ask_whole(&ask, PING_LEN_MAX).await.map(drop)
+    }
+}
+
+/// Whether `tail` is one of the two that are passed on: any other could lead out of the repository.
+fn is_listing(tail: &str) -> bool {
+    let path = tail.split('?').next().unwrap_or_default();
+    path == "tags/list"
+        || path.strip_prefix("referrers/").is_some_and(|digest| digest.parse::<Digest>().is_ok())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn listings() {
+        let referrers = format!("referrers/{}?artifactType=a", Digest::sha256(b""));
+        assert!([referrers.as_str(), "tags/list", "tags/list?n=1&last=x"].into_iter().all(is_listing));
+        assert!(
+            !["", "tags", "tags/list/", "tags/list/../../../x", "referrers/../x", "?tags/list"]
+                .into_iter()
+                .any(is_listing)
+        );
     }
 }

@@ -1,6 +1,5 @@
 //! What is counted of the traffic with origins.
 
-use crate::OriginError;
 use http::{HeaderMap, StatusCode};
 use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue};
 use prometheus_client::metrics::counter::Counter;
@@ -123,7 +122,7 @@ impl Metrics {
         }
     }
 
-    pub(crate) fn failed(&self, registry: &Registry, kind: Kind, _error: &OriginError) {
+    pub(crate) fn failed(&self, registry: &Registry, kind: Kind) {
         self.request(registry, kind, Outcome::Failed);
     }
 

@@ -98,7 +98,7 @@ impl Walk<'_> {
             Ok(response) => {
                 self.metrics.answered(self.registry, self.kind, response.status(), response.headers());
             }
-            Err(error) => self.metrics.failed(self.registry, self.kind, error),
+            Err(_) => self.metrics.failed(self.registry, self.kind),
         }
         result
     }

@@ -7,6 +7,7 @@ use crate::manifest::MANIFEST_TYPES;
 use crate::memo::{Lapses, Lifetimes, Memo};
 use crate::{Auth, BlobHead, Manifest, Origin, OriginError, Reference, Repository, TagName};
 use http::HeaderValue;
+use moka::policy::EvictionPolicy;
 use serde::Deserialize;
 use std::fmt;
 use std::sync::Arc;
@@ -117,7 +118,8 @@ impl<T: Clone> Lapses for Answer<T> {
 struct TagKey {
     repository: Repository,
     tag: TagName,
-    accept: Vec<u8>,
+    /// The hash of the media types.
+    accept: Digest,
 }
 
 /// Cached answers of origins, each asked for once however many ask. Clones share the cache.
@@ -131,7 +133,7 @@ struct Shared {
     options: ResolverOptions,
     tags: Memo<TagKey, Answer<Digest>>,
     /// Which repositories gave a manifest: the permission, and that it is theirs.
-    manifests: Memo<(Repository, Digest), Answer<Arc<Manifest>>>,
+    manifests: Memo<(Repository, Digest), Answer<()>>,
     blobs: Memo<(Repository, Digest), Answer<BlobHead>>,
     /// The right that last worked.
     rights: moka::sync::Cache<Repository, Access>,
@@ -153,8 +155,11 @@ impl Resolver {
             Lifetimes { failure: REFUSAL_LIFETIME, grace: options.grace, patience: STALE_PATIENCE };
         let weigh =
             |_: &Digest, manifest: &Arc<Manifest>| u32::try_from(manifest.bytes.len()).unwrap_or(u32::MAX);
-        let contents =
-            moka::sync::Cache::builder().max_capacity(options.manifest_bytes_max).weigher(weigh).build();
+        let contents = moka::sync::Cache::builder()
+            .max_capacity(options.manifest_bytes_max)
+            .weigher(weigh)
+            .eviction_policy(EvictionPolicy::lru())
+            .build();
         let shared = Shared {
             origin,
             tags: Memo::new(ANSWERS_MAX, lifetimes),
@@ -243,8 +248,11 @@ impl Resolver {
         tag: &TagName,
         accept: &[HeaderValue],
     ) -> Result<Digest, OriginError> {
-        let key =
-            TagKey { repository: repository.clone(), tag: tag.clone(), accept: canonical_accept(accept) };
+        let key = TagKey {
+            repository: repository.clone(),
+            tag: tag.clone(),
+            accept: Digest::sha256(&canonical_accept(accept)),
+        };
         let ask = async {
             let reference = Reference::Tag(tag.clone());
             let mut refusal = None;
@@ -285,21 +293,21 @@ impl Resolver {
             let mut refusal = None;
             for access in self.rights(repository) {
                 match self.ask_manifest(repository, digest, access).await {
-                    Ok(manifest) => {
-                        return Ok(self.good(
-                            repository,
-                            access,
-                            manifest,
-                            self.shared.options.access_lifetime,
-                        ));
+                    Ok(_) => {
+                        return Ok(self.good(repository, access, (), self.shared.options.access_lifetime));
                     }
                     Err(error) => keep(&mut refusal, error)?,
                 }
             }
             Err(none_works(refusal))
         };
-        let Answer { value, access, .. } = self.shared.manifests.get(&key, ask).await?;
-        Ok(Resolved { manifest: value, access })
+        let access = self.shared.manifests.get(&key, ask).await?.access;
+        let manifest = match self.shared.contents.get(digest) {
+            Some(manifest) => manifest,
+            // Others have pushed it out meanwhile.
+            None => self.ask_manifest(repository, digest, access).await?,
+        };
+        Ok(Resolved { manifest, access })
     }
 
     async fn ask_manifest(

@@ -175,6 +175,7 @@ impl Origin {
 async fn refused(response: reqwest::Response, away: bool) -> OriginError {
     let status = response.status();
     let challenges = challenge::headers(response.headers());
+    // A date instead of seconds, which no registry sends, counts as none.
     let retry_after = response.headers().get(header::RETRY_AFTER).and_then(|value| value.to_str().ok());
     let retry_after = retry_after.and_then(|text| text.trim().parse().ok()).map(Duration::from_secs);
     let body = refusal(response).await;

@@ -24,8 +24,11 @@ const LIFETIME_MAX: Duration = Duration::from_secs(3600);
 /// How long before its end a token is renewed; at most a quarter of its life.
 const MARGIN: Duration = Duration::from_secs(15);
 
-/// The largest answer of a token endpoint, in bytes.
-const ANSWER_LEN_MAX: u64 = 256 * 1024;
+/// The largest answer of a token endpoint, in bytes. Tokens themselves have a few thousand.
+const ANSWER_LEN_MAX: u64 = 64 * 1024;
+
+/// The longest token that is kept, in bytes.
+const TOKEN_LEN_MAX: usize = 16 * 1024;
 
 /// What a client of the OAuth2 endpoint calls itself.
 const CLIENT_ID: &str = "damselfly";
@@ -167,7 +170,10 @@ impl<'a> Request<'a> {
         let given = |token: Option<String>| token.filter(|token| !token.is_empty());
         let token = given(answer.token)
             .or_else(|| given(answer.access_token))
-            .ok_or(OriginError::Malformed("a token endpoint's answer without a token"))?;
+            .filter(|token| token.len() <= TOKEN_LEN_MAX)
+            .ok_or(OriginError::Malformed(
+                "a token endpoint's answer without a token of reasonable length",
+            ))?;
         let seconds = match answer.expires_in {
             Some(serde_json::Value::Number(number)) => number.as_u64(),
             Some(serde_json::Value::String(text)) => text.parse().ok(),

@@ -12,7 +12,7 @@
 //! let layer = origin.add_blob("library/app", "layer");
 //! origin.fault(When::blob(&layer).get().times(1), Fault::BreakAfter(2));
 //! // … pull through what is tested from origin.url() …
-//! assert_eq!(origin.blob_bytes(&layer), 5 + 2);
+//! assert_eq!(origin.blob_gets(&layer), 2);
 //! # Ok(())
 //! # }
 //! ```

@@ -35,8 +35,6 @@ async fn storage_on_another_host_gets_no_authorization() {
 async fn a_signature_that_lapses_is_asked_for_again() {
     let server = redirecting(None, 1).await;
     let digest = server.add_blob(REPOSITORY, content(1000));
-    let store = FaultyOrigin::start().await.unwrap();
-    let _ = store;
     let origin = client(&server);
     // On the same host the header stays, and this store refuses it.
     let error = read(&server, &origin, &digest, None, None).await.unwrap_err();

@@ -151,3 +151,15 @@ async fn permission_is_asked_for_once() {
     assert!(all.iter().all(|access| matches!(access, Err(OriginError::NotFound { .. }))));
     assert_eq!(server.requests().len(), 2);
 }
+
+#[tokio::test]
+async fn manifests_are_kept_within_bounds() {
+    let server = FaultyOrigin::start().await.unwrap();
+    let resolver = Resolver::new(client(&server), ResolverOptions { manifest_bytes_max: 10, ..LONG });
+    let large = server.add_manifest(REPOSITORY, Some("large"), OCI_MANIFEST, content(11));
+    let small = server.add_manifest(REPOSITORY, Some("small"), OCI_MANIFEST, content(10));
+    for _ in 0..2 {
+        assert_eq!(resolve(&resolver, &server, "large").await.unwrap().0, large);
+        assert_eq!(resolve(&resolver, &server, "small").await.unwrap().0, small);
+    }
+}
