@@ -241,3 +241,17 @@ async fn an_origin_out_of_reach() {
     assert!(matches!(error, OriginError::TimedOut), "{error}");
     assert_eq!(server.blob_gets(&digest), 2);
 }
+
+#[tokio::test]
+async fn the_origins_rate_is_one_for_all_connections() {
+    let server = FaultyOrigin::builder().rate(30_000_000).start().await.unwrap();
+    let origin = client(&server);
+    let digest = server.add_blob(REPOSITORY, content(LEN));
+    let start = std::time::Instant::now();
+    let all = futures::future::join_all((0..4).map(|_| read(&server, &origin, &digest, None, None))).await;
+    let took = start.elapsed();
+    assert!(all.into_iter().all(|got| got.unwrap() == content(LEN)));
+    // 12 MB at 30 MB/s, less what may run ahead.
+    assert!(took >= Duration::from_millis(390), "{took:?}");
+    eprintln!("12 MB at 30 MB/s took {took:?} instead of 400 ms");
+}
