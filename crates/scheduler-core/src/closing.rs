@@ -109,7 +109,10 @@ impl Scheduler {
         closed: bool,
     ) {
         let swarm = &self.swarms[six];
-        let asked = swarm.query.as_ref().is_some_and(|query| query.member == ix && query.epoch == epoch);
+        let answers = |query: &Query| {
+            query.member == ix && query.epoch == epoch && query.boundaries.contains(&boundary)
+        };
+        let asked = swarm.query.as_ref().is_some_and(answers);
         let lease = swarm.demand.as_deref().and_then(|demand| demand.lease.as_ref());
         if lease.is_some_and(|lease| lease.is(ix, epoch)) {
             self.source_moved(six);

@@ -89,7 +89,9 @@ impl Scheduler {
             assert_eq!(swarm.by_host.get(&member.host), Some(&ix), "a host is a member once");
             let Some(want) = &member.want else { continue };
             let mut have = PieceSet::clone(&member.held);
-            want.transfers.iter().for_each(|t| drop(have.insert(self.transfers[*t].piece)));
+            for transfer in &want.transfers {
+                have.insert(self.transfers[*transfer].piece);
+            }
             assert_eq!(want.have, have, "what a member has is held or in flight");
         }
         if let Some(demand) = swarm.demand.as_deref() {

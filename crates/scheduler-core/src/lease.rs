@@ -386,7 +386,7 @@ impl Scheduler {
     }
 
     /// The source gives its lease back.
-    pub(crate) fn on_lease_returned(&mut self, six: SwarmIx, ix: MemberIx, epoch: Epoch, why: LeaseFailure) {
+    pub(crate) fn on_lease_returned(&mut self, six: SwarmIx, ix: MemberIx, epoch: Epoch, why: &LeaseFailure) {
         let Some(lease) = self.lease(six).filter(|lease| lease.is(ix, epoch)) else {
             self.counters.ignored += 1;
             return;

@@ -117,6 +117,8 @@ pub struct Scheduler {
     timers: Timers,
     records: BTreeMap<HostId, Record>,
     counters: Counters,
+    /// The host that is being forgotten: nothing is sent to it any more.
+    leaving: Option<HostIx>,
     work: Work,
     out: Vec<Effect>,
     scratch: Vec<u64>,
@@ -141,6 +143,7 @@ impl Scheduler {
             timers: Timers::default(),
             records: BTreeMap::new(),
             counters: Counters::default(),
+            leaving: None,
             work: Work::default(),
             out: Vec::new(),
             scratch: Vec::new(),
@@ -221,18 +224,18 @@ impl Scheduler {
             HostBody::Verified { piece, from } if exists(piece) => self.on_verified(six, ix, piece, from),
             HostBody::NearlyDone { piece } => self.on_nearly_done(six, ix, piece),
             HostBody::Failed { piece, parent, epoch, why } => {
-                self.on_failed(six, ix, (piece, parent), epoch, why)
+                self.on_failed(six, ix, (piece, parent), epoch, why);
             }
             HostBody::Chain { epoch, boundary, states, closed } => {
                 self.on_chain(six, ix, epoch, (boundary, &states), closed);
             }
             HostBody::Position { piece, blocked } => self.on_position(six, ix, piece, blocked),
-            HostBody::LeaseReturned { epoch, why } => self.on_lease_returned(six, ix, epoch, why),
+            HostBody::LeaseReturned { epoch, why } => self.on_lease_returned(six, ix, epoch, &why),
             HostBody::ChainFalse { epoch } => self.on_chain_false(six, ix, epoch),
             HostBody::Leave => self.stop_wanting(six, ix),
             HostBody::Drop => self.on_drop(six, ix),
             HostBody::Verified { .. } | HostBody::Hold { .. } | HostBody::Want { .. } => {
-                self.counters.ignored += 1
+                self.counters.ignored += 1;
             }
         }
     }
@@ -259,6 +262,9 @@ impl Scheduler {
     }
 
     fn send(&mut self, host: HostIx, key: BlobKey, body: SchedulerBody) {
+        if self.leaving == Some(host) {
+            return;
+        }
         self.out.push(Effect::Send { host: self.hosts[host].id, message: SchedulerMessage { key, body } });
     }
 

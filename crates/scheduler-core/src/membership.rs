@@ -40,10 +40,12 @@ impl Scheduler {
 
     pub(crate) fn on_left(&mut self, id: &HostId) {
         let Some(host) = self.hosts.find(id) else { return };
+        self.leaving = Some(host);
         let memberships: Vec<_> = self.hosts[host].memberships.iter().map(|(s, m)| (*s, *m)).collect();
         for (six, ix) in memberships {
             self.remove_member(six, ix);
         }
+        self.leaving = None;
         self.timers.clear(&mut self.hosts[host].alarm, Timer::Host(host));
         self.hosts.leave(host);
     }
@@ -278,8 +280,12 @@ impl Scheduler {
         let mut new = pieces.clone();
         new.subtract(&before);
         drop(before);
-        gone.iter().for_each(|piece| drop(swarm.lose(ix, piece)));
-        new.iter().for_each(|piece| drop(swarm.gain(ix, piece, now)));
+        for piece in gone.iter() {
+            swarm.lose(ix, piece);
+        }
+        for piece in new.iter() {
+            swarm.gain(ix, piece, now);
+        }
         let member = &swarm.members[ix];
         if let Some(want) = member.want.as_ref().filter(|_| member.held.is_full() && !was_full) {
             self.hosts[member.host].wants.remove(&(want.priority, six));

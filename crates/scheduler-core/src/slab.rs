@@ -88,11 +88,6 @@ impl<K: Slot, T> Slab<K, T> {
         self.items.len() - self.free.len()
     }
 
-    /// One more than the largest index in use.
-    pub(crate) fn bound(&self) -> usize {
-        self.items.len()
-    }
-
     pub(crate) fn iter(&self) -> impl Iterator<Item = (K, &T)> {
         self.items.iter().zip(0u32..).filter_map(|(item, i)| Some((K::new(i), item.as_ref()?)))
     }

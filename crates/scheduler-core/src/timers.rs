@@ -70,8 +70,4 @@ impl Timers {
             self.due.remove(&(at, timer));
         }
     }
-
-    pub(crate) fn len(&self) -> usize {
-        self.due.len()
-    }
 }
