@@ -132,10 +132,11 @@ impl Metadata {
         Ok(row.and_then(|row| decode_record(row.value())))
     }
 
-    /// The stored chain of a blob; nothing if there is none that belongs to this layout.
+    /// What is stored of a blob's chain: only its ends if that is nothing. None if the digest cannot have this layout.
     pub(crate) fn chain(&self, digest: &Digest, layout: PieceLayout) -> Result<Option<Chain>, Error> {
         let row = self.read(CHAINS)?.get(digest.to_string().as_str())?;
-        Ok(row.and_then(|row| decode_chain(*digest, layout, row.value())))
+        let stored = row.and_then(|row| decode_chain(*digest, layout, row.value()));
+        Ok(stored.or_else(|| Chain::new(*digest, layout).ok()))
     }
 
     /// The keys of all chains.

@@ -15,7 +15,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{SystemTime, UNIX_EPOCH};
 use tokio::sync::{Semaphore, broadcast};
-use types::{Chain, Digest};
+use types::{ChainError, Digest};
 
 /// How many calls work on the disk at once; others wait for them. Bounds the threads, and the bytes on their way.
 pub(crate) const BLOCKING_MAX: u32 = 64;
@@ -212,10 +212,7 @@ impl Inner {
         if !held.is_live() {
             let file = self.directory.open(&entry.digest).map_err(StoreError::io("opening a blob's file"))?;
             let stored = self.metadata(|metadata| metadata.chain(&entry.digest, entry.layout))?;
-            let chain = match stored {
-                Some(chain) => chain,
-                None => Chain::new(entry.digest, entry.layout)?,
-            };
+            let chain = stored.ok_or(StoreError::Chain(ChainError::Empty))?;
             held.make_live(Live { file: Arc::new(file), chain });
         }
         let file = Arc::clone(&held.live()?.file);

@@ -16,7 +16,7 @@ use crate::{Metrics, StoreError};
 use redb::Durability;
 use std::collections::BTreeSet;
 use std::sync::Arc;
-use types::{Chain, Digest};
+use types::Digest;
 
 /// The chains that are kept without their bytes, in bytes: 16 MiB, of about a terabyte of blobs.
 const RETAINED_BYTES_MAX: u64 = 16 << 20;
@@ -88,13 +88,7 @@ fn examine(
     mut record: Record,
 ) -> Result<Option<(Record, bool)>, StoreError> {
     let layout = record.layout;
-    let chain = match metadata.chain(&digest, layout)? {
-        Some(chain) => chain,
-        None => match Chain::new(digest, layout) {
-            Ok(chain) => chain,
-            Err(_) => return Ok(None),
-        },
-    };
+    let Some(chain) = metadata.chain(&digest, layout)? else { return Ok(None) };
     let before = record.clone();
     record.closed &= chain.is_whole();
     if directory.len(&digest) == Some(layout.size()) {

@@ -75,7 +75,7 @@ impl Inner {
         let stored = self.metadata(|metadata| {
             let Some(record) = metadata.record(digest)? else { return Ok(None) };
             let chain = metadata.chain(digest, record.layout)?;
-            Ok(chain.map(|chain| (record, chain)))
+            Ok(chain.filter(Chain::is_whole).map(|chain| (record, chain)))
         })?;
         match stored {
             Some((record, chain)) if record.layout == layout => {

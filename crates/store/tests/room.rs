@@ -65,6 +65,20 @@ async fn the_least_recently_used_give_way_down_to_the_low_water_mark() {
 }
 
 #[tokio::test]
+async fn a_blob_of_one_piece_stays_proven_after_its_eviction() {
+    let dir = tempdir().unwrap();
+    let store = open(dir.path());
+    let sample = Sample::new(1, 100, 128);
+    let blob = store.create(&sample.digest, sample.layout).await.unwrap();
+    blob.write_piece(PieceIndex(0), sample.piece(0)).await.unwrap();
+    // Its chain has no states between the ends, so none was ever learnt.
+    blob.close().await.unwrap();
+    drop(blob);
+    assert!(store.evict(&sample.digest).await.unwrap());
+    assert!(store.create(&sample.digest, sample.layout).await.unwrap().is_closed());
+}
+
+#[tokio::test]
 async fn what_is_held_or_pinned_never_gives_way() {
     let dir = tempdir().unwrap();
     let store = with_quota(dir.path(), 250_000);
