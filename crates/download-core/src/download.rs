@@ -6,7 +6,7 @@
 use crate::alone::Alone;
 use crate::pace::Pace;
 use crate::peers::Peers;
-use crate::proof::Proof;
+use crate::proof::{Link, Proof};
 use crate::readers::{Need, Readers};
 use crate::source::Source;
 use crate::turn::Turn;
@@ -140,6 +140,7 @@ impl Download {
                 self.source.arrived(read, piece, is_held, turn);
             }
             Event::OriginEnded { read, result } => self.read_ended(read, result, turn),
+            Event::Lost { pieces } => pieces.iter().for_each(|piece| self.lose(piece)),
             Event::Hashed { piece, after, stored, matched } => {
                 self.hashed(piece, after, matched, stored, turn);
             }
@@ -222,6 +223,34 @@ impl Download {
         self.discard(&resolved.wrong, turn);
     }
 
+    /// A piece was stored against states that were found false meanwhile.
+    pub(crate) fn stored_in_doubt(&mut self, piece: PieceIndex, link: Link, turn: &mut Turn<'_>) {
+        let again = self.source.is_kept(piece) || self.peers.is_coming(piece) || self.proof.holds(piece);
+        if !again {
+            self.proof.suspect(piece, link);
+            self.resolve_suspects(turn);
+            return;
+        }
+        self.discard_unsure(piece, turn);
+    }
+
+    /// A piece was obtained twice at once against different states, and nobody knows whose bytes the store has.
+    pub(crate) fn discard_unsure(&mut self, piece: PieceIndex, turn: &mut Turn<'_>) {
+        self.peers.forget(piece, turn);
+        self.source.forget(piece, turn);
+        self.lose(piece);
+        self.discard(&[piece], turn);
+    }
+
+    /// The store has this piece no more.
+    fn lose(&mut self, piece: PieceIndex) {
+        if self.proof.lose(piece) {
+            self.closed_said = false;
+            self.told.want_due = true;
+            self.source.needed_again(piece);
+        }
+    }
+
     pub(crate) fn discard(&self, pieces: &[PieceIndex], turn: &mut Turn<'_>) {
         if pieces.is_empty() {
             return;
@@ -248,6 +277,7 @@ impl Download {
 
     fn say_closed(&mut self, turn: &mut Turn<'_>) {
         self.closed_said = true;
+        self.proof.close();
         self.source.cancel(turn, |_| true);
         self.peers.cancel(turn, |_| true);
         turn.push(Effect::Closed);
@@ -329,8 +359,7 @@ impl Download {
         self.proof.check_invariants();
         self.readers.check_invariants();
         self.peers.check_invariants(self.options.fetches_max.max(1));
-        let stripe = self.options.stripe_bytes.max(u64::from(self.layout.piece_len()));
-        self.source.check_invariants(self.options.window_bytes.max(stripe) + stripe);
+        self.source.check_invariants(self.window_max() + self.stripe_max());
         if self.stopped {
             assert!(self.deadline.is_none(), "a download that has stopped has a deadline");
             return;

@@ -1,6 +1,6 @@
 //! What happens to a download: everything that its driver tells [`Download::handle`](crate::Download::handle).
 
-use types::{ByteRange, Credential, LeaseFailure, PieceIndex, SchedulerBody, State};
+use types::{ByteRange, Credential, LeaseFailure, PieceIndex, PieceSet, SchedulerBody, State};
 
 /// A reader of the blob, numbered by the driver; never used twice in one download.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -93,6 +93,11 @@ pub enum Event {
         read: ReadId,
         /// `Ok` after the last piece, otherwise why not.
         result: Result<(), LeaseFailure>,
+    },
+    /// The store has these pieces no more: they were evicted, or their bytes have changed on the disk.
+    Lost {
+        /// Which pieces.
+        pieces: PieceSet,
     },
     /// The answer to [`Hash`](crate::Effect::Hash); exactly one for each. The driver has let go of the bytes.
     Hashed {

@@ -9,7 +9,7 @@ use crate::{Download, Failure, FetchId, LinkState};
 use std::ops::Range;
 use std::time::Duration;
 use types::{
-    BlobFailure, Credential, Epoch, FetchFailure, HostBody, LeaseFailure, PieceFrom, PieceIndex, PieceSet,
+    BlobFailure, Credential, Epoch, FetchFailure, HostBody, LeaseFailure, PieceFrom, PieceIndex,
     SchedulerBody, State, Timestamp,
 };
 
@@ -27,7 +27,7 @@ impl Download {
         match body {
             SchedulerBody::Assign { piece, parent, epoch, before, after } => {
                 let link = Link { before, after };
-                self.assigned(Transfer { piece, parent, epoch, link }, turn);
+                self.assigned(Transfer { piece, parent, epoch, link, void: false }, turn);
             }
             SchedulerBody::Cancel { piece, parent } => {
                 self.peers.cancel(turn, |transfer| transfer.piece == piece && transfer.parent == parent);
@@ -57,7 +57,7 @@ impl Download {
     }
 
     fn assigned(&mut self, transfer: Transfer, turn: &mut Turn<'_>) {
-        let Transfer { piece, parent, epoch, link } = transfer;
+        let Transfer { piece, parent, epoch, link, .. } = transfer;
         if piece.0 >= self.layout.count() || self.is_void(epoch) {
             return;
         }
@@ -152,9 +152,9 @@ impl Download {
     }
 
     fn chain_void(&mut self, epoch: Epoch, turn: &mut Turn<'_>) {
-        if self.proof.is_closed() {
-            // This host has the proof: it need not forget anything.
-            let pieces = PieceSet::full(self.layout.count());
+        if self.proof.is_proven() {
+            // It need not forget anything.
+            let pieces = self.proof.held().clone();
             self.send(HostBody::Hold { closed: true, pieces }, turn);
             return;
         }
@@ -169,7 +169,7 @@ impl Download {
         let end = boundaries.end.min(self.layout.count().saturating_add(1));
         let chain = self.proof.chain();
         let known = (boundaries.start..end).find(|i| chain.state(*i).is_none()).unwrap_or(end);
-        self.tell_states(epoch, boundaries.start..known.max(boundaries.start), self.proof.is_closed(), turn);
+        self.tell_states(epoch, boundaries.start..known.max(boundaries.start), self.proof.is_proven(), turn);
     }
 
     /// Sends known states in messages of bounded length; one even if there are none. The last says whether the chain is
@@ -268,14 +268,14 @@ impl Download {
     }
 
     pub(crate) fn fetched(&mut self, fetch: FetchId, turn: &mut Turn<'_>) {
-        let Some(Transfer { piece, parent, link, .. }) = self.peers.ended(fetch) else { return };
-        if self.proof.link(piece) == Some(link) {
+        let Some(Transfer { piece, parent, link, void, .. }) = self.peers.ended(fetch) else { return };
+        if void {
+            self.discard_unsure(piece, turn);
+        } else if self.proof.link(piece) == Some(link) {
             self.alone.delivered(turn.now);
             self.held_now(piece, PieceFrom::Peer(parent), turn);
         } else {
-            // The chain was found false while it came.
-            self.proof.suspect(piece, link);
-            self.resolve_suspects(turn);
+            self.stored_in_doubt(piece, link, turn);
         }
     }
 

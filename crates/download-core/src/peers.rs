@@ -15,6 +15,8 @@ pub(crate) struct Transfer {
     pub(crate) parent: HostId,
     pub(crate) epoch: Epoch,
     pub(crate) link: Link,
+    /// Whatever it brings is of no use.
+    pub(crate) void: bool,
 }
 
 #[derive(Debug, Default)]
@@ -70,6 +72,18 @@ impl Peers {
             }
             !which(transfer)
         });
+    }
+
+    pub(crate) fn is_coming(&self, piece: PieceIndex) -> bool {
+        self.running.values().any(|transfer| transfer.piece == piece)
+    }
+
+    /// Ends what brings this piece; if it has just been stored, that was in vain.
+    pub(crate) fn forget(&mut self, piece: PieceIndex, turn: &mut Turn<'_>) {
+        self.cancel(turn, |transfer| transfer.piece == piece);
+        for (_, transfer) in self.cancelled.iter_mut().filter(|(_, transfer)| transfer.piece == piece) {
+            transfer.void = true;
+        }
     }
 
     /// # Panics

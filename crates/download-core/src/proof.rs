@@ -45,14 +45,16 @@ pub(crate) struct Proof {
     /// Boundaries whose state this host computed; the two ends are known from the start.
     trusted: PieceSet,
     suspects: BTreeMap<PieceIndex, Link>,
+    /// Every link has been checked once: the chain is true, also if pieces get lost later.
+    proven: bool,
 }
 
 impl Proof {
     /// From what the store had. Gives the pieces that it held without their states as well: they are void.
     pub(crate) fn new(layout: PieceLayout, chain: Chain, held: PieceSet) -> (Self, PieceSet) {
         let count = layout.count();
-        let mut proof =
-            Self { layout, chain, held, trusted: PieceSet::empty(count + 1), suspects: BTreeMap::new() };
+        let (trusted, suspects) = (PieceSet::empty(count + 1), BTreeMap::new());
+        let mut proof = Self { layout, chain, held, trusted, suspects, proven: false };
         proof.trust_ends_only();
         let mut void = PieceSet::empty(count);
         for piece in proof.held.iter().filter(|piece| proof.chain.link(*piece).is_none()) {
@@ -81,6 +83,18 @@ impl Proof {
     /// Whether every link from the initial value to the digest has been checked on this host.
     pub(crate) fn is_closed(&self) -> bool {
         self.held.is_full() && self.chain.is_whole()
+    }
+
+    /// Takes note that every link has been checked.
+    pub(crate) fn close(&mut self) {
+        assert!(self.is_closed(), "a link has not been checked");
+        self.trusted = PieceSet::full(self.layout.count() + 1);
+        self.proven = true;
+    }
+
+    /// Whether the chain was once closed on this host.
+    pub(crate) const fn is_proven(&self) -> bool {
+        self.proven
     }
 
     pub(crate) fn trusts(&self, boundary: u32) -> bool {
@@ -130,6 +144,12 @@ impl Proof {
         self.held.insert(piece)
     }
 
+    /// The piece is gone from the store; whether it was held.
+    pub(crate) fn lose(&mut self, piece: PieceIndex) -> bool {
+        self.suspects.remove(&piece);
+        self.held.remove(piece)
+    }
+
     /// Forgets a suspect, since its bytes are about to be replaced; whether it was one.
     pub(crate) fn give_up_suspect(&mut self, piece: PieceIndex) -> bool {
         self.suspects.remove(&piece).is_some()
@@ -174,8 +194,12 @@ impl Proof {
         .collect()
     }
 
-    /// Distrusts even what this host computed: the origin's bytes are not the blob's. Gives all pieces, now void.
+    /// Distrusts even what this host computed: the origin's bytes are not the blob's. Gives all pieces, now void; none if
+    /// they are proven.
     pub(crate) fn void_all(&mut self) -> PieceSet {
+        if self.proven {
+            return PieceSet::empty(self.layout.count());
+        }
         self.trust_ends_only();
         self.reset();
         let mut void = std::mem::replace(&mut self.held, PieceSet::empty(self.layout.count()));
@@ -226,6 +250,7 @@ impl Proof {
         for boundary in self.trusted.iter() {
             assert!(self.chain.state(boundary.0).is_some(), "trusted state {boundary} is not known");
         }
+        assert!(!self.proven || self.trusted.is_full(), "a proven chain is not trusted");
         let full = self.held.is_full();
         assert!(!full || self.chain.is_whole(), "every piece is held but a state is missing");
     }

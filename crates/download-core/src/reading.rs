@@ -96,7 +96,7 @@ impl Download {
 
     /// One stripe for the reader that has waited longest.
     fn read_stripe(&mut self, needs: &[Need], helps: &[Help], turn: &mut Turn<'_>) {
-        if self.source.is_reading_alone() {
+        if self.source.is_reading_alone() || !self.has_reserve() {
             return;
         }
         let first = helps.iter().find_map(|help| match help {
@@ -114,7 +114,7 @@ impl Download {
     fn read_all(&mut self, needs: &[Need], turn: &mut Turn<'_>) {
         for need in needs.iter().filter(|need| need.since.is_some()) {
             while let Help::From(first) = self.help_for(need) {
-                let stuck = !self.source.is_active();
+                let stuck = !self.source.is_active() && self.has_reserve();
                 if !stuck && !self.has_room(&self.stripe_alone(first)) {
                     return;
                 }
@@ -160,6 +160,21 @@ impl Download {
             && (unhashed == 0 || unhashed + bytes <= self.options.window_bytes)
     }
 
+    /// Whether one more stripe may be read though the window is full: for a reader, while what is kept waits for a state
+    /// that only this stripe may bring.
+    fn has_reserve(&self) -> bool {
+        self.source.unhashed_bytes() <= self.window_max()
+    }
+
+    /// The window, or one stripe if that is more.
+    pub(crate) fn window_max(&self) -> u64 {
+        self.options.window_bytes.max(self.stripe_max())
+    }
+
+    pub(crate) fn stripe_max(&self) -> u64 {
+        self.options.stripe_bytes.max(u64::from(self.layout.piece_len()))
+    }
+
     fn help_for(&self, need: &Need) -> Help {
         // A reader from the first byte on must not be read past the proof, so for it nothing is too far.
         let look_back = if need.from_start { u32::MAX } else { self.pieces_in(self.options.readahead_bytes) };
@@ -188,7 +203,8 @@ impl Download {
             if !past || self.readers.read_through_count() >= self.options.read_through_max.max(1) {
                 continue;
             }
-            if let Some(range) = self.readers.read_through(need.reader, self.options.readahead_bytes) {
+            let bytes_max = self.options.readahead_bytes.max(u64::from(self.layout.piece_len()));
+            if let Some(range) = self.readers.read_through(need.reader, bytes_max) {
                 turn.push(Effect::ReadThrough { reader: need.reader, range });
             }
         }
@@ -263,11 +279,14 @@ impl Download {
             return;
         }
         let link = hashed.link;
+        if hashed.void {
+            self.discard(&[piece], turn);
+            return;
+        }
         if self.proof.chain().state(piece.0) != Some(&link.before) {
             // The chain was found false meanwhile.
             if matched {
-                self.proof.suspect(piece, link);
-                self.resolve_suspects(turn);
+                self.stored_in_doubt(piece, link, turn);
             }
             return;
         }
@@ -306,14 +325,16 @@ impl Download {
             self.discard(&[piece], turn);
         }
         let trusted = self.proof.trusts(piece.0);
-        if trusted && self.layout.is_last(piece) {
-            // Every state up to here was computed from what the origin sent.
+        if trusted && self.proof.trusts(piece.0 + 1) {
+            // Every state up to here was computed from what the origin sent, or is proven.
             self.return_lease(LeaseFailure::Wrong, turn);
             let pieces = self.proof.void_all();
             if !pieces.is_empty() {
                 turn.push(Effect::Discard { pieces });
             }
-            turn.push(Effect::ForgetStates);
+            if !self.proof.is_proven() {
+                turn.push(Effect::ForgetStates);
+            }
             self.fail(Failure::OriginWrong, turn);
             return;
         }

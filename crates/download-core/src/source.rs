@@ -43,6 +43,8 @@ struct Kept {
 #[derive(Clone, Copy, Debug)]
 struct Hashing {
     before: State,
+    /// The result is of no use.
+    void: bool,
 }
 
 /// A piece that was hashed.
@@ -50,6 +52,8 @@ struct Hashing {
 pub(crate) struct Hashed {
     /// Whether its bytes were read under a lease.
     pub(crate) leased: bool,
+    /// Whether the result is of no use, and what was stored is to be discarded.
+    pub(crate) void: bool,
     /// The states that its bytes lead from and to.
     pub(crate) link: Link,
 }
@@ -160,7 +164,7 @@ impl Source {
     ) {
         for (piece, kept) in self.kept.iter_mut().filter(|(_, kept)| kept.hashing.is_none()) {
             if let (Some(before), expect) = known(*piece) {
-                kept.hashing = Some(Hashing { before });
+                kept.hashing = Some(Hashing { before, void: false });
                 turn.push(Effect::Hash { piece: *piece, before, expect });
             }
         }
@@ -170,7 +174,8 @@ impl Source {
     pub(crate) fn hashed(&mut self, piece: PieceIndex, after: State) -> Option<Hashed> {
         let hashing = self.kept.get(&piece)?.hashing?;
         let kept = self.kept.remove(&piece)?;
-        Some(Hashed { leased: kept.leased, link: Link { before: hashing.before, after } })
+        let Hashing { before, void } = hashing;
+        Some(Hashed { leased: kept.leased, void, link: Link { before, after } })
     }
 
     /// The piece is held: its bytes are not needed from the origin any more.
@@ -189,6 +194,25 @@ impl Source {
             }
             needed
         });
+    }
+
+    /// Drops what is kept of this piece; if it is being hashed, that is in vain.
+    pub(crate) fn forget(&mut self, piece: PieceIndex, turn: &mut Turn<'_>) {
+        match self.kept.get_mut(&piece).map(|kept| &mut kept.hashing) {
+            Some(Some(hashing)) => hashing.void = true,
+            Some(None) => {
+                self.kept.remove(&piece);
+                turn.push(Effect::DropBytes { piece });
+            }
+            None => {}
+        }
+    }
+
+    /// A piece that was held is not any more: a source without others reads it again.
+    pub(crate) fn needed_again(&mut self, piece: PieceIndex) {
+        if let Some(lease) = &mut self.lease {
+            lease.todo.insert(piece);
+        }
     }
 
     /// Ends the reads whose kind `end` says, and drops what they brought unless it is being hashed.
