@@ -23,7 +23,7 @@ pub(super) struct Record {
     method: Method,
     kind: Kind,
     /// What was asked for, without the query: a query can carry anything.
-    target: String,
+    asked: String,
     /// Nothing as long as there is no answer.
     status: Option<StatusCode>,
     /// Why the answer is an error or the body broke.
@@ -45,7 +45,7 @@ impl Record {
             user_agent: agent.unwrap_or_default().chars().take(USER_AGENT_LEN_MAX).collect(),
             method: parts.method.clone(),
             kind: Kind::Other,
-            target: String::new(),
+            asked: String::new(),
             status: None,
             error: None,
             bytes: 0,
@@ -56,7 +56,7 @@ impl Record {
 
     /// What it asks for.
     pub(super) fn routed(&mut self, route: &Route) {
-        (self.kind, self.target) = match route {
+        (self.kind, self.asked) = match route {
             Route::Ping { registry } => {
                 (Kind::Ping, registry.as_ref().map_or_else(String::new, ToString::to_string))
             }
@@ -73,8 +73,8 @@ impl Record {
     }
 
     /// What it asks for, in words.
-    pub(super) fn target(&self) -> &str {
-        &self.target
+    pub(super) fn asked(&self) -> &str {
+        &self.asked
     }
 
     /// What it is answered with; `error` says why where it is no success.
@@ -121,7 +121,7 @@ impl Record {
                     user_agent = self.user_agent,
                     method = %self.method,
                     kind = self.kind.name(),
-                    target = self.target,
+                    asked = self.asked,
                     status = self.status.map(|status| status.as_u16()),
                     outcome = outcome.name(),
                     error = self.error,

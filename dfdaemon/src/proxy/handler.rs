@@ -49,7 +49,7 @@ impl Proxy {
         let answered = match route::parse(&parts.method, &parts.uri, &self.upstream) {
             Ok(route) => {
                 record.routed(&route);
-                let span = tracing::info_span!("pull", %client, target = record.target());
+                let span = tracing::info_span!("pull", %client, asked = record.asked());
                 let dispatched = self.dispatch(route, want, parts).instrument(span);
                 // Boxed: the futures of all kinds of requests in one are large.
                 match tokio::time::timeout(self.answer_timeout, Box::pin(dispatched)).await {
