@@ -380,6 +380,8 @@ impl Scheduler {
         let Some(demand) = self.swarms[six].demand.as_deref_mut() else { return };
         if now < quiet_until {
             self.timers.set(&mut demand.consider_alarm, Timer::Consider(six), quiet_until);
+        } else if demand.avail.is_full() {
+            self.revoke(six);
         } else if !self.ask_for_states(six) {
             self.renew(six);
         }

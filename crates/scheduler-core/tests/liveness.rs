@@ -102,7 +102,7 @@ fn setups() -> impl Strategy<Value = Setup> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 150, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn everybody_finishes(seed in any::<u64>(), setup in setups(), samples in 1..6usize, ahead in 1..20u64) {

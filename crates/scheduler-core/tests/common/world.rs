@@ -119,7 +119,7 @@ impl World {
         let hosts = (0..setup.hosts).map(|n| FakeHost {
             id: host(n as u64),
             life: 0,
-            alive: true,
+            alive: false,
             corrupts: n >= setup.hosts - setup.faults.corruptors,
             guest: n < setup.faults.guests,
             copies: blobs.iter().map(copy).collect(),
@@ -260,7 +260,8 @@ impl World {
             }
             SchedulerBody::Lease { epoch, missing, .. } => {
                 let other = self.sources.insert(blob, (to, *epoch));
-                assert!(other.is_none_or(|o| o.0 == to), "seed {}: two sources of blob {blob}", self.seed);
+                let reads_on = other.is_some_and(|(who, epoch)| who != to && self.reads_on(who, blob, epoch));
+                assert!(!reads_on, "seed {}: two sources of blob {blob}", self.seed);
                 assert!(!missing.is_empty(), "a lease to read nothing");
             }
             SchedulerBody::Revoke { epoch } => {
@@ -274,6 +275,13 @@ impl World {
             }
             _ => {}
         }
+    }
+
+    /// Whether a source has something to read that it was asked for.
+    fn reads_on(&self, who: usize, blob: usize, epoch: Epoch) -> bool {
+        let copy = &self.hosts[who].copies[blob];
+        let lease = copy.lease.as_ref().filter(|lease| lease.epoch == epoch);
+        lease.is_some_and(|lease| lease.missing.iter().any(|piece| !copy.held.contains(piece)))
     }
 
     fn say(&mut self, from: usize, blob: usize, body: HostBody) {
@@ -295,12 +303,12 @@ impl World {
             Action::Read { by, life, blob, round } if self.is(by, life) => self.read(by, blob, round),
             Action::Die { who } if self.hosts[who].alive => {
                 self.hosts[who].alive = false;
+                self.hosts[who].life += 1;
                 let (life, noticed, back) = (self.hosts[who].life, self.within(3_000), self.within(8_000));
                 self.at(noticed, Action::Noticed { who, life });
                 self.at(back.max(noticed) + Duration::from_nanos(1), Action::Return { who });
             }
             Action::Noticed { who, life } if self.hosts[who].life == life => {
-                self.hosts[who].life += 1;
                 self.forget(who);
                 self.event(Event::HostLeft { host: self.hosts[who].id });
             }
@@ -343,10 +351,12 @@ impl World {
 
     /// A host connects, new or again, and says what it has.
     fn come_back(&mut self, who: usize) {
-        if self.hosts[who].life > 0 && self.hosts[who].alive {
+        if self.hosts[who].alive {
             return;
         }
         self.hosts[who].alive = true;
+        self.hosts[who].life += 1;
+        self.forget(who);
         for blob in 0..self.blobs.len() {
             let copy = &mut self.hosts[who].copies[blob];
             copy.lease = None;
