@@ -241,7 +241,11 @@ async fn embedded(
     cancel: &CancellationToken,
 ) -> Result<Option<scheduler::Server>, Failure> {
     let SchedulerConfig::Embedded { listen, insecure_plain_grpc } = config.scheduler else { return Ok(None) };
-    let options = scheduler::Options { listen, insecure_plain_grpc, ..scheduler::Options::embedded() };
+    let mut options = scheduler::Options { listen, insecure_plain_grpc, ..scheduler::Options::embedded() };
+    if !listen.ip().is_loopback() {
+        // Others can join, and after a restart they are to say what they hold before anything is read again.
+        options.scheduling.quiet_period = scheduler::Options::default().scheduling.quiet_period;
+    }
     Ok(Some(scheduler::Server::start_with(options, resolver, cancel.clone()).await?))
 }
 
