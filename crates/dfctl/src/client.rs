@@ -43,6 +43,7 @@ impl Client {
         process::tls::install_provider();
         // The daemon is on this machine: a proxy of the environment has no business between.
         let http = reqwest::Client::builder()
+            .user_agent(concat!("dfctl/", env!("CARGO_PKG_VERSION")))
             .no_proxy()
             .redirect(reqwest::redirect::Policy::none())
             .connect_timeout(CONNECT_TIMEOUT)
