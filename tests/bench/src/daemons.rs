@@ -70,7 +70,12 @@ fn upstreams(endpoint: String) -> [Upstream; 1] {
 /// # Errors
 /// If it does not start.
 pub async fn scheduler(binaries: &Binaries, dir: &Path, endpoint: String) -> Result<(Program, SocketAddr)> {
-    let place = SchedulerPlace { address: loopback(1), dir: dir.join("scheduler"), namespace: None };
+    let place = SchedulerPlace {
+        address: loopback(1),
+        dir: dir.join("scheduler"),
+        namespace: None,
+        quiet_period: std::time::Duration::ZERO,
+    };
     let mut program = place.start(binaries, &upstreams(endpoint))?;
     program.wait_for_ok(&format!("{}/healthz", place.admin_url()), READY_LIMIT).await?;
     Ok((program, place.grpc()))
@@ -107,14 +112,16 @@ impl Origin {
     }
 }
 
-/// Makes sure that `bytes` more fit on the disk of `dir` beside what the daemon leaves free by default: a fifth.
+/// How much of the disk is left free, in bytes: the daemons leave as much, and more than nothing is kind to others.
+const FREE_FLOOR: u64 = 2 << 30;
+
+/// Makes sure that `bytes` more fit on the disk of `dir`.
 ///
 /// # Errors
 /// If they do not.
 pub fn room_for(dir: &Path, bytes: u64) -> Result<()> {
     let stat = rustix::fs::statvfs(dir)?;
-    let (total, free) = (stat.f_blocks * stat.f_frsize, stat.f_bavail * stat.f_frsize);
-    let needed = total / 5 + bytes;
+    let (free, needed) = (stat.f_bavail * stat.f_frsize, bytes + FREE_FLOOR);
     ensure!(free >= needed, "{} MB are free, {} MB are needed", free / 1_000_000, needed / 1_000_000);
     Ok(())
 }

@@ -2,6 +2,7 @@
 
 use anyhow::{Context, Result};
 use std::path::Path;
+use std::time::Duration;
 use support::binaries::Binaries;
 use support::daemon::{DaemonPlace, READY_LIMIT, SchedulerPlace, Traffic, Upstream, loopback};
 use support::process::Program;
@@ -28,7 +29,12 @@ impl Cluster {
         upstream: Upstream,
     ) -> Result<Self> {
         let upstreams = [upstream];
-        let place = SchedulerPlace { address: loopback(1), dir: dir.join("scheduler"), namespace: None };
+        let place = SchedulerPlace {
+            address: loopback(1),
+            dir: dir.join("scheduler"),
+            namespace: None,
+            quiet_period: Duration::ZERO,
+        };
         let mut scheduler = place.start(binaries, &upstreams)?;
         scheduler.wait_for_ok(&format!("{}/healthz", place.admin_url()), READY_LIMIT).await?;
         let nodes: Vec<DaemonPlace> = (1..=count)

@@ -104,6 +104,7 @@ impl Cluster {
             address: scheduler_host.address().into(),
             dir: dir.path().join("scheduler"),
             namespace: Some(scheduler_host.path()),
+            quiet_period: SchedulerPlace::QUIET_PERIOD,
         };
         let mut scheduler = None;
         let mut silent = None;

@@ -58,9 +58,15 @@ pub struct SchedulerPlace {
     pub dir: PathBuf,
     /// Its network namespace, if it has one.
     pub namespace: Option<PathBuf>,
+    /// How long it first listens to what hosts hold before anything is read from an origin. Zero is right where all
+    /// hosts are known to be new.
+    pub quiet_period: Duration,
 }
 
 impl SchedulerPlace {
+    /// The program's own default.
+    pub const QUIET_PERIOD: Duration = Duration::from_secs(1);
+
     /// Where daemons find it.
     #[must_use]
     pub const fn grpc(&self) -> SocketAddr {
@@ -84,6 +90,7 @@ impl SchedulerPlace {
         if !self.address.is_loopback() {
             config.push_str("insecure_plain_grpc = true\n");
         }
+        let _ = writeln!(config, "[scheduling]\nquiet_period = \"{}ms\"", self.quiet_period.as_millis());
         config.push_str(&origin_section(upstreams));
         start("scheduler", &binaries.scheduler, &self.dir, self.namespace.as_deref(), &config)
     }
@@ -174,6 +181,8 @@ impl DaemonPlace {
             let _ = writeln!(text, "upload_rate = {rate}\ndownload_rate = {rate}");
         }
         let _ = writeln!(text, "\n[store]\ndir = {:?}", self.dir.join("store").display().to_string());
+        // By default the cache leaves a fifth of the disk free, which a developer's machine may not have.
+        text.push_str("free_floor = \"1GiB\"\n");
         let _ = writeln!(text, "\n[admin]\nlisten = \"{}\"", self.local(3));
         let _ = writeln!(text, "\n[log]\nfilter = {:?}\n", self.log);
         text.push_str(&origin_section(upstreams));
