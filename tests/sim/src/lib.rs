@@ -1,1 +1,27 @@
-//! placeholder
+//! A network in memory that drives the real cores: one scheduler, many hosts, an origin, and everything between them that
+//! can be late, break, lie or die.
+//!
+//! A run follows from its [`Settings`] alone: the same settings give the same run, to the last effect. [`World::run`]
+//! panics if an invariant of a core breaks, if a host is asked for what it never reported, if a client gets a wrong blob,
+//! or if something does not end in a bounded time after the last fault.
+//!
+//! Time is counted, not waited for. Pieces are 128 bytes, with real bytes and real chains, so that every lie is really
+//! found. Links are simple here: a piece takes a time, and a host has slots.
+
+mod blob;
+mod check;
+mod clients;
+mod driver;
+mod host;
+mod outcome;
+mod queue;
+mod settings;
+mod store;
+mod trouble;
+mod wire;
+mod world;
+
+pub use blob::{Blob, PIECE_LEN};
+pub use outcome::Outcome;
+pub use settings::{Fault, Settings};
+pub use world::World;

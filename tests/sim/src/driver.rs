@@ -1,0 +1,259 @@
+//! What the daemon's download engine does: carries out a download's effects, and reports.
+
+use crate::host::{Fetching, Spot};
+use crate::world::{Happening, World};
+use download_core::{Effect, Event, FetchId, Fetched, ReadId};
+use std::ops::Range;
+use std::time::Duration;
+use types::{FetchFailure, HostId, LeaseFailure, PieceIndex, State, hash_piece, verify_piece};
+
+/// How long it takes to find that a host is not there, or that it sends nothing.
+const NOT_THERE: Duration = Duration::from_millis(700);
+
+impl World {
+    pub(crate) fn download_event(&mut self, spot: Spot, event: Event) {
+        self.trace.note(self.now, "to host", spot.host, &event);
+        let Some(running) = self.hosts[spot.host].running(spot) else { return };
+        let mut effects = Vec::new();
+        running.core.handle(self.now, event, &mut effects);
+        running.core.check_invariants();
+        if let Some(deadline) = running.core.next_deadline() {
+            assert!(deadline > self.now, "a deadline that has come must have been acted upon");
+            if running.tick_at.is_none_or(|set| deadline < set) {
+                running.tick_at = Some(deadline);
+                self.queue.push(deadline, Happening::Tick { spot });
+            }
+        }
+        for effect in effects {
+            self.trace.note(self.now, "host", spot.host, &effect);
+            self.execute(spot, effect);
+        }
+    }
+
+    pub(crate) fn download_tick(&mut self, spot: Spot) {
+        let now = self.now;
+        let Some(running) = self.hosts[spot.host].running(spot) else { return };
+        if running.tick_at != Some(now) {
+            return;
+        }
+        running.tick_at = None;
+        match running.core.next_deadline() {
+            Some(deadline) if deadline > now => {
+                running.tick_at = Some(deadline);
+                self.queue.push(deadline, Happening::Tick { spot });
+            }
+            Some(_) => self.download_event(spot, Event::Tick),
+            None => {}
+        }
+    }
+
+    fn execute(&mut self, spot: Spot, effect: Effect) {
+        let place = &mut self.hosts[spot.host].places[spot.blob];
+        let Some(running) = &mut place.running else { return };
+        match effect {
+            Effect::Send(body) => self.say(spot.host, spot.blob, body),
+            Effect::Fetch { fetch, parent, piece, before, after } => {
+                self.fetch(spot, fetch, parent, (piece, before, after));
+            }
+            Effect::CancelFetch { fetch } => drop(running.fetches.remove(&fetch)),
+            Effect::ReadOrigin { read, pieces } => self.read_origin(spot, read, pieces),
+            Effect::CancelRead { read } => drop(running.reads.remove(&read)),
+            Effect::Hash { piece, before, expect } => {
+                let bytes = running.kept.remove(&piece).expect("what is to be hashed is kept");
+                let at = self.now + self.settings.hash_time;
+                self.queue.push(at, Happening::Hashes { spot, piece, before, expect, bytes });
+            }
+            Effect::DropBytes { piece } => drop(running.kept.remove(&piece)),
+            Effect::LearnStates { boundary, states } => place.stored.learn(boundary, &states),
+            Effect::ForgetStates => place.stored.forget_states(),
+            Effect::Held { piece } => {
+                assert!(place.stored.read(piece).is_some(), "piece {piece} is held but not stored");
+                self.consume_soon(spot);
+            }
+            Effect::Closed => {
+                place.stored.close();
+                self.consume_soon(spot);
+            }
+            Effect::ReadThrough { reader, range } => self.begin_read_through(spot, reader, range),
+            Effect::Discard { pieces } => {
+                place.stored.discard(&pieces);
+                self.fail_those_who_read(spot, &pieces);
+            }
+            Effect::FailReaders { reason } => self.fail_readers(spot, &reason),
+            Effect::Stop => {
+                assert!(running.readers.is_empty(), "a download stopped under its readers");
+                place.running = None;
+            }
+        }
+    }
+
+    fn fetch(
+        &mut self,
+        spot: Spot,
+        fetch: FetchId,
+        parent: HostId,
+        (piece, before, after): (PieceIndex, State, State),
+    ) {
+        let parent = self.hosts.iter().position(|host| host.id == parent).expect("a host of this cluster");
+        let delay = self.delay();
+        if let Some(running) = self.hosts[spot.host].running(spot) {
+            running.fetches.insert(fetch, Fetching { parent, piece, before, after });
+        }
+        let (after, happening) = if self.hosts[parent].alive {
+            (delay, Happening::Asked { spot, fetch })
+        } else {
+            (NOT_THERE, Happening::Unreachable { spot, fetch })
+        };
+        self.queue.push(self.now + after, happening);
+    }
+
+    fn fetching(&mut self, spot: Spot, fetch: FetchId) -> Option<Fetching> {
+        self.hosts[spot.host].running(spot)?.fetches.get(&fetch).copied()
+    }
+
+    fn fetch_fails(&mut self, spot: Spot, fetch: FetchId, why: FetchFailure) {
+        if let Some(running) = self.hosts[spot.host].running(spot)
+            && running.fetches.remove(&fetch).is_some()
+        {
+            self.download_event(spot, Event::Fetched { fetch, outcome: Fetched::Failed(why) });
+        }
+    }
+
+    pub(crate) fn parent_is_unreachable(&mut self, spot: Spot, fetch: FetchId) {
+        self.fetch_fails(spot, fetch, FetchFailure::Unreachable);
+    }
+
+    /// The request reaches the parent.
+    pub(crate) fn parent_is_asked(&mut self, spot: Spot, fetch: FetchId) {
+        let Some(Fetching { parent, piece, .. }) = self.fetching(spot, fetch) else { return };
+        let stalls = self.settings.stalls > 0 && self.rng.u32(..self.settings.stalls) == 0;
+        let range = self.settings.piece_time.clone();
+        let time = self.between(&range);
+        let host = &mut self.hosts[parent];
+        if !host.alive {
+            return self.fetch_fails(spot, fetch, FetchFailure::Unreachable);
+        }
+        let Some(bytes) = host.places[spot.blob].stored.read(piece) else {
+            return self.fetch_fails(spot, fetch, FetchFailure::NotHeld);
+        };
+        if host.uploads >= self.settings.upload_slots {
+            return self.fetch_fails(spot, fetch, FetchFailure::Busy);
+        }
+        let mut bytes = bytes.to_vec();
+        if host.corrupts {
+            bytes[0] ^= 0x80;
+        }
+        host.uploads += 1;
+        let from = (parent, host.incarnation);
+        let nearly = self.now + time.saturating_sub(*self.settings.delay.end());
+        if stalls {
+            let at = self.now + NOT_THERE * 3;
+            return self.queue.push(at, Happening::Comes { spot, fetch, from, bytes: None });
+        }
+        self.queue.push(nearly, Happening::Nearly { spot, fetch });
+        self.queue.push(self.now + time, Happening::Comes { spot, fetch, from, bytes: Some(bytes) });
+    }
+
+    pub(crate) fn piece_nearly_comes(&mut self, spot: Spot, fetch: FetchId) {
+        if let Some(Fetching { parent, .. }) = self.fetching(spot, fetch)
+            && self.hosts[parent].alive
+        {
+            self.download_event(spot, Event::Fetched { fetch, outcome: Fetched::NearlyDone });
+        }
+    }
+
+    /// A transfer ends: the parent's slot is free, and the child checks what it got. `from` is the parent and how often
+    /// it had been started when it was asked.
+    pub(crate) fn piece_comes(
+        &mut self,
+        spot: Spot,
+        fetch: FetchId,
+        from: (usize, u64),
+        bytes: Option<&[u8]>,
+    ) {
+        let parent = &mut self.hosts[from.0];
+        let same = parent.alive && parent.incarnation == from.1;
+        if same {
+            parent.uploads -= 1;
+        }
+        let Some(Fetching { piece, before, after, .. }) = self.fetching(spot, fetch) else { return };
+        if !same {
+            return self.fetch_fails(spot, fetch, FetchFailure::Unreachable);
+        }
+        let Some(bytes) = bytes else { return self.fetch_fails(spot, fetch, FetchFailure::Stalled) };
+        self.outcome.uploaded_bytes.resize(self.hosts.len(), 0);
+        self.outcome.uploaded_bytes[from.0] += bytes.len() as u64;
+        if verify_piece(self.blobs[spot.blob].layout, piece, &before, &after, bytes).is_err() {
+            return self.fetch_fails(spot, fetch, FetchFailure::Corrupt);
+        }
+        let place = &mut self.hosts[spot.host].places[spot.blob];
+        place.stored.write(piece, bytes);
+        if let Some(running) = &mut place.running {
+            running.fetches.remove(&fetch);
+        }
+        self.download_event(spot, Event::Fetched { fetch, outcome: Fetched::Stored });
+    }
+
+    fn read_origin(&mut self, spot: Spot, read: ReadId, pieces: Range<u32>) {
+        assert!(!pieces.is_empty());
+        if let Some(running) = self.hosts[spot.host].running(spot) {
+            running.reads.insert(read, pieces);
+        }
+        let time = self.delay() + self.origin_time();
+        self.queue.push(self.now + time, Happening::Origin { spot, read });
+    }
+
+    pub(crate) fn origin_time(&mut self) -> Duration {
+        let range = self.settings.origin_time.clone();
+        self.between(&range)
+    }
+
+    /// Why the origin sends nothing to this host now, if so.
+    pub(crate) fn origin_refusal(&self, host: usize) -> Option<LeaseFailure> {
+        let failing =
+            self.origin.failing.as_ref().filter(|(_, until)| self.now < *until).map(|(why, _)| why.clone());
+        failing.or_else(|| (!self.hosts[host].has_right).then_some(LeaseFailure::Refused))
+    }
+
+    /// The next piece of a request has come, or its end.
+    pub(crate) fn origin_sends(&mut self, spot: Spot, read: ReadId) {
+        let refusal = self.origin_refusal(spot.host);
+        let time = self.origin_time();
+        let Some(running) = self.hosts[spot.host].running(spot) else { return };
+        let Some(pieces) = running.reads.get_mut(&read) else { return };
+        if let Some(why) = refusal {
+            running.reads.remove(&read);
+            return self.download_event(spot, Event::OriginEnded { read, result: Err(why) });
+        }
+        let Some(piece) = pieces.next().map(PieceIndex) else {
+            running.reads.remove(&read);
+            return self.download_event(spot, Event::OriginEnded { read, result: Ok(()) });
+        };
+        let last = pieces.start == pieces.end;
+        let bytes = self.blobs[spot.blob].piece(piece).to_vec();
+        self.origin.bytes += bytes.len() as u64;
+        running.kept.insert(piece, bytes);
+        let after = if last { Duration::ZERO } else { time };
+        self.queue.push(self.now + after, Happening::Origin { spot, read });
+        self.download_event(spot, Event::OriginPiece { read, piece });
+    }
+
+    pub(crate) fn piece_is_hashed(
+        &mut self,
+        spot: Spot,
+        piece: PieceIndex,
+        (before, expect): (State, Option<State>),
+        bytes: &[u8],
+    ) {
+        let after =
+            hash_piece(self.blobs[spot.blob].layout, piece, &before, bytes).expect("whole pieces are kept");
+        let matched = expect.is_none_or(|expect| expect == after);
+        if self.hosts[spot.host].running(spot).is_none() {
+            return;
+        }
+        if matched {
+            self.hosts[spot.host].places[spot.blob].stored.write(piece, bytes);
+        }
+        self.download_event(spot, Event::Hashed { piece, after, stored: Ok(()), matched });
+    }
+}

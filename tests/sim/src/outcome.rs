@@ -1,0 +1,55 @@
+//! What came of a run.
+
+use download_core::Failure;
+use scheduler_core::Counters;
+use std::fmt::Debug;
+use std::time::Duration;
+use types::Timestamp;
+
+/// What came of a run.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Outcome {
+    /// From the start to the last client's last byte, in simulated time.
+    pub took: Duration,
+    /// Bytes of all blobs together.
+    pub blob_bytes: u64,
+    /// Bytes read from the origin in whole pieces.
+    pub origin_bytes: u64,
+    /// Bytes read from the origin for single readers, past the chain.
+    pub through_bytes: u64,
+    /// Bytes that each host sent to others.
+    pub uploaded_bytes: Vec<u64>,
+    /// Errors that readers got: host, blob, why.
+    pub failures: Vec<(usize, usize, Failure)>,
+    /// What the last scheduler counted.
+    pub counters: Counters,
+    /// Stands for everything that happened: the same for the same settings.
+    pub trace: u64,
+}
+
+/// A hash of everything that happens (FNV-1a, 64 bits), printed where asked.
+#[derive(Debug)]
+pub(crate) struct Trace {
+    hash: u64,
+    verbose: bool,
+}
+
+impl Trace {
+    pub(crate) const fn new(verbose: bool) -> Self {
+        Self { hash: 0xcbf2_9ce4_8422_2325, verbose }
+    }
+
+    pub(crate) fn note(&mut self, now: Timestamp, who: &str, number: usize, what: &dyn Debug) {
+        let line = format!("{now} {who} {number}: {what:?}");
+        if self.verbose {
+            println!("{line}");
+        }
+        for byte in line.bytes() {
+            self.hash = (self.hash ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3);
+        }
+    }
+
+    pub(crate) const fn hash(&self) -> u64 {
+        self.hash
+    }
+}

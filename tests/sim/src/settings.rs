@@ -1,0 +1,185 @@
+//! What a run is like: hosts, blobs, speeds, and what goes wrong when.
+
+use crate::blob::PIECE_LEN;
+use std::ops::RangeInclusive;
+use std::time::Duration;
+use types::LeaseFailure;
+
+/// Something that goes wrong, or is mended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Fault {
+    /// A host dies: its connections break, its transfers too.
+    HostDies {
+        /// Which.
+        host: usize,
+    },
+    /// A dead host starts again, with what it had stored or without, and its clients ask again.
+    HostReturns {
+        /// Which.
+        host: usize,
+        /// Whether its disk survived.
+        keeps_store: bool,
+    },
+    /// A host's stream to the scheduler breaks; it connects again.
+    LinkBreaks {
+        /// Which.
+        host: usize,
+    },
+    /// The scheduler loses all it knows. Hosts connect again once it is back.
+    SchedulerRestarts {
+        /// How long it is gone.
+        gone: Duration,
+    },
+    /// The scheduler hears and says nothing, but its streams stay open.
+    SchedulerFreezes {
+        /// How long.
+        lasts: Duration,
+    },
+    /// The origin answers every request with this.
+    OriginFails {
+        /// With what.
+        why: LeaseFailure,
+        /// How long.
+        lasts: Duration,
+    },
+    /// A host sends wrong bytes from now on, or stops doing so.
+    Corrupts {
+        /// Which.
+        host: usize,
+        /// Whether it does.
+        corrupts: bool,
+    },
+    /// A host loses some of its stored pieces.
+    StoreLoses {
+        /// Which.
+        host: usize,
+    },
+    /// A host's clients leave and come back later.
+    ClientsLeave {
+        /// Which.
+        host: usize,
+        /// For how long.
+        gone: Duration,
+    },
+}
+
+/// A run. Everything that is left to chance follows from `seed`.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Where all chance comes from.
+    pub seed: u64,
+    /// How many hosts.
+    pub hosts: usize,
+    /// Over how many zones they are spread.
+    pub zones: usize,
+    /// The number of pieces of each blob.
+    pub blobs: Vec<u32>,
+    /// Within which time the clients come, each at a moment of its own.
+    pub arrival: Duration,
+    /// The time that a message takes, one way.
+    pub delay: RangeInclusive<Duration>,
+    /// The time that a piece takes from a peer.
+    pub piece_time: RangeInclusive<Duration>,
+    /// The time that a piece takes from the origin, per request.
+    pub origin_time: RangeInclusive<Duration>,
+    /// The time that a piece takes to be hashed and stored.
+    pub hash_time: Duration,
+    /// Uploads at once per host.
+    pub upload_slots: u16,
+    /// Downloads at once per host.
+    pub download_slots: u16,
+    /// One in so many hosts has no right at the origin; 0 for none such.
+    pub without_right: usize,
+    /// One in so many transfers stalls; 0 for none.
+    pub stalls: u32,
+    /// Faults, in order of their time after the start.
+    pub faults: Vec<(Duration, Fault)>,
+    /// The daemons' settings.
+    pub download: download_core::Options,
+    /// The scheduler's settings.
+    pub scheduler: scheduler_core::Options,
+    /// After the last fault every download must have ended within this time.
+    pub patience: Duration,
+    /// Whether to print everything.
+    pub verbose: bool,
+}
+
+impl Settings {
+    /// A quiet, homogeneous run in which nothing goes wrong. A piece takes 2 ms from a peer and 1 ms from the origin.
+    #[must_use]
+    pub fn quiet(seed: u64, hosts: usize, blobs: Vec<u32>) -> Self {
+        let ms = Duration::from_millis;
+        let piece = u64::from(PIECE_LEN);
+        Self {
+            seed,
+            hosts,
+            zones: 1,
+            blobs,
+            arrival: ms(20),
+            delay: Duration::from_micros(200)..=ms(1),
+            piece_time: ms(2)..=ms(2),
+            origin_time: ms(1)..=ms(1),
+            hash_time: Duration::from_micros(100),
+            upload_slots: 2,
+            download_slots: 2,
+            without_right: 0,
+            stalls: 0,
+            faults: Vec::new(),
+            download: download_core::Options {
+                stripe_bytes: 4 * piece,
+                window_bytes: 16 * piece,
+                readahead_bytes: 8 * piece,
+                ..download_core::Options::default()
+            },
+            scheduler: scheduler_core::Options {
+                piece_len: Some(PIECE_LEN),
+                source_ahead_bytes: 16 * piece,
+                source_ahead_min_bytes: 8 * piece,
+                ..scheduler_core::Options::default()
+            },
+            patience: Duration::from_secs(120),
+            verbose: false,
+        }
+    }
+
+    /// A run in which anything may go wrong, as the seed says, for about ten seconds; then all is well again.
+    #[must_use]
+    pub fn troubled(seed: u64) -> Self {
+        let mut rng = fastrand::Rng::with_seed(seed ^ 0x7261_6e64);
+        let hosts = rng.usize(1..=9);
+        let blobs = (0..rng.usize(1..=3)).map(|_| rng.u32(1..=60)).collect();
+        let mut settings = Self::quiet(seed, hosts, blobs);
+        let ms = Duration::from_millis;
+        settings.zones = rng.usize(1..=3);
+        settings.arrival = ms(rng.u64(0..=4_000));
+        settings.delay = Duration::from_micros(100)..=ms([1, 20, 300][rng.usize(..3)]);
+        settings.piece_time = ms(1)..=ms([2, 50, 400][rng.usize(..3)]);
+        settings.origin_time = ms(1)..=ms([2, 50, 400][rng.usize(..3)]);
+        settings.hash_time = Duration::from_micros([10, 1_000, 20_000][rng.usize(..3)]);
+        settings.upload_slots = rng.u16(1..=4);
+        settings.download_slots = rng.u16(1..=4);
+        settings.without_right = [0, 0, 2, 3][rng.usize(..4)];
+        settings.stalls = [0, 0, 30, 8][rng.usize(..4)];
+        settings.faults = (0..rng.usize(0..12)).map(|_| Self::some_fault(&mut rng, hosts)).collect();
+        settings.faults.sort_by_key(|(at, _)| *at);
+        settings
+    }
+
+    fn some_fault(rng: &mut fastrand::Rng, hosts: usize) -> (Duration, Fault) {
+        let host = rng.usize(..hosts);
+        let lasts = Duration::from_millis(rng.u64(1..6_000));
+        let whys = [LeaseFailure::Throttled, LeaseFailure::Unreachable, LeaseFailure::Refused];
+        let fault = match rng.u8(..14) {
+            0 | 1 => Fault::HostDies { host },
+            2 | 3 => Fault::HostReturns { host, keeps_store: rng.bool() },
+            4 | 5 => Fault::LinkBreaks { host },
+            6 => Fault::SchedulerRestarts { gone: lasts },
+            7 => Fault::SchedulerFreezes { lasts },
+            8 | 9 => Fault::OriginFails { why: whys[rng.usize(..3)].clone(), lasts },
+            10 | 11 => Fault::Corrupts { host, corrupts: rng.u8(..4) > 0 },
+            12 => Fault::StoreLoses { host },
+            _ => Fault::ClientsLeave { host, gone: lasts },
+        };
+        (Duration::from_millis(rng.u64(0..10_000)), fault)
+    }
+}

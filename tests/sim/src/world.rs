@@ -1,0 +1,223 @@
+//! The run itself: one clock, one queue, the two cores, and between them the network.
+//!
+//! Each thing that happens is handed to its part: `wire` carries messages, `driver` does what downloads ask for, `clients`
+//! read, `trouble` breaks and mends. After each, the invariants of the core that was touched are checked.
+
+use crate::blob::Blob;
+use crate::check::Reported;
+use crate::host::{Client, Host, Spot};
+use crate::outcome::{Outcome, Trace};
+use crate::queue::Queue;
+use crate::settings::{Fault, Settings};
+use download_core::{FetchId, ReadId, ReaderId};
+use scheduler_core::Scheduler;
+use std::ops::RangeInclusive;
+use std::time::Duration;
+use types::{ByteRange, HostMessage, LeaseFailure, PieceIndex, SchedulerMessage, State, Timestamp};
+
+/// Things that happen in one run at most: a run that takes more goes round in circles.
+const HAPPENINGS_MAX: u64 = 20_000_000;
+
+#[derive(Clone, Debug)]
+pub(crate) enum Happening {
+    ToScheduler { host: usize, session: u64, message: HostMessage },
+    ToHost { host: usize, session: u64, message: SchedulerMessage },
+    SchedulerTick,
+    SchedulerBack,
+    Connects { host: usize },
+    HostGone { host: usize, session: u64 },
+    Silent,
+    Thaw,
+    Tick { spot: Spot },
+    Asked { spot: Spot, fetch: FetchId },
+    Nearly { spot: Spot, fetch: FetchId },
+    Comes { spot: Spot, fetch: FetchId, from: (usize, u64), bytes: Option<Vec<u8>> },
+    Unreachable { spot: Spot, fetch: FetchId },
+    Origin { spot: Spot, read: ReadId },
+    Hashes { spot: Spot, piece: PieceIndex, before: State, expect: Option<State>, bytes: Vec<u8> },
+    Consumes { spot: Spot },
+    ReadThrough { spot: Spot, reader: ReaderId },
+    Leaves { spot: Spot, reader: ReaderId },
+    ClientComes { host: usize, blob: usize, client: usize },
+    Fault(Fault),
+    Mended,
+}
+
+/// The scheduler and its machine.
+#[derive(Debug)]
+pub(crate) struct SchedulerSide {
+    pub(crate) core: Scheduler,
+    pub(crate) is_up: bool,
+    pub(crate) frozen_until: Timestamp,
+    pub(crate) starts: u64,
+    pub(crate) tick_at: Option<Timestamp>,
+    pub(crate) reported: Reported,
+}
+
+/// The origin, and what was read from it.
+#[derive(Debug, Default)]
+pub(crate) struct Origin {
+    pub(crate) failing: Option<(LeaseFailure, Timestamp)>,
+    pub(crate) bytes: u64,
+    pub(crate) through_bytes: u64,
+}
+
+/// A run.
+#[derive(Debug)]
+pub struct World {
+    pub(crate) settings: Settings,
+    pub(crate) rng: fastrand::Rng,
+    pub(crate) now: Timestamp,
+    pub(crate) queue: Queue<Happening>,
+    pub(crate) blobs: Vec<Blob>,
+    pub(crate) hosts: Vec<Host>,
+    pub(crate) scheduler: SchedulerSide,
+    pub(crate) origin: Origin,
+    pub(crate) trace: Trace,
+    pub(crate) outcome: Outcome,
+    pub(crate) next_serial: u64,
+    /// Clients that have not got what they want.
+    pub(crate) unserved: usize,
+    mended: bool,
+}
+
+impl World {
+    /// Sets everything up; nothing has happened yet.
+    #[must_use]
+    pub fn new(settings: Settings) -> Self {
+        let mut rng = fastrand::Rng::with_seed(settings.seed);
+        let blobs: Vec<_> = settings.blobs.iter().map(|pieces| Blob::new(*pieces, rng.u64(..))).collect();
+        let right = |host: usize| settings.without_right == 0 || host.is_multiple_of(settings.without_right.max(2));
+        let hosts = (0..settings.hosts).map(|host| Host::new(host, right(host), &blobs)).collect();
+        let scheduler = SchedulerSide {
+            core: Scheduler::new(settings.scheduler.clone(), rng.u64(..)),
+            is_up: true,
+            frozen_until: Timestamp::ZERO,
+            starts: 1,
+            tick_at: None,
+            reported: Reported::default(),
+        };
+        let mut world = Self {
+            trace: Trace::new(settings.verbose),
+            settings,
+            rng,
+            now: Timestamp::ZERO,
+            queue: Queue::default(),
+            blobs,
+            hosts,
+            scheduler,
+            origin: Origin::default(),
+            outcome: Outcome::default(),
+            next_serial: 0,
+            unserved: 0,
+            mended: false,
+        };
+        world.begin();
+        world
+    }
+
+    fn begin(&mut self) {
+        self.tick_scheduler();
+        for host in 0..self.hosts.len() {
+            self.queue.push(self.now, Happening::Connects { host });
+            for blob in 0..self.blobs.len() {
+                let size = self.blobs[blob].layout.size();
+                self.add_client(host, blob, ByteRange::whole(size));
+            }
+        }
+        let mut end = Duration::ZERO;
+        for (at, fault) in self.settings.faults.clone() {
+            end = end.max(at);
+            self.queue.push(Timestamp::ZERO + at, Happening::Fault(fault));
+        }
+        self.queue.push(Timestamp::ZERO + end, Happening::Mended);
+    }
+
+    /// Adds a client that comes at a moment within the arrival time.
+    pub fn add_client(&mut self, host: usize, blob: usize, range: ByteRange) {
+        let clients = &mut self.hosts[host].places[blob].clients;
+        let client = clients.len();
+        clients.push(Client { range, done: false, reading: false });
+        self.unserved += 1;
+        let at = self.now + self.between(&(Duration::ZERO..=self.settings.arrival));
+        self.queue.push(at, Happening::ClientComes { host, blob, client });
+    }
+
+    /// Runs until every client has what it wanted.
+    ///
+    /// # Panics
+    /// If an invariant breaks, a client gets a wrong blob, or something does not end.
+    #[must_use]
+    pub fn run(mut self) -> Outcome {
+        let mut happenings = 0;
+        while self.unserved > 0 || !self.mended {
+            let Some((at, happening)) = self.queue.pop() else { self.give_up("nothing will ever happen") };
+            self.now = at;
+            happenings += 1;
+            if happenings > HAPPENINGS_MAX || at > self.give_up_at() {
+                self.give_up("it takes too long");
+            }
+            self.happen(happening);
+        }
+        self.outcome.took = self.now.since(Timestamp::ZERO);
+        self.outcome.origin_bytes = self.origin.bytes;
+        self.outcome.through_bytes = self.origin.through_bytes;
+        self.outcome.blob_bytes = self.blobs.iter().map(|blob| blob.layout.size()).sum();
+        self.outcome.trace = self.trace.hash();
+        self.outcome.counters = self.scheduler.core.summary().counters;
+        self.outcome
+    }
+
+    fn happen(&mut self, happening: Happening) {
+        match happening {
+            Happening::ToScheduler { host, session, message } => {
+                self.reaches_scheduler(host, session, message);
+            }
+            Happening::ToHost { host, session, message } => self.reaches_host(host, session, message),
+            Happening::SchedulerTick => self.scheduler_tick(),
+            Happening::SchedulerBack => self.scheduler_back(),
+            Happening::Connects { host } => self.connects(host),
+            Happening::HostGone { host, session } => self.host_gone(host, session),
+            Happening::Silent => self.scheduler_is_silent(),
+            Happening::Thaw => self.scheduler_thaws(),
+            Happening::Tick { spot } => self.download_tick(spot),
+            Happening::Asked { spot, fetch } => self.parent_is_asked(spot, fetch),
+            Happening::Nearly { spot, fetch } => self.piece_nearly_comes(spot, fetch),
+            Happening::Comes { spot, fetch, from, bytes } => {
+                self.piece_comes(spot, fetch, from, bytes.as_deref());
+            }
+            Happening::Unreachable { spot, fetch } => self.parent_is_unreachable(spot, fetch),
+            Happening::Origin { spot, read } => self.origin_sends(spot, read),
+            Happening::Hashes { spot, piece, before, expect, bytes } => {
+                self.piece_is_hashed(spot, piece, (before, expect), &bytes);
+            }
+            Happening::Consumes { spot } => self.readers_consume(spot),
+            Happening::ReadThrough { spot, reader } => self.read_through_ends(spot, reader),
+            Happening::Leaves { spot, reader } => {
+                self.download_event(spot, download_core::Event::ReaderLeft { reader });
+            }
+            Happening::ClientComes { host, blob, client } => self.client_comes(host, blob, client),
+            Happening::Fault(fault) => self.break_something(fault),
+            Happening::Mended => {
+                self.mended = true;
+                self.mend_everything();
+            }
+        }
+    }
+
+    /// When the run must have ended: a bounded time after the last fault.
+    fn give_up_at(&self) -> Timestamp {
+        let last = self.settings.faults.last().map_or(Duration::ZERO, |(at, _)| *at);
+        Timestamp::ZERO + last + self.settings.arrival + self.settings.patience
+    }
+
+    pub(crate) fn between(&mut self, range: &RangeInclusive<Duration>) -> Duration {
+        let nanos = |duration: &Duration| u64::try_from(duration.as_nanos()).expect("less than 500 years");
+        Duration::from_nanos(self.rng.u64(nanos(range.start())..=nanos(range.end())))
+    }
+
+    pub(crate) fn delay(&mut self) -> Duration {
+        let range = self.settings.delay.clone();
+        self.between(&range)
+    }
+}
