@@ -3,8 +3,9 @@
 use crate::READ_LEN;
 use crate::lock::lock;
 use bytes::Bytes;
+use rustix::io::ReadWriteFlags;
 use std::fs::File;
-use std::io;
+use std::io::{self, IoSliceMut};
 use std::os::unix::fs::FileExt;
 use std::sync::{Arc, Mutex};
 
@@ -37,6 +38,24 @@ impl Pool {
         let idle = lock(&self.idle).pop();
         let buffer = idle.unwrap_or_else(|| vec![0; BUFFER_LEN].into());
         Pooled { buffer, len: 0, pool: Arc::clone(self) }
+    }
+
+    /// Reads `len` bytes at `offset` if that takes no wait: the kernel has them in memory.
+    pub(crate) fn read_now(self: &Arc<Self>, file: &File, offset: u64, len: usize) -> Option<Bytes> {
+        if len > BUFFER_LEN {
+            return None;
+        }
+        let mut pooled = self.take();
+        let mut parts = [IoSliceMut::new(&mut pooled.buffer[..len])];
+        let read = rustix::io::preadv2(file, &mut parts, offset, ReadWriteFlags::NOWAIT);
+        if read != Ok(len) {
+            return None;
+        }
+        if len < POOLED_LEN_MIN {
+            return Some(Bytes::copy_from_slice(&pooled.buffer[..len]));
+        }
+        pooled.len = len;
+        Some(Bytes::from_owner(pooled))
     }
 
     /// Reads `len` bytes at `offset`.
@@ -108,6 +127,12 @@ mod tests {
             assert!(bytes == content[offset..offset + len], "{offset} {len}");
         }
         assert_eq!(lock(&pool.idle).len(), 1, "both pooled reads used the same buffer");
+        let now = pool.read_now(&file, 7, 70_000).unwrap();
+        assert!(now == content[7..70_007] && pool.read_now(&file, 0, 10).unwrap() == content[..10]);
+        assert!(
+            pool.read_now(&file, 599_000, 1001).is_none()
+                && pool.read_now(&file, 0, BUFFER_LEN + 1).is_none()
+        );
         for len in [1001, 100_000, 400_000] {
             let error = pool.read(&file, 599_000, len).unwrap_err();
             assert_eq!(error.kind(), io::ErrorKind::UnexpectedEof);

@@ -71,6 +71,19 @@ impl Inner {
         Ok(hash)
     }
 
+    /// Reads bytes whose pieces are held and checked and that the kernel has in memory; nothing if any of that is not
+    /// so. It does not wait for the disk: a thread switch would cost more than the copy.
+    pub(crate) fn read_now(&self, entry: &Entry, file: &File, range: ByteRange) -> Option<Bytes> {
+        if self.is_closed() || range.len() > READ_LEN {
+            return None;
+        }
+        let due = entry.due(entry.layout.pieces_of(range), Instant::now(), self.options.reverify_after);
+        match due {
+            Ok(None) => self.pool.read_now(file, range.start(), as_len(range.len())),
+            _ => None,
+        }
+    }
+
     /// Reads bytes of one piece or of several whose check has passed, or is not wanted.
     pub(crate) fn read(&self, file: &File, range: ByteRange) -> Result<Bytes, StoreError> {
         let read = self.pool.read(file, range.start(), as_len(range.len()));

@@ -1,9 +1,7 @@
 //! One blob: written, read, checked, taken back, and still there after a restart.
 
-mod common;
-
+use crate::sample::{Sample, open, options};
 use bytes::Bytes;
-use common::{Sample, open, options};
 use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 use std::time::Duration;

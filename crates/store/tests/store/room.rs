@@ -1,8 +1,6 @@
 //! Quota, water marks, floor, eviction: what gives way, and what never does.
 
-mod common;
-
-use common::{Sample, open, options};
+use crate::sample::{Sample, open, options};
 use std::path::Path;
 use std::sync::Arc;
 use store::{Blob, Options, Store, StoreError};

@@ -1,9 +1,7 @@
 //! The directory: who may have it, what is found in it, what is repaired.
 
-mod common;
-
+use crate::sample::{Sample, open, options};
 use bytes::Bytes;
-use common::{Sample, open, options};
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;

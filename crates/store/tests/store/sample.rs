@@ -1,5 +1,4 @@
 //! What the store's tests share: blobs with known content, and stores that sync only when told to.
-#![allow(dead_code, reason = "each test file uses a part")]
 
 use bytes::Bytes;
 use std::os::unix::fs::FileExt;

@@ -3,9 +3,7 @@
 //! A crash is a store dropped without a close; what no sync covered is then overwritten in the files, as if it had never
 //! reached the disk.
 
-mod common;
-
-use common::{Sample, open};
+use crate::sample::{Sample, open};
 use proptest::prelude::*;
 use std::collections::BTreeSet;
 use std::path::Path;
