@@ -74,7 +74,7 @@ pub async fn scheduler(binaries: &Binaries, dir: &Path, endpoint: String) -> Res
         address: loopback(1),
         dir: dir.join("scheduler"),
         namespace: None,
-        quiet_period: std::time::Duration::ZERO,
+        quiet_period: Duration::ZERO,
     };
     let mut program = place.start(binaries, &upstreams(endpoint))?;
     program.wait_for_ok(&format!("{}/healthz", place.admin_url()), READY_LIMIT).await?;

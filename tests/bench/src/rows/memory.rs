@@ -7,6 +7,7 @@ use super::{Scene, megabytes};
 use crate::daemons::{Daemon, Origin, room_for, scheduler};
 use crate::http::{Until, get};
 use crate::report::Row;
+use crate::rounds::Pairs;
 use anyhow::{Context, Result, ensure};
 use sha2::{Digest as _, Sha256};
 use std::time::Duration;
@@ -38,14 +39,21 @@ pub async fn measure(scene: &Scene) -> Result<Vec<Row>> {
         let why = format!("{why:#}");
         return Ok([PEAK, GROWTH, LARGE_PIECES].map(|name| Row::skipped(name, &why)).into());
     }
-    let small = Peak::measure(scene, small).await?;
-    let double = Peak::measure(scene, double).await?;
+    let mut peaks = Pairs::default();
+    let mut last = None;
+    for _ in 0..scene.size(3, 1) {
+        let small = Peak::measure(scene, small).await?;
+        let double = Peak::measure(scene, double).await?;
+        peaks.push(double.megabytes(), small.megabytes());
+        last = Some((small.detail(), double.detail()));
+    }
     let large = Peak::measure(scene, large).await?;
-    let growth = double.megabytes() / small.megabytes();
-    let detail = format!("{:.0} ÷ {:.0} MB; {}", double.megabytes(), small.megabytes(), double.detail());
+    let (small, double) = last.unwrap_or_default();
+    let growth =
+        format!("{:.0} ÷ {:.0} MB; {}; the last: {double}", peaks.ours(), peaks.theirs(), peaks.spread());
     Ok(vec![
-        Row::at_most(PEAK, small.megabytes(), "MB", LIMIT, small.detail()),
-        Row::at_most(GROWTH, growth, "×", GROWTH_LIMIT, detail),
+        Row::at_most(PEAK, peaks.theirs(), "MB", LIMIT, format!("the last: {small}")),
+        Row::at_most(GROWTH, peaks.ratio(), "×", GROWTH_LIMIT, growth),
         Row::shown(LARGE_PIECES, large.megabytes(), "MB", large.detail()),
     ])
 }
@@ -92,14 +100,13 @@ impl Peak {
     fn detail(&self) -> String {
         let of = |i: usize| {
             let Traffic { origin, fallback, .. } = self.traffic[i];
+            let (peak, origin) = (megabytes(self.bytes[i]), megabytes(origin + fallback));
             format!(
-                "{:.0} MB peak ({:.0} from the origin, {:.0} from the other)",
-                megabytes(self.bytes[i]),
-                megabytes(origin + fallback),
-                megabytes(self.traffic[i].from_peers()),
+                "{peak:.0} MB ({origin:.0} from the origin, {:.0} from the other)",
+                megabytes(self.traffic[i].from_peers())
             )
         };
-        format!("{:.0} MB in {:.1} s; {} and {}", megabytes(self.size), self.seconds, of(0), of(1))
+        format!("a blob of {:.0} MB in {:.1} s, {} and {}", megabytes(self.size), self.seconds, of(0), of(1))
     }
 }
 

@@ -51,7 +51,7 @@ impl Scene {
     /// If they do not build.
     pub fn binaries(&self) -> Result<&Binaries> {
         if self.binaries.get().is_none() {
-            eprintln!("  building the programs");
+            eprintln!("  looking for the programs, or building them");
             let built = Binaries::build(Profile::of_caller())?;
             return Ok(self.binaries.get_or_init(|| built));
         }
