@@ -146,6 +146,12 @@ impl P2p {
         self.inner.asker.ask(member, digest).await
     }
 
+    /// Waits until `bytes` that come from elsewhere than a peer are due under the download rate, which is the host's for
+    /// everything. A call that is dropped has taken them all the same.
+    pub async fn admit_download(&self, bytes: usize) {
+        self.inner.fetcher.shaper.take(bytes).await;
+    }
+
     /// The counters, to be registered.
     #[must_use]
     pub fn metrics(&self) -> &Metrics {

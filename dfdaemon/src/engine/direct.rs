@@ -104,6 +104,7 @@ impl Direct {
         }
         let len = usize::try_from(max).unwrap_or(usize::MAX).min(self.rest.len());
         self.at += len as u64;
+        self.parts.p2p.admit_download(len).await;
         self.parts.traffic.origin_read(ReadUnder::Nothing, len as u64);
         Ok(self.rest.split_to(len))
     }

@@ -166,6 +166,7 @@ impl Job {
             let mut bytes = BytesMut::with_capacity(len);
             while bytes.len() < len {
                 let part = feed.take((len - bytes.len()) as u64).await?;
+                parts.p2p.admit_download(part.len()).await;
                 parts.traffic.origin_read(self.under, part.len() as u64);
                 bytes.extend_from_slice(&part);
             }
