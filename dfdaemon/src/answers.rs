@@ -17,13 +17,23 @@ use sha2::{Digest as _, Sha256};
 use std::sync::Arc;
 use std::time::Duration;
 use store::Store;
-use types::Digest;
+use types::{Digest, Registry};
 
 /// How long a client's own token is taken to be good without asking again.
 const CLIENT_ANSWER_LIFETIME: Duration = Duration::from_secs(60);
 
 /// Answers kept, of each kind.
 const ANSWERS_MAX: u64 = 16_384;
+
+/// How long the origin is waited for when there is an earlier answer to give instead: the patience of a reader.
+const EARLIER_PATIENCE: Duration = Duration::from_secs(3);
+
+/// How long an origin that was out of reach is taken to be so where there is an earlier answer: a pull asks many
+/// questions, and is to wait for one of them only.
+const AWAY_FOR: Duration = Duration::from_secs(10);
+
+/// Origins that are remembered to be out of reach.
+const AWAY_MAX: u64 = 1024;
 
 /// How long a pull that comes right after the start waits for the first attempt to reach the scheduler.
 const START_PATIENCE: Duration = Duration::from_secs(2);
@@ -52,6 +62,12 @@ struct Refused {
     unreachable: bool,
 }
 
+/// What the origin says now, or what it said before it was out of reach.
+enum Known<T, E> {
+    Now(T),
+    Earlier(E),
+}
+
 /// A client's token with what it asked for, hashed under a key of this process.
 type TokenKey = [u8; 32];
 
@@ -66,6 +82,8 @@ pub(crate) struct Answers {
     common: Cache<(String, Digest), (CredentialKind, Option<u64>)>,
     /// Permissions of clients' own tokens, with the blob's size.
     own: Cache<TokenKey, Option<u64>>,
+    /// Origins that were out of reach a moment ago.
+    away: Cache<Registry, ()>,
     /// So that a dump of the cache tells nothing about tokens.
     token_salt: [u8; 32],
 }
@@ -85,6 +103,7 @@ impl Answers {
             lasting,
             common: Cache::builder().max_capacity(ANSWERS_MAX).time_to_live(access_lifetime).build(),
             own: Cache::builder().max_capacity(ANSWERS_MAX).time_to_live(CLIENT_ANSWER_LIFETIME).build(),
+            away: Cache::builder().max_capacity(AWAY_MAX).time_to_live(AWAY_FOR).build(),
             token_salt: std::array::from_fn(|_| fastrand::u8(..)),
         }
     }
@@ -96,16 +115,18 @@ impl Answers {
         reference: &Reference,
         accept: &[HeaderValue],
     ) -> Result<Answer, ProxyError> {
-        match self.ask_manifest(repository, reference, accept).await {
-            Ok(answer) => {
+        let earlier = match self.lasting.was_open(repository) {
+            true => self.stored(self.lasting.tag(repository, reference).as_ref()).await,
+            false => None,
+        };
+        let question = self.ask_manifest(repository, reference, accept);
+        match self.bridged(&repository.registry, earlier, question).await {
+            Ok(Known::Now(answer)) => {
                 self.keep(&answer).await;
                 self.lasting.confirm(repository, reference, &answer.digest);
                 Ok(answer)
             }
-            Err(refused) if refused.unreachable && self.lasting.was_open(repository) => {
-                let known = self.lasting.tag(repository, reference);
-                self.stored(known.as_ref()).await.ok_or(refused.error)
-            }
+            Ok(Known::Earlier(answer)) => Ok(answer),
             Err(refused) => {
                 if matches!(refused.error, ProxyError::Unauthorized { .. } | ProxyError::Denied { .. }) {
                     self.lasting.deny(repository);
@@ -113,6 +134,27 @@ impl Answers {
                 Err(refused.error)
             }
         }
+    }
+
+    /// The answer to `question`, or `earlier` where there is one and the origin is out of reach.
+    async fn bridged<T, E>(
+        &self,
+        registry: &Registry,
+        earlier: Option<E>,
+        question: impl Future<Output = Result<T, Refused>>,
+    ) -> Result<Known<T, E>, Refused> {
+        let Some(earlier) = earlier else { return question.await.map(Known::Now) };
+        if self.away.contains_key(registry) {
+            return Ok(Known::Earlier(earlier));
+        }
+        match tokio::time::timeout(EARLIER_PATIENCE, question).await {
+            Ok(Ok(answer)) => return Ok(Known::Now(answer)),
+            Ok(Err(refused)) if !refused.unreachable => return Err(refused),
+            Ok(Err(_)) | Err(_) => {}
+        }
+        tracing::info!(%registry, again_in = ?AWAY_FOR, "the origin is out of reach, going by its earlier answers");
+        self.away.insert(registry.clone(), ());
+        Ok(Known::Earlier(earlier))
     }
 
     async fn ask_manifest(
@@ -180,14 +222,13 @@ impl Answers {
         if let Some((kind, size)) = self.common.get(&key) {
             return Ok(Permission { auth: auth_of(kind), size, confirmed: true });
         }
-        match self.ask_blob(repository, digest).await {
-            Ok((kind, size)) => {
+        let earlier = self.may_still(repository, digest).then_some(());
+        match self.bridged(&repository.registry, earlier, self.ask_blob(repository, digest)).await {
+            Ok(Known::Now((kind, size))) => {
                 self.common.insert(key, (kind, size));
                 Ok(Permission { auth: auth_of(kind), size, confirmed: true })
             }
-            Err(refused) if refused.unreachable && self.may_still(repository, digest) => {
-                Ok(Permission { auth: Auth::Anonymous, size: None, confirmed: false })
-            }
+            Ok(Known::Earlier(())) => Ok(Permission { auth: Auth::Anonymous, size: None, confirmed: false }),
             Err(refused) => Err(refused.error),
         }
     }
