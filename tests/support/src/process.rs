@@ -105,6 +105,8 @@ pub struct Program {
     child: Child,
     log: PathBuf,
     ended: Option<ExitStatus>,
+    /// Programs take a second SIGTERM for impatience and end without order.
+    asked_to_stop: bool,
 }
 
 impl Program {
@@ -126,7 +128,7 @@ impl Program {
             .stderr(out)
             .spawn()
             .with_context(|| format!("cannot start {}", spec.name))?;
-        Ok(Self { name: spec.name.clone(), child, log, ended: None })
+        Ok(Self { name: spec.name.clone(), child, log, ended: None, asked_to_stop: false })
     }
 
     /// What it is called.
@@ -243,9 +245,11 @@ impl Program {
         self.signal(Signal::CONT);
     }
 
-    /// Asks it to end (SIGTERM) without waiting.
+    /// Asks it to end (SIGTERM) without waiting; once, however often this is called.
     pub fn ask_to_stop(&mut self) {
-        self.signal(Signal::TERM);
+        if !std::mem::replace(&mut self.asked_to_stop, true) {
+            self.signal(Signal::TERM);
+        }
         // A frozen one could not hear it.
         self.thaw();
     }
