@@ -122,7 +122,7 @@ impl Scheduler {
         self.missed(transfer.swarm, transfer.child);
     }
 
-    fn transfer_of(&self, six: SwarmIx, child: MemberIx, piece: PieceIndex) -> Option<TransferIx> {
+    pub(crate) fn transfer_of(&self, six: SwarmIx, child: MemberIx, piece: PieceIndex) -> Option<TransferIx> {
         let want = self.swarms[six].members[child].want.as_ref()?;
         want.transfers.iter().copied().find(|t| self.transfers[*t].piece == piece)
     }
