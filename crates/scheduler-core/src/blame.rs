@@ -9,7 +9,7 @@ use crate::slab::{HostIx, MemberIx, SwarmIx};
 use crate::swarm::Doubt;
 use crate::timers::Timer;
 use crate::transfers::Transfer;
-use types::{Epoch, FetchFailure, HostId, Timestamp};
+use types::{Epoch, FetchFailure, HostId, PieceIndex, Timestamp};
 
 /// A full report's weight.
 const FULL: u32 = 1000;
@@ -92,10 +92,10 @@ impl Scheduler {
         {
             want.banned.push(parent);
         }
-        if !swarm.is_closed() {
-            swarm.doubts.truncate(DOUBTS_MAX - 1);
-            swarm.doubts.push(Doubt { child, piece: Some((transfer.piece, parent)), weight });
+        if swarm.doubts.len() >= DOUBTS_MAX {
+            swarm.doubts.remove(0);
         }
+        swarm.doubts.push(Doubt { child, piece: Some((transfer.piece, parent)), weight });
         let (now, window) = (self.now, self.options.blame_window);
         let record = self.record(parent);
         add_report(&mut record.reports, Report { by: child, weight, at: now }, window);
@@ -114,18 +114,40 @@ impl Scheduler {
         // A whole chain is doubted by those that computed another one, a piece by those that got no bytes for it.
         let whole: Vec<&Doubt> = swarm.doubts.iter().filter(|doubt| doubt.piece.is_none()).collect();
         let mut convicted = is_enough(&whole, swarm.wanting);
+        let mut unproven = Vec::new();
         for doubt in &swarm.doubts {
             let Some((piece, first)) = doubt.piece else { continue };
-            let same: Vec<&Doubt> =
-                swarm.doubts.iter().filter(|d| d.piece.is_some_and(|p| p.0 == piece)).collect();
+            let about = |d: &&Doubt| d.piece.is_some_and(|(other, _)| other == piece);
+            let same: Vec<&Doubt> = swarm.doubts.iter().filter(about).collect();
             let parents_differ = same.iter().any(|d| d.piece.is_some_and(|p| p.1 != first));
             let children_differ = same.iter().any(|d| d.child != doubt.child);
-            convicted |= children_differ
-                && (parents_differ || Some(first) == source)
-                && same.iter().map(|d| d.weight).sum::<u32>() >= DOUBT_WEIGHT;
+            if !children_differ || same.iter().map(|d| d.weight).sum::<u32>() < DOUBT_WEIGHT {
+                continue;
+            }
+            if swarm.is_closed() {
+                unproven.push((piece, first));
+            } else {
+                convicted |= parents_differ || Some(first) == source;
+            }
         }
         if convicted {
             self.discard_chain(six);
+        } else {
+            self.ask_the_origin(six, &unproven);
+        }
+    }
+
+    /// Of a closed chain's pieces that several could not verify the origin is asked: where these parents were the only
+    /// ones to hold them, they count as lost, and a source compares.
+    fn ask_the_origin(&mut self, six: SwarmIx, unproven: &[(PieceIndex, HostId)]) {
+        for (piece, parent) in unproven {
+            let swarm = &mut self.swarms[six];
+            swarm.doubts.retain(|doubt| doubt.piece != Some((*piece, *parent)));
+            let ix = self.hosts.find(parent).and_then(|host| swarm.by_host.get(&host).copied());
+            if let Some(ix) = ix.filter(|ix| swarm.lose(*ix, *piece)) {
+                self.missed(six, ix);
+                self.work.leases.insert(six);
+            }
         }
     }
 
@@ -148,7 +170,9 @@ impl Scheduler {
         }
         let weight = self.weigh(host);
         let swarm = &mut self.swarms[six];
-        swarm.doubts.truncate(DOUBTS_MAX - 1);
+        if swarm.doubts.len() >= DOUBTS_MAX {
+            swarm.doubts.remove(0);
+        }
         swarm.doubts.push(Doubt { child: host, piece: None, weight });
         self.work.doubted.insert(six);
     }
@@ -171,7 +195,8 @@ impl Scheduler {
         let (now, window) = (self.now, self.options.avoid_max);
         let (by, parent_id) = (self.hosts[child].id, self.hosts[parent].id);
         let (min, max) = (self.options.avoid_min, self.options.avoid_max);
-        self.hosts[child].avoid(parent_id, now, min, max);
+        let until = self.hosts[child].avoid(parent_id, now, min, max);
+        self.wake_host_at(child, until);
         if why == FetchFailure::NotAllowed {
             // It may not have heard of the child yet: that says nothing about others.
             return;
@@ -229,6 +254,7 @@ impl Scheduler {
                 }
             }
             self.work.leases.insert(six);
+            self.retry_later(six);
         }
     }
 
@@ -257,6 +283,7 @@ impl Scheduler {
         }
         let entry = &self.hosts[host];
         let pauses = [entry.upload_pause, entry.download_pause].into_iter().chain(entry.muted_until);
+        let pauses = pauses.chain(entry.avoid.values().map(|avoid| avoid.until));
         if let Some(next) = pauses.filter(|at| *at > now).min() {
             self.wake_host_at(host, next);
         }

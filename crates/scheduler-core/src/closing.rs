@@ -8,6 +8,9 @@ use std::ops::Range;
 use std::sync::Arc;
 use types::{BlobKey, Chain, ChainError, Epoch, PieceSet, Registry, SchedulerBody, State};
 
+/// How long the rest of an answer may take that comes in several messages.
+const CONTINUED: std::time::Duration = std::time::Duration::from_millis(250);
+
 /// A member taken out of a swarm that ends.
 struct Refugee {
     host: HostIx,
@@ -76,7 +79,7 @@ impl Scheduler {
         let epoch = self.next_epoch();
         let at = self.now + self.options.chain_answer_timeout;
         let swarm = &mut self.swarms[six];
-        swarm.query = Some(Query { member: ix, epoch, boundaries: boundaries.clone() });
+        swarm.query = Some(Query { member: ix, epoch, boundaries: boundaries.clone(), begun: false });
         self.timers.set(&mut swarm.query_alarm, Timer::Query(six), at);
         self.tell(six, ix, SchedulerBody::WantChain { epoch, boundaries });
     }
@@ -95,7 +98,7 @@ impl Scheduler {
     pub(crate) fn on_query_timeout(&mut self, six: SwarmIx) {
         let Some(query) = self.end_query(six) else { return };
         if let Some(member) = self.swarms[six].members.get_mut(query.member) {
-            member.asked_in_vain = true;
+            member.asked_in_vain |= !query.begun;
         }
     }
 
@@ -121,6 +124,7 @@ impl Scheduler {
                     if let Some(lease) = self.lease_mut(six) {
                         lease.told_states |= new;
                     }
+                    self.work.fresh.push((six, ix));
                     self.after_learning(six, ix, closed);
                 }
                 // What the source computed contradicts what was told before: one of the two is false.
@@ -128,30 +132,67 @@ impl Scheduler {
                 Err(_) => self.counters.ignored += 1,
             }
         } else if asked {
-            self.end_query(six);
-            let learnt = self.swarms[six].learn(boundary, states, self.now);
-            if !matches!(learnt, Ok(true)) {
-                self.swarms[six].members[ix].asked_in_vain = true;
-            }
-            match learnt {
-                Ok(_) => self.after_learning(six, ix, closed),
-                // Its pieces were verified against another chain than the one that is believed.
-                Err(_) => self.hold(six, ix, &PieceSet::empty(self.swarms[six].count())),
-            }
+            self.on_answer(six, ix, (boundary, states), closed);
         } else {
             self.counters.ignored += 1;
         }
     }
 
-    fn after_learning(&mut self, six: SwarmIx, ix: MemberIx, closed: bool) {
-        self.work.fresh.push((six, ix));
-        self.work.leases.insert(six);
-        self.work.hungry.insert(six);
-        let swarm = &self.swarms[six];
-        if closed && !swarm.is_closed() && swarm.chain.is_whole() {
-            self.swarms[six].members[ix].closed = true;
-            self.close(six);
+    /// An answer, or a part of one: long ones come in several messages.
+    fn on_answer(&mut self, six: SwarmIx, ix: MemberIx, (boundary, states): (u32, &[State]), closed: bool) {
+        let learnt = self.swarms[six].learn(boundary, states, self.now);
+        let swarm = &mut self.swarms[six];
+        let told = boundary.saturating_add(u32::try_from(states.len()).unwrap_or(u32::MAX));
+        let more = swarm.query.as_ref().is_some_and(|query| told < query.boundaries.end);
+        if learnt.is_ok() && more && !closed && !states.is_empty() {
+            if let Some(query) = &mut swarm.query {
+                query.begun |= learnt == Ok(true);
+                self.timers.set(&mut swarm.query_alarm, Timer::Query(six), self.now + CONTINUED);
+            }
+        } else {
+            let begun = self.end_query(six).is_some_and(|query| query.begun);
+            self.swarms[six].members[ix].asked_in_vain = !begun && learnt != Ok(true);
         }
+        match learnt {
+            Ok(new) => {
+                self.work.hungry.insert(six);
+                let believed = (new || self.swarms[six].chain.is_whole()) && !self.is_contradicted(six);
+                self.after_learning(six, ix, closed && believed);
+            }
+            // Its pieces were verified against another chain than the one that is believed.
+            Err(_) => self.hold(six, ix, &PieceSet::empty(self.swarms[six].count())),
+        }
+    }
+
+    fn after_learning(&mut self, six: SwarmIx, ix: MemberIx, closed: bool) {
+        self.work.leases.insert(six);
+        let swarm = &self.swarms[six];
+        if !closed || swarm.is_closed() {
+            return;
+        }
+        self.swarms[six].members[ix].closed = true;
+        if self.swarms[six].chain.is_whole() {
+            self.close(six);
+            return;
+        }
+        // It knows more than it told: it is asked for all, and reads no more.
+        self.swarms[six].claims.insert(ix);
+        if self.swarms[six].demand.as_ref().is_some_and(|demand| demand.is_source(ix)) {
+            self.end_lease(six);
+        }
+    }
+
+    /// Whether another registry's chain, which somebody computes from an origin, says otherwise. Then a mere claim that
+    /// this one is closed does not prevail over it.
+    fn is_contradicted(&self, six: SwarmIx) -> bool {
+        let ours = &self.swarms[six].chain;
+        let differs = |other: &Chain| {
+            (0..=other.layout().count()).any(|i| match (ours.state(i), other.state(i)) {
+                (Some(our), Some(their)) => our != their,
+                _ => false,
+            })
+        };
+        self.siblings(six).iter().any(|other| differs(&self.swarms[*other].chain))
     }
 
     /// Every swarm of the same digest and size, this one first.
@@ -187,6 +228,8 @@ impl Scheduler {
         if !agree {
             self.reset_members(from);
         }
+        // Theirs may be the later epoch, and what comes with an earlier one they would take for old.
+        self.swarms[into].epoch = self.next_epoch();
         for refugee in self.dissolve(from) {
             let empty = Arc::new(PieceSet::empty(count));
             let held = if agree { refugee.held } else { empty };
@@ -210,7 +253,7 @@ impl Scheduler {
         }
         let mut refugees = Vec::new();
         for ix in self.swarms[six].members.keys() {
-            let want = self.swarms[six].set_want(ix, None);
+            let want = self.stop_wanting(six, ix);
             let Member { host, ref registry, ref held, closed, .. } = self.swarms[six].members[ix];
             refugees.push(Refugee { host, registry: registry.clone(), held: Arc::clone(held), closed, want });
             self.remove_member(six, ix);

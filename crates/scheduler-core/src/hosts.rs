@@ -69,8 +69,14 @@ impl Host {
         !self.avoid.is_empty() && self.avoid.get(parent).is_some_and(|avoid| now < avoid.until)
     }
 
-    /// Leaves `parent` alone for a while: from `min` on, twice as long each time, at most `max`.
-    pub(crate) fn avoid(&mut self, parent: HostId, now: Timestamp, min: Duration, max: Duration) {
+    /// Leaves `parent` alone for a while: from `min` on, twice as long each time, at most `max`. Until when.
+    pub(crate) fn avoid(
+        &mut self,
+        parent: HostId,
+        now: Timestamp,
+        min: Duration,
+        max: Duration,
+    ) -> Timestamp {
         // Old entries are only worth their strikes; without them the map could grow with every host that ever left.
         if self.avoid.len() >= AVOID_MAX {
             self.avoid.retain(|_, avoid| now < avoid.until);
@@ -81,6 +87,7 @@ impl Host {
         let avoid = self.avoid.entry(parent).or_insert(Avoid { until: now, strikes: 0 });
         avoid.until = now + max.min(min * (1 << avoid.strikes.min(16)));
         avoid.strikes += 1;
+        avoid.until
     }
 }
 

@@ -168,6 +168,7 @@ impl Scheduler {
         let listed =
             swarm.members.iter().filter(|(ix, _)| demand.is_listed(*ix) && !demand.is_sated(*ix)).count();
         assert_eq!(hungry, listed, "the hungry are counted");
+        assert!(hungry == 0 || demand.retry_alarm.is_set(), "the hungry look again some time");
     }
 
     fn could_get(&self, swarm: &Swarm, demand: &Demand, ix: MemberIx) -> bool {
@@ -201,7 +202,7 @@ impl Scheduler {
             |piece: &PieceIndex| member.held.contains(*piece) && demand.holders[piece.as_usize()] == 1;
         assert_eq!(
             lease.unique,
-            lease.granted.iter().filter(unique).count() as u64,
+            lease.counted.iter().filter(unique).count() as u64,
             "what only the source holds"
         );
         for piece in lease.remaining.iter() {

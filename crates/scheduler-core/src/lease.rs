@@ -6,16 +6,12 @@ use crate::swarm::{Barred, Member, Swarm};
 use crate::timers::Timer;
 use std::cmp::Reverse;
 use std::time::Duration;
-use types::{BlobFailure, Credential, Epoch, LeaseFailure, PieceIndex, PieceSet, SchedulerBody, Timestamp};
+use types::{Credential, Epoch, PieceIndex, PieceSet, SchedulerBody, Timestamp};
 
 /// A source is ahead by this many pieces at least, however large they are.
 const AHEAD_MIN_PIECES: u64 = 4;
 /// How often a lease's time can double.
 const LAPSE_DOUBLINGS: u32 = 4;
-/// How often the pause after a throttled origin can double.
-const BACKOFF_DOUBLINGS: u32 = 16;
-/// This many hosts with the same wrong content show that the origin is wrong.
-const WRONG_MAX: usize = 2;
 
 #[derive(Debug)]
 pub(crate) struct Lease {
@@ -26,11 +22,13 @@ pub(crate) struct Lease {
     pub(crate) former: Option<Epoch>,
     /// Taken over from a former scheduler; what its source knows is not up to date until it is told.
     pub(crate) adopted: bool,
-    /// What the source was asked to read, ever.
-    pub(crate) granted: PieceSet,
     /// What of it the source has not verified yet, or cannot pass on yet.
     pub(crate) remaining: PieceSet,
-    /// How many of the granted pieces only the source holds.
+    /// Others want the blob too: how far the source is ahead of them counts.
+    pub(crate) shared: bool,
+    /// What the source had still to read when others came. What it read for itself alone before does not hold it up.
+    pub(crate) counted: PieceSet,
+    /// How many of the counted pieces only the source holds.
     pub(crate) unique: u64,
     /// It may read below this piece.
     pub(crate) limit: u32,
@@ -68,6 +66,12 @@ impl Scheduler {
             } else if lease.remaining.is_empty() && swarm.chain.is_whole() {
                 self.end_lease(six);
             } else {
+                let mut to_read = lease.remaining.clone();
+                to_read.subtract(&swarm.members[lease.member].held);
+                if to_read.is_empty() {
+                    // The source holds all, and of some pieces nobody has told the states.
+                    self.ask_for_states(six);
+                }
                 self.renew_if_lost(six);
                 self.raise_limit(six);
             }
@@ -134,7 +138,8 @@ impl Scheduler {
             epoch,
             former: None,
             adopted: false,
-            granted: PieceSet::empty(swarm.count()),
+            shared: false,
+            counted: PieceSet::empty(swarm.count()),
             remaining: PieceSet::empty(swarm.count()),
             unique: 0,
             limit: 0,
@@ -168,15 +173,12 @@ impl Scheduler {
         let Some(demand) = swarm.demand.as_deref_mut() else { return };
         let Some(lease) = &mut demand.lease else { return };
         let missing = demand.avail.complement();
-        let held = &swarm.members[lease.member].held;
-        lease.granted.union_with(&missing);
         lease.remaining = missing.clone();
-        let sole = |piece: &PieceIndex| held.contains(*piece) && demand.holders[piece.as_usize()] == 1;
-        lease.unique = lease.granted.iter().filter(sole).count() as u64;
         lease.moved_at = self.now;
         demand.lost = false;
         let (member, epoch, ttl) = (lease.member, lease.epoch, lease.ttl);
         let prefix = swarm.chain.segment(PieceIndex(0), swarm.chain.prefix()).expect("a prefix has no gap");
+        self.count_ahead(six, true);
         let limit = self.new_limit(six);
         if let Some(lease) = self.lease_mut(six) {
             lease.limit = limit;
@@ -189,18 +191,41 @@ impl Scheduler {
         self.swarms.get_mut(six)?.demand.as_deref_mut()?.lease.as_mut()
     }
 
-    fn lease(&self, six: SwarmIx) -> Option<&Lease> {
+    pub(crate) fn lease(&self, six: SwarmIx) -> Option<&Lease> {
         self.swarms.get(six)?.demand.as_deref()?.lease.as_ref()
     }
 
-    /// How far the source may read: while others want the blob, it may hold so much that nobody else does.
+    /// Begins to count by how much the source is ahead, when others come or what it has to read changes.
+    fn count_ahead(&mut self, six: SwarmIx, anew: bool) {
+        let swarm = &mut self.swarms[six];
+        let Some(source) = swarm.demand.as_deref().and_then(|demand| Some(demand.lease.as_ref()?.member))
+        else {
+            return;
+        };
+        let shared = swarm.others_lacking(source);
+        let Some(demand) = swarm.demand.as_deref_mut() else { return };
+        let Some(lease) = &mut demand.lease else { return };
+        if !anew && lease.shared == shared {
+            return;
+        }
+        if anew && lease.shared && shared {
+            lease.counted.union_with(&lease.remaining);
+        } else {
+            lease.counted = lease.remaining.clone();
+        }
+        lease.shared = shared;
+        let held = &swarm.members[source].held;
+        let sole = |piece: &PieceIndex| held.contains(*piece) && demand.holders[piece.as_usize()] == 1;
+        lease.unique = lease.counted.iter().filter(sole).count() as u64;
+    }
+
+    /// How far the source may read: while others want the blob, it may hold so much that nobody else does. Alone it
+    /// gets twice that at a time and more as it goes on, since others may come any moment.
     fn new_limit(&self, six: SwarmIx) -> u32 {
         let swarm = &self.swarms[six];
         let Some(lease) = self.lease(six) else { return 0 };
-        if !swarm.others_lacking(lease.member) {
-            return swarm.count();
-        }
-        let budget = self.ahead(swarm).saturating_sub(lease.unique);
+        let ahead = self.ahead(swarm);
+        let budget = if lease.shared { ahead.saturating_sub(lease.unique) } else { 2 * ahead };
         let beyond = lease.remaining.iter().nth(usize::try_from(budget).unwrap_or(usize::MAX));
         beyond.map_or(swarm.count(), |piece| piece.0).max(lease.limit)
     }
@@ -212,6 +237,7 @@ impl Scheduler {
     }
 
     fn raise_limit(&mut self, six: SwarmIx) {
+        self.count_ahead(six, false);
         let limit = self.new_limit(six);
         let step = self.ahead(&self.swarms[six]) / 4;
         let now = self.now;
@@ -384,94 +410,6 @@ impl Scheduler {
             self.revoke(six);
         } else if !self.ask_for_states(six) {
             self.renew(six);
-        }
-    }
-
-    /// The source gives its lease back.
-    pub(crate) fn on_lease_returned(&mut self, six: SwarmIx, ix: MemberIx, epoch: Epoch, why: &LeaseFailure) {
-        let Some(lease) = self.lease(six).filter(|lease| lease.is(ix, epoch)) else {
-            self.counters.ignored += 1;
-            return;
-        };
-        // Having read on from another's states it cannot know who of the two is wrong, unless it read nothing.
-        let own_finding = lease.from_start || !lease.told_states;
-        self.counters.leases_returned += 1;
-        self.end_lease(six);
-        let member = &mut self.swarms[six].members[ix];
-        let shared = matches!(
-            member.want.as_ref().map(|want| want.credential),
-            Some(Credential::Anonymous | Credential::Configured)
-        );
-        if let Some(want) = &mut member.want {
-            want.last_resort = true;
-            if !matches!(why, LeaseFailure::Throttled | LeaseFailure::Unreachable) {
-                want.barred = Barred::UntilWant;
-            }
-        }
-        match why {
-            LeaseFailure::Throttled | LeaseFailure::Unreachable => self.back_off(six),
-            LeaseFailure::NotFound if shared => self.give_up(six, &BlobFailure::NotFound),
-            LeaseFailure::Wrong => self.on_wrong(six, ix, own_finding),
-            _ => {}
-        }
-    }
-
-    fn back_off(&mut self, six: SwarmIx) {
-        let jitter = self.rng.u32(75..=125);
-        let Some(demand) = self.swarms[six].demand.as_deref_mut() else { return };
-        let min = self.options.origin_backoff_min;
-        let pause = self.options.origin_backoff_max.min(min * (1 << demand.backoffs.min(BACKOFF_DOUBLINGS)));
-        demand.backoffs += 1;
-        demand.backoff_until = self.now + pause * jitter / 100;
-    }
-
-    /// What `ix` read does not have the blob's digest.
-    pub(crate) fn on_wrong(&mut self, six: SwarmIx, ix: MemberIx, own_finding: bool) {
-        let swarm = &mut self.swarms[six];
-        let id = self.hosts[swarm.members[ix].host].id;
-        if own_finding && !swarm.history.wrong.contains(&id) {
-            swarm.history.wrong.push(id);
-        }
-        let proven = swarm.history.wrong.len() >= WRONG_MAX;
-        let learnt = swarm.learnt;
-        if let Some(want) = &mut swarm.members[ix].want {
-            want.last_resort = true;
-        }
-        let six = if learnt { self.discard_chain(six) } else { Some(six) };
-        if let Some(six) = six.filter(|_| proven) {
-            self.swarms[six].history.wrong.clear();
-            self.give_up(six, &BlobFailure::OriginWrong);
-        }
-    }
-
-    /// Tells all that wait that there is nothing to wait for; each may ask again.
-    fn give_up(&mut self, six: SwarmIx, why: &BlobFailure) {
-        for ix in self.swarms[six].members.keys() {
-            if let Some(want) = self.swarms[six].members[ix].want.as_mut() {
-                want.barred = Barred::UntilWant;
-                want.told = true;
-                self.tell(six, ix, SchedulerBody::Failed { why: why.clone() });
-            }
-        }
-    }
-
-    /// Tells those that have waited long enough that no host can be the source.
-    fn tell_no_source(&mut self, six: SwarmIx) {
-        let mut later: Option<Timestamp> = None;
-        for ix in self.swarms[six].members.keys() {
-            let member = &mut self.swarms[six].members[ix];
-            let lacks = member.lacks();
-            let Some(want) = member.want.as_mut().filter(|want| lacks && !want.told) else { continue };
-            let due = want.since + self.options.no_source_grace;
-            if self.now < due {
-                later = Some(later.map_or(due, |at| at.min(due)));
-            } else {
-                want.told = true;
-                self.tell(six, ix, SchedulerBody::Failed { why: BlobFailure::NoEligibleHost });
-            }
-        }
-        if let (Some(at), Some(demand)) = (later, self.swarms[six].demand.as_deref_mut()) {
-            self.timers.set(&mut demand.consider_alarm, Timer::Consider(six), at);
         }
     }
 }

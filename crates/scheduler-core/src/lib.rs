@@ -8,7 +8,7 @@
 //! doubt; what follows from that is only noted ([`Work`]). Then the notes are worked off: leases, pushes, pulls. So no
 //! decision is taken on a half-changed state.
 //!
-//! Where to look: `membership` hosts and blobs, `swarm` and `demand` the counting, `lease` the source, `closing` the
+//! Where to look: `membership` hosts and blobs, `swarm` and `demand` the counting, `lease` and `returns` the source, `closing` the
 //! chain, `matching` and `pick` who gets what, `transfers` the slots, `blame` what went wrong.
 
 mod blame;
@@ -22,6 +22,7 @@ mod membership;
 mod options;
 mod pick;
 mod rarity;
+mod returns;
 mod roster;
 mod slab;
 mod summary;
@@ -232,7 +233,7 @@ impl Scheduler {
             HostBody::Position { piece, blocked } => self.on_position(six, ix, piece, blocked),
             HostBody::LeaseReturned { epoch, why } => self.on_lease_returned(six, ix, epoch, &why),
             HostBody::ChainFalse { epoch } => self.on_chain_false(six, ix, epoch),
-            HostBody::Leave => self.stop_wanting(six, ix),
+            HostBody::Leave => drop(self.stop_wanting(six, ix)),
             HostBody::Drop => self.on_drop(six, ix),
             HostBody::Verified { .. } | HostBody::Hold { .. } | HostBody::Want { .. } => {
                 self.counters.ignored += 1;
@@ -247,14 +248,14 @@ impl Scheduler {
                 self.weigh_doubts(six);
             } else if let Some(six) = self.work.leases.pop_first() {
                 self.consider(six);
+            } else if let Some(six) = self.work.hungry.pop_first() {
+                self.fill_all(six);
             } else if let Some((six, ix)) = self.work.fresh.pop() {
                 self.push_fresh(six, ix);
             } else if let Some(host) = self.work.feed.pop() {
                 self.feed(host);
             } else if let Some(host) = self.work.fill.pop() {
                 self.fill(host);
-            } else if let Some(six) = self.work.hungry.pop_first() {
-                self.retry_later(six);
             } else {
                 return;
             }

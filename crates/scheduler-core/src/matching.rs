@@ -133,6 +133,7 @@ impl Scheduler {
         for rank in 0..PRIORITIES {
             while self.hosts[host].can_upload(self.now) && self.push_one(six, member, rank) {}
         }
+        self.retry_later(six);
     }
 
     /// Lists a member as one that could upload, if it can.
@@ -204,6 +205,19 @@ impl Scheduler {
         }
     }
 
+    /// Much became available at once: all that lack something choose whom they get it from.
+    pub(crate) fn fill_all(&mut self, six: SwarmIx) {
+        let Some(swarm) = self.swarms.get(six) else { return };
+        let lacking: Vec<HostIx> = swarm
+            .members
+            .iter()
+            .filter(|(_, member)| member.lacks())
+            .map(|(_, member)| member.host)
+            .collect();
+        lacking.into_iter().for_each(|host| self.fill(host));
+        self.retry_later(six);
+    }
+
     fn is_hungry(&self, six: SwarmIx, member: MemberIx) -> bool {
         let demand = self.swarms.get(six).and_then(|swarm| swarm.demand.as_deref());
         demand.is_some_and(|demand| demand.is_listed(member) && !demand.is_sated(member))
@@ -218,6 +232,7 @@ impl Scheduler {
         self.hosts[member.host].wants.insert((want.priority, six));
         if !demand.is_listed(ix) && self.hosts[member.host].can_download(now) {
             demand.set_hungry(ix, want.priority);
+            self.retry_later(six);
         }
     }
 
@@ -232,18 +247,20 @@ impl Scheduler {
         if let Some(want) = member.want.as_mut().filter(|_| demand.is_sated(ix)) {
             want.hungry_since = now;
             demand.set_hungry(ix, want.priority);
+            self.retry_later(six);
         }
         if let Some(member) = self.swarms.get(six).and_then(|swarm| swarm.members.get(ix)) {
             self.work.fill.push(member.host);
         }
     }
 
+    /// Sees to it that those who are still hungry look again.
     pub(crate) fn retry_later(&mut self, six: SwarmIx) {
         let Some(demand) = self.swarms.get_mut(six).and_then(|swarm| swarm.demand.as_deref_mut()) else {
             return;
         };
         let pause = RETRY_PAUSE * (1 << demand.retries.min(RETRY_DOUBLINGS));
-        if !demand.retry_alarm.is_set() {
+        if !demand.retry_alarm.is_set() && demand.hungry.iter().any(|count| *count > 0) {
             self.timers.set(&mut demand.retry_alarm, Timer::Retry(six), self.now + pause);
         }
     }

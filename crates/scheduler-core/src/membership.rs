@@ -246,14 +246,14 @@ impl Scheduler {
         self.work.leases.insert(six);
     }
 
-    /// A host wants a blob no more; what it holds it still offers.
-    pub(crate) fn stop_wanting(&mut self, six: SwarmIx, ix: MemberIx) {
-        let transfers = self.swarms[six].members[ix].want.as_ref().map(|want| want.transfers.clone());
-        for tix in transfers.into_iter().flatten() {
+    /// A host wants a blob no more; what it holds it still offers. What it wanted.
+    pub(crate) fn stop_wanting(&mut self, six: SwarmIx, ix: MemberIx) -> Option<Box<Want>> {
+        let transfers = self.swarms[six].members[ix].want.as_ref()?.transfers.clone();
+        for tix in transfers {
             self.end_transfer(tix);
         }
         let swarm = &mut self.swarms[six];
-        let Some(want) = swarm.set_want(ix, None) else { return };
+        let want = swarm.set_want(ix, None)?;
         if let Some(demand) = swarm.demand.as_deref_mut() {
             demand.unlist(ix);
         }
@@ -263,6 +263,7 @@ impl Scheduler {
         } else {
             self.work.leases.insert(six);
         }
+        Some(want)
     }
 
     /// What a host holds, in place of what was known before.

@@ -80,6 +80,8 @@ pub(crate) struct Query {
     pub(crate) member: MemberIx,
     pub(crate) epoch: Epoch,
     pub(crate) boundaries: Range<u32>,
+    /// Some of the answer has come, in another message than the rest.
+    pub(crate) begun: bool,
 }
 
 /// What outlives a chain that was discarded.
@@ -243,7 +245,7 @@ impl Swarm {
         let Some(demand) = &mut self.demand else { return };
         let sole = demand.add_holder(ix, piece, now);
         if let Some(lease) = &mut demand.lease
-            && lease.granted.contains(piece)
+            && lease.counted.contains(piece)
         {
             if sole && lease.member == ix {
                 lease.unique += 1;
@@ -265,7 +267,7 @@ impl Swarm {
         demand.remove_holder(ix, piece);
         let left = demand.holders[piece.as_usize()];
         if let Some(lease) = &mut demand.lease
-            && lease.granted.contains(piece)
+            && lease.counted.contains(piece)
         {
             if left == 0 && lease.member == ix {
                 lease.unique -= 1;

@@ -170,7 +170,7 @@ impl Scheduler {
         let is_source = swarm.demand.as_ref().is_some_and(|demand| demand.is_source(ix));
         // After a chain was discarded nobody can have verified against the new one before its states were known.
         let stale = swarm.history.resets > 0 && !swarm.linked.contains(piece);
-        if stale && !is_source && from != PieceFrom::Fallback {
+        if stale && from != PieceFrom::Fallback {
             self.counters.ignored += 1;
             self.missed(six, ix);
             return;
@@ -182,7 +182,10 @@ impl Scheduler {
             self.source_moved(six);
         }
         self.work.fresh.push((six, ix));
-        if self.swarms.get(six).is_some_and(|s| s.demand.as_ref().is_some_and(|d| d.lease.is_some())) {
+        let Some(swarm) = self.swarms.get(six) else { return };
+        // A source may read on; a piece whose states nobody told is of no use yet.
+        let has_source = swarm.demand.as_ref().is_some_and(|demand| demand.lease.is_some());
+        if has_source || !swarm.linked.contains(piece) {
             self.work.leases.insert(six);
         }
     }

@@ -35,8 +35,8 @@ fn one_host_alone() {
 
 #[test]
 fn without_faults_each_byte_leaves_the_origin_once() {
-    for seed in 0..40 {
-        let setup = Setup { hosts: 2 + seed as usize % 20, zones: 1 + seed as usize % 4, blobs: 3, ..SETUP };
+    for (seed, n) in (0..40).zip(0usize..) {
+        let setup = Setup { hosts: 2 + n % 20, zones: 1 + n % 4, blobs: 3, ..SETUP };
         let world = run(seed, setup, options());
         assert_eq!(world.origin_pieces, [40; 3], "seed {seed}");
         assert_eq!(world.fallback_pieces, 0, "seed {seed}");

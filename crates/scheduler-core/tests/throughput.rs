@@ -1,5 +1,7 @@
 //! How many assignments a second the core decides when a thousand hosts want one blob. Prints; asserts no speed.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 use scheduler_core::{Effect, Event, Options, Scheduler};
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
@@ -102,7 +104,8 @@ fn flash_crowd(hosts: u64, pieces: u32, zones: u64) {
             _ => {}
         }
         // The origin is about as fast as the hosts.
-        if let Some((source, epoch)) = lease.filter(|_| next < pieces && next < limit_now && rounds % 2 == 0)
+        if let Some((source, epoch)) =
+            lease.filter(|_| next < pieces && next < limit_now && rounds.is_multiple_of(2))
         {
             crowd.read(source, epoch, next);
             next += 1;

@@ -1,4 +1,6 @@
 //! What the tests share: blobs with real chains, host specs, and a script that speaks to the scheduler.
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+#![allow(unreachable_pub, reason = "each test program includes this file as its own")]
 #![allow(dead_code, reason = "each test program uses a part of it")]
 
 pub mod world;
@@ -106,6 +108,8 @@ pub fn set(count: u32, pieces: impl IntoIterator<Item = u32>) -> PieceSet {
 pub struct Script {
     pub scheduler: Scheduler,
     pub now: Timestamp,
+    /// Of which blob each assignment was, in order.
+    pub assigned: Vec<Digest>,
 }
 
 /// What a host was told.
@@ -113,13 +117,17 @@ pub type Told = Vec<(HostId, SchedulerBody)>;
 
 impl Script {
     pub fn new(options: Options) -> Self {
-        Self { scheduler: Scheduler::new(options, 1), now: Timestamp::from_nanos(1) }
+        Self { scheduler: Scheduler::new(options, 1), now: Timestamp::from_nanos(1), assigned: Vec::new() }
     }
 
     pub fn event(&mut self, event: Event) -> Told {
         let mut effects = Vec::new();
         self.scheduler.handle(self.now, event, &mut effects);
         self.scheduler.check_invariants();
+        let assigned = effects.iter().filter_map(|Effect::Send { message, .. }| {
+            matches!(message.body, SchedulerBody::Assign { .. }).then_some(message.key.digest)
+        });
+        self.assigned.extend(assigned);
         effects.into_iter().map(|Effect::Send { host, message }| (host, message.body)).collect()
     }
 

@@ -264,10 +264,8 @@ impl World {
                 assert!(!reads_on, "seed {}: two sources of blob {blob}", self.seed);
                 assert!(!missing.is_empty(), "a lease to read nothing");
             }
-            SchedulerBody::Revoke { epoch } => {
-                if self.sources.get(&blob) == Some(&(to, *epoch)) {
-                    self.sources.remove(&blob);
-                }
+            SchedulerBody::Revoke { epoch } if self.sources.get(&blob) == Some(&(to, *epoch)) => {
+                self.sources.remove(&blob);
             }
             SchedulerBody::ChainReset { .. } => {
                 assert!(self.setup.faults.corruptors > 0, "seed {}: a true chain is discarded", self.seed);
@@ -432,8 +430,9 @@ impl World {
                 }
             }
             SchedulerBody::Lease { epoch, missing, prefix, limit, .. } => {
-                (0..u32::try_from(prefix.len()).unwrap())
-                    .for_each(|b| drop(copy.known.insert(PieceIndex(b)).then_some(())));
+                for boundary in 0..u32::try_from(prefix.len()).unwrap() {
+                    copy.known.insert(PieceIndex(boundary));
+                }
                 copy.lease = Some(Lease { epoch, missing, limit });
                 copy.round += 1;
                 self.schedule_read(who, blob);
@@ -452,10 +451,18 @@ impl World {
             }
             SchedulerBody::WantChain { epoch, boundaries } => {
                 let known = boundaries.clone().take_while(|b| copy.known.contains(PieceIndex(*b))).count();
-                let start = boundaries.start as usize;
+                let (start, closed) = (boundaries.start as usize, copy.closed);
                 let states = self.blobs[blob].states[start..start + known].to_vec();
-                let body = HostBody::Chain { epoch, boundary: boundaries.start, states, closed: copy.closed };
-                self.say(who, blob, body);
+                let mut boundary = boundaries.start;
+                for part in states.chunks(16) {
+                    let end = boundary + u32::try_from(part.len()).unwrap();
+                    let closed = closed && end as usize == start + known;
+                    self.say(who, blob, HostBody::Chain { epoch, boundary, states: part.to_vec(), closed });
+                    boundary = end;
+                }
+                if states.is_empty() {
+                    self.say(who, blob, HostBody::Chain { epoch, boundary, states, closed });
+                }
             }
             SchedulerBody::Failed { .. } => {
                 copy.alone = true;
