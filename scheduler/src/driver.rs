@@ -165,6 +165,7 @@ impl Driver {
             Input::Messages { host, stream, messages } => {
                 if self.roster.is_current(host, stream) {
                     let count = messages.len();
+                    self.published.received.inc_by(count as u64);
                     for message in messages {
                         self.handle(Event::Message { host, message });
                     }

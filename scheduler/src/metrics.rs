@@ -17,8 +17,9 @@ use types::HostId;
 pub(crate) struct Published {
     /// Bytes by host, as the hosts report them.
     pub(crate) traffic: TrafficMeter,
-    /// Messages to hosts.
+    /// Messages to hosts, and from them.
     pub(crate) sent: Counter,
+    pub(crate) received: Counter,
     /// Hosts disconnected since they did not read.
     pub(crate) expelled: Counter,
     /// Questions to origins, and those refused since there were too many.
@@ -48,6 +49,7 @@ impl Published {
         Self {
             traffic: TrafficMeter::new("damselfly_scheduler_host_traffic"),
             sent: Counter::default(),
+            received: Counter::default(),
             expelled: Counter::default(),
             questions: Counter::default(),
             questions_shed: Counter::default(),
@@ -60,6 +62,7 @@ impl Published {
         registry.register_collector(Box::new(self.figures.clone()));
         let counters = [
             ("messages_sent", "Messages about blobs sent to hosts", &self.sent),
+            ("messages_received", "Messages about blobs received from hosts", &self.received),
             ("hosts_expelled", "Hosts disconnected since they did not read", &self.expelled),
             ("questions", "Questions about tags and permissions", &self.questions),
             ("questions_shed", "Questions refused since too many were open", &self.questions_shed),
