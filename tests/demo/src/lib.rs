@@ -4,13 +4,11 @@
 //! what happened. `main` parses [`args::Args`], calls [`run`] and prints the [`report::Report`].
 
 pub mod args;
-pub mod bound;
 pub mod cluster;
 pub mod progress;
 pub mod report;
 
 use crate::args::Args;
-use crate::bound::{Bound, Rollout};
 use crate::cluster::Cluster;
 use crate::progress::Bars;
 use crate::report::{NodeReport, Report};
@@ -19,11 +17,11 @@ use bytesize::ByteSize;
 use futures::future::try_join_all;
 use std::time::Instant;
 use support::binaries::{Binaries, Profile};
+use support::bound::{Pieces, Rates, Rollout};
 use support::daemon::{DaemonPlace, Upstream};
-use support::images::Image;
+use support::images::{Blob, Image};
 use support::origin::FaultyOrigin;
 use support::pull::{self, Pulled, Source};
-use types::{PieceLayout, piece_len_for};
 
 /// The registry's name in the demo: no client asks DNS for it.
 const REGISTRY: &str = "registry.demo";
@@ -88,7 +86,7 @@ pub async fn run(args: &Args) -> Result<Report> {
         origin_bytes: origin.blob_bytes_total(),
         wrong_bytes: per_node.iter().map(|node| node.wrong_bytes).sum(),
         seconds,
-        bound_seconds: Bound::of(&rollout(args, &image)).seconds(),
+        bound_seconds: rollout(args, &image).bound().once().as_secs_f64(),
         per_node,
     })
 }
@@ -115,17 +113,7 @@ fn wrong_bytes(image: &Image, pulled: &Pulled) -> u64 {
 }
 
 fn rollout(args: &Args, image: &Image) -> Rollout {
-    let sizes = image.layers.iter().map(|layer| layer.blob.size());
-    let last = sizes.filter_map(|size| {
-        let layout = PieceLayout::for_size(size)?;
-        Some(u64::from(layout.len_of(layout.pieces().next_back()?)).min(piece_len_for(size).into()))
-    });
-    Rollout {
-        image_bytes: image.blob_bytes(),
-        nodes: args.nodes,
-        origin_rate: args.origin_rate(),
-        upload_rate: args.rate.as_u64(),
-        download_rate: args.rate.as_u64(),
-        last_piece: last.min().unwrap_or(0),
-    }
+    let rate = args.rate.as_u64();
+    let pieces = Pieces::of_blobs(image.blobs().map(Blob::size));
+    Rollout::equal(pieces, args.origin_rate(), args.nodes.into(), Rates { up: rate, down: rate })
 }

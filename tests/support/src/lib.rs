@@ -3,6 +3,7 @@
 //! Only tests, the demo and the benchmark depend on it. See the modules for who calls what.
 
 pub mod binaries;
+pub mod bound;
 pub mod daemon;
 pub mod images;
 pub mod netns;
@@ -14,3 +15,4 @@ pub mod pull;
 pub mod record;
 pub mod registry;
 pub mod skip;
+pub mod usage;

@@ -3,7 +3,7 @@
 //!
 //! Called by the demo and the end-to-end tests, for Damselfly's own programs and for registries and runtimes.
 
-use crate::poll;
+use crate::{poll, usage};
 use anyhow::{Context, Result, bail};
 use rustix::process::{Pid, Signal, kill_process};
 use std::ffi::{OsStr, OsString};
@@ -263,25 +263,16 @@ impl Program {
         self.ended
     }
 
-    /// The most anonymous memory it has had so far, in bytes; nothing if it has ended.
-    ///
-    /// Linux keeps no peak of `RssAnon`, so this is its value now; callers sample it.
+    /// The anonymous memory that it has now, in bytes; nothing if it has ended.
     #[must_use]
     pub fn anonymous_memory(&self) -> Option<u64> {
-        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).ok()?;
-        let line = status.lines().find_map(|line| line.strip_prefix("RssAnon:"))?;
-        line.trim().strip_suffix(" kB")?.trim().parse::<u64>().ok().map(|kib| kib * 1024)
+        usage::anonymous_memory(self.id())
     }
 
     /// CPU seconds, user and system, used so far; nothing if it has ended.
     #[must_use]
     pub fn cpu_seconds(&self) -> Option<f64> {
-        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.child.id())).ok()?;
-        // proc(5): the second field may hold spaces but ends at the last ')'; utime and stime are fields 14 and 15.
-        let mut fields = stat.rsplit_once(')')?.1.split_whitespace().skip(11);
-        let ticks = fields.next()?.parse::<u64>().ok()? + fields.next()?.parse::<u64>().ok()?;
-        #[allow(clippy::cast_precision_loss, reason = "ticks of a test's run are far below 2^52")]
-        Some(ticks as f64 / rustix::param::clock_ticks_per_second() as f64)
+        usage::cpu_seconds(self.id())
     }
 }
 
