@@ -3,8 +3,9 @@
 use cargo_metadata::{DependencyKind, MetadataCommand, Package};
 use std::collections::BTreeMap;
 
-/// Where each package stands. On the top floor `support` and `sim` lie under the others, as their foundation.
-const FLOORS: [(&str, u8); 16] = [
+/// Where each package stands. On the top floor `support` lies under `sim` and both lie under the others, as their
+/// foundation.
+const FLOORS: [(&str, u8); 17] = [
     ("types", 10),
     ("scheduler-core", 20),
     ("download-core", 20),
@@ -17,10 +18,11 @@ const FLOORS: [(&str, u8); 16] = [
     ("dfdaemon", 41),
     ("dfctl", 40),
     ("support", 50),
-    ("sim", 50),
-    ("e2e", 51),
-    ("bench", 51),
-    ("demo", 51),
+    ("sim", 51),
+    ("e2e", 52),
+    ("bench", 52),
+    ("demo", 52),
+    ("load", 52),
 ];
 
 /// Packages that decide: no runtime, no clock, no sockets, not even to test them.

@@ -1,0 +1,38 @@
+//! The command behind `cargo load`, and each of the processes that it starts.
+
+use clap::Parser as _;
+use load::args::Args;
+use std::process::ExitCode;
+use tokio::signal::unix::{SignalKind, signal};
+
+/// As a shell reports a command that Ctrl-C ended.
+const INTERRUPTED: u8 = 130;
+
+fn main() -> ExitCode {
+    let mut args = Args::parse();
+    let result = match args.role.take() {
+        Some(role) => load::roles::run(role).map(|()| ExitCode::SUCCESS),
+        None => measure(&args),
+    };
+    result.unwrap_or_else(|error| {
+        eprintln!("error: {error:#}");
+        ExitCode::FAILURE
+    })
+}
+
+// The processes it starts are to die with the thread that started them: this one, which lives to the end.
+#[tokio::main]
+async fn measure(args: &Args) -> anyhow::Result<ExitCode> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let report = tokio::select! {
+        report = load::run(args) => report?,
+        _ = tokio::signal::ctrl_c() => return Ok(ExitCode::from(INTERRUPTED)),
+        _ = terminate.recv() => return Ok(ExitCode::from(INTERRUPTED)),
+    };
+    if args.json {
+        println!("{}", serde_json::json!(report));
+    } else {
+        println!("\n{report}");
+    }
+    Ok(if report.is_right() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
