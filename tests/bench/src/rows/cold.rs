@@ -6,7 +6,7 @@ use super::{Scene, gigabytes};
 use crate::daemons::{Daemon, room_for};
 use crate::report::Row;
 use crate::role::{self, cpu_seconds, heard};
-use crate::rounds::Pairs;
+use crate::rounds::{Pairs, median};
 use anyhow::{Context, Result, ensure};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -133,13 +133,15 @@ impl Pull<'_> {
     }
 }
 
-/// CPU seconds per GB without a limited link.
+/// CPU seconds per GB without a limited link, of a pull through a daemon and of a direct one.
 #[derive(Default)]
 struct Cpu {
-    /// Client, registry and daemon; client and registry.
+    client: Pairs,
+    registry: Pairs,
     all: Pairs,
-    daemon: Vec<f64>,
     seconds: Pairs,
+    /// The daemon's own.
+    daemon: Vec<f64>,
 }
 
 impl Cpu {
@@ -150,22 +152,29 @@ impl Cpu {
         let middle = cpu_seconds(registry.program())?;
         let (through, (client_through, daemon)) = pull.through_a_daemon(&url).await?;
         let end = cpu_seconds(registry.program())?;
+        self.client.push(client_through / gb, client / gb);
+        self.registry.push((end - middle) / gb, (middle - start) / gb);
         self.all.push((end - middle + client_through + daemon) / gb, (middle - start + client) / gb);
-        self.daemon.push(daemon / gb);
         self.seconds.push(through, seconds);
+        self.daemon.push(daemon / gb);
         Ok(())
     }
 
     fn row(&self) -> Row {
+        let daemon = median(self.daemon.iter().copied());
         let detail = format!(
-            "CPU-s/GB of client, registry and daemon {:.2} (the daemon {:.2}); of client and registry directly {:.2}; {:.2} and {:.2} s; {}",
+            "CPU-s/GB {:.2}: client {:.2}, registry {:.2}, dfdaemon {daemon:.2}; directly {:.2}: client {:.2}, \
+             registry {:.2}; {:.2} and {:.2} s; {}",
             self.all.ours(),
-            crate::rounds::median(self.daemon.iter().copied()),
+            self.client.ours(),
+            self.registry.ours(),
             self.all.theirs(),
+            self.client.theirs(),
+            self.registry.theirs(),
             self.seconds.ours(),
             self.seconds.theirs(),
             self.all.spread()
         );
-        Row::shown(CPU, self.all.ratio(), "×", detail)
+        Row::shown(CPU, self.all.ratio(), "× CPU", detail)
     }
 }
