@@ -5,7 +5,7 @@ use crate::turn::Turn;
 use crate::{LinkState, Options};
 use types::{LeaseFailure, Timestamp};
 
-/// A reader that is stuck while other pieces come has this many times the patience.
+/// A reader that is stuck while other pieces come, of this blob or another, has this many times the patience.
 const STUCK_PATIENCE_FACTOR: u32 = 4;
 
 /// Doublings of the back-off, at most.
@@ -40,6 +40,8 @@ pub(crate) struct Alone {
     impatient: bool,
     /// When a piece came last, or the scheduler was found again.
     progress_at: Timestamp,
+    /// When another download of this host got a piece last.
+    others_at: Timestamp,
     failing: Option<Failing>,
 }
 
@@ -47,11 +49,25 @@ impl Alone {
     /// A download that begins without a link does not wait for one.
     pub(crate) fn new(link: LinkState) -> Self {
         let from = (link != LinkState::Up).then_some(Timestamp::ZERO);
-        Self { link, from, no_source: false, impatient: false, progress_at: Timestamp::ZERO, failing: None }
+        let zero = Timestamp::ZERO;
+        Self {
+            link,
+            from,
+            no_source: false,
+            impatient: false,
+            progress_at: zero,
+            others_at: zero,
+            failing: None,
+        }
     }
 
     pub(crate) fn is_up(&self) -> bool {
         self.link == LinkState::Up
+    }
+
+    /// Whether what is said may be heard, if only later.
+    pub(crate) fn has_stream(&self) -> bool {
+        self.link != LinkState::Down
     }
 
     /// A lost link may be back in a moment, with what was under way still good: the origin is spared for one patience.
@@ -83,6 +99,11 @@ impl Alone {
     pub(crate) fn delivered(&mut self, now: Timestamp) {
         self.progress_at = now;
         self.impatient = false;
+    }
+
+    /// Another download of this host got a piece.
+    pub(crate) fn others_moved(&mut self, at: Timestamp) {
+        self.others_at = self.others_at.max(at);
     }
 
     /// A piece came from the origin, or is about to come.
@@ -135,7 +156,9 @@ impl Alone {
         }
         for need in waiting {
             let Some(since) = need.since else { continue };
-            let quiet = turn.reached(since.max(self.progress_at) + need.patience);
+            // While the host's links are busy with other blobs, this one waits for its turn: to read it from the origin
+            // would only take the others' place.
+            let quiet = turn.reached(since.max(self.progress_at).max(self.others_at) + need.patience);
             self.impatient |= quiet || turn.reached(since + need.patience * STUCK_PATIENCE_FACTOR);
         }
         if self.impatient { Mode::Stripes } else { Mode::Together }

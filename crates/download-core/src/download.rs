@@ -122,6 +122,7 @@ impl Download {
     fn take(&mut self, event: Event, turn: &mut Turn<'_>) {
         match event {
             Event::Tick => {}
+            Event::OthersMoved { at } => self.alone.others_moved(at),
             Event::ReaderJoined { reader, range } => {
                 self.readers.join(reader, range, &self.options, &mut self.rng);
             }
@@ -301,8 +302,9 @@ impl Download {
 
     fn finish(&mut self, turn: &mut Turn<'_>) {
         self.return_lease(LeaseFailure::NoReader, turn);
-        if self.told.wanted {
-            self.send(HostBody::Leave, turn);
+        if self.told.wanted && self.alone.has_stream() {
+            // A silent scheduler hears it when it wakes up, and nobody would say it again then.
+            turn.push(Effect::Send(HostBody::Leave));
         }
         turn.push(Effect::Stop);
         self.stopped = true;

@@ -1,6 +1,6 @@
 //! What happens to a download: everything that its driver tells [`Download::handle`](crate::Download::handle).
 
-use types::{ByteRange, Credential, LeaseFailure, PieceIndex, PieceSet, SchedulerBody, State};
+use types::{ByteRange, Credential, LeaseFailure, PieceIndex, PieceSet, SchedulerBody, State, Timestamp};
 
 /// A reader of the blob, numbered by the driver; never used twice in one download.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -46,6 +46,12 @@ pub struct StoreFailed;
 pub enum Event {
     /// The deadline has come, or anything else that makes it worth looking at the clock.
     Tick,
+    /// Another download of this host had a piece stored. Need not come for each; it is enough to hear of it several times
+    /// in one [`patience`](crate::Options::patience).
+    OthersMoved {
+        /// When the last piece was stored; not in the future.
+        at: Timestamp,
+    },
     /// A reader wants these bytes, from the first on in order.
     ReaderJoined {
         /// Which reader.

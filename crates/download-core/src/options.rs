@@ -13,7 +13,8 @@ pub struct Options {
     pub origin_streams: usize,
     /// Bytes of pieces asked of the origin and not hashed yet; one stripe is always allowed. Default 16 MiB.
     pub window_bytes: u64,
-    /// How long a reader waits without progress before its next range is read straight from the origin. Default 3 s.
+    /// How long a reader waits without progress before its next range is read straight from the origin; four times that
+    /// while other pieces come to this host. Default 3 s.
     pub patience: Duration,
     /// By how much the patience is drawn out or shortened at random, in percent, so that the hosts of a cluster do not
     /// all turn to the origin at once. Default 20, at most 100.

@@ -32,8 +32,11 @@ impl World {
         self.settings.stalls = 0;
         self.origin.failing = None;
         for host in 0..self.hosts.len() {
-            self.hosts[host].corrupts = false;
             self.host_returns(host, true);
+            if std::mem::take(&mut self.hosts[host].corrupts) {
+                // It was repaired and started anew: only so is it asked again for what it had corrupted.
+                self.disconnects(host);
+            }
         }
     }
 
@@ -69,10 +72,21 @@ impl World {
             let place = &mut self.hosts[host].places[blob];
             if !keeps_store {
                 place.stored = Stored::new(&self.blobs[blob]);
+                self.all_want_again(host, blob);
             }
-            for client in 0..place.clients.len() {
+            for client in 0..self.hosts[host].places[blob].clients.len() {
                 self.queue.push(self.now, Happening::ClientComes { host, blob, client });
             }
+        }
+    }
+
+    /// Clients that had what they wanted ask again. Where only this host has a right, the others depend on it.
+    fn all_want_again(&mut self, host: usize, blob: usize) {
+        let clients = &mut self.hosts[host].places[blob].clients;
+        for (client, visitor) in clients.iter_mut().enumerate().filter(|(_, visitor)| visitor.done) {
+            visitor.done = false;
+            self.unserved += 1;
+            self.queue.push(self.now, Happening::ClientComes { host, blob, client });
         }
     }
 
@@ -129,7 +143,7 @@ impl World {
         }
     }
 
-    /// Some pieces are gone from a host's disk. It notices at once, and says so.
+    /// Some pieces are gone from a host's disk. It notices at once, and says so; its clients ask again.
     fn store_loses(&mut self, host: usize) {
         if !self.hosts[host].alive {
             return;
@@ -142,8 +156,9 @@ impl World {
                     lost.insert(PieceIndex(i));
                 }
             }
-            let place = &mut self.hosts[host].places[blob];
-            place.stored.discard(&lost);
+            self.hosts[host].places[blob].stored.discard(&lost);
+            self.all_want_again(host, blob);
+            let place = &self.hosts[host].places[blob];
             if let Some(running) = &place.running {
                 let spot = crate::host::Spot { host, blob, serial: running.serial };
                 self.download_event(spot, Event::Lost { pieces: lost });

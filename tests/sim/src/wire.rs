@@ -124,7 +124,12 @@ impl World {
             }
             _ => return,
         };
+        let is_work = !matches!(body, HostBody::Chain { .. });
         self.say(host, blob, body);
+        if is_work {
+            // The scheduler missed that this host left.
+            self.say(host, blob, HostBody::Leave);
+        }
     }
 
     pub(crate) fn say(&mut self, host: usize, blob: usize, body: HostBody) {
@@ -154,8 +159,13 @@ impl World {
         connected.link = LinkState::Up;
         (connected.up_at, connected.down_at) = (Timestamp::ZERO, Timestamp::ZERO);
         let id = connected.id;
-        self.scheduler.reported.forget(id);
         self.scheduler_event(Event::HostJoined { host: id, spec });
+        self.scheduler.reported.forget(id);
+        self.link_event(host, LinkState::Up);
+    }
+
+    /// Announces the proven blobs of which no download runs.
+    fn offer_what_is_stored(&mut self, host: usize) {
         for blob in 0..self.blobs.len() {
             let place = &self.hosts[host].places[blob];
             if place.running.is_none() && place.stored.is_closed() {
@@ -163,7 +173,6 @@ impl World {
                 self.say(host, blob, HostBody::Hold { closed: true, pieces });
             }
         }
-        self.link_event(host, LinkState::Up);
     }
 
     fn connects_later(&mut self, host: usize) {
@@ -188,13 +197,17 @@ impl World {
     pub(crate) fn host_gone(&mut self, host: usize, session: u64) {
         if self.hosts[host].session == session && self.scheduler.is_up {
             let id = self.hosts[host].id;
-            self.scheduler.reported.forget(id);
+            // What was due before may still be decided on what it reported.
             self.scheduler_event(Event::HostLeft { host: id });
+            self.scheduler.reported.forget(id);
         }
     }
 
     pub(crate) fn link_event(&mut self, host: usize, link: LinkState) {
         self.hosts[host].link = link;
+        if link == LinkState::Up {
+            self.offer_what_is_stored(host);
+        }
         for blob in 0..self.blobs.len() {
             if let Some(running) = &self.hosts[host].places[blob].running {
                 let spot = Spot { host, blob, serial: running.serial };

@@ -87,7 +87,8 @@ impl World {
     pub fn new(settings: Settings) -> Self {
         let mut rng = fastrand::Rng::with_seed(settings.seed);
         let blobs: Vec<_> = settings.blobs.iter().map(|pieces| Blob::new(*pieces, rng.u64(..))).collect();
-        let right = |host: usize| settings.without_right == 0 || host.is_multiple_of(settings.without_right.max(2));
+        let right =
+            |host: usize| settings.without_right == 0 || host.is_multiple_of(settings.without_right.max(2));
         let hosts = (0..settings.hosts).map(|host| Host::new(host, right(host), &blobs)).collect();
         let scheduler = SchedulerSide {
             core: Scheduler::new(settings.scheduler.clone(), rng.u64(..)),

@@ -98,6 +98,28 @@ fn a_reader_that_is_stuck_while_others_move_is_helped_in_the_end() {
 }
 
 #[test]
+fn a_blob_whose_turn_has_not_come_is_waited_for_while_others_move() {
+    let mut bed = Bed::new(20, LinkState::Up, Credential::Anonymous);
+    bed.read_whole();
+    for second in 1..9 {
+        let mut effects = bed.pass(secs(1));
+        effects.extend(bed.event(Event::OthersMoved { at: bed.now }));
+        assert!(reads(&effects).is_empty(), "others move, after {second} s");
+    }
+    assert!(reads(&bed.pass(Duration::from_millis(1_500))).is_empty());
+    assert_eq!(reads(&bed.pass(Duration::from_millis(2_200))), [(ReadId(0), 0..2)], "all have stopped");
+    // However much the others move, in the end it is helped.
+    let mut bed = Bed::new(20, LinkState::Up, Credential::Anonymous);
+    bed.read_whole();
+    let mut effects = Vec::new();
+    for _ in 0..15 {
+        effects.extend(bed.pass(secs(1)));
+        effects.extend(bed.event(Event::OthersMoved { at: bed.now }));
+    }
+    assert_eq!(reads(&effects), [(ReadId(0), 0..2)]);
+}
+
+#[test]
 fn no_eligible_host_means_alone_or_denied() {
     let mut bed = Bed::new(20, LinkState::Up, Credential::Configured);
     bed.read_whole();
