@@ -10,7 +10,7 @@ use super::{Engine, OpenBlob, transfer};
 use crate::traffic::ReadUnder;
 use download_core::{Download, Effect, Event, FetchId, ReadId, ReaderId, Spec, StoreFailed};
 use std::collections::BTreeMap;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 use store::Blob;
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
@@ -20,6 +20,9 @@ use types::{
 
 /// Inputs handled before the effects are carried out.
 const BATCH: usize = 64;
+
+/// How often the core hears, at most, that other downloads move: several times in one reader's patience.
+const OTHERS_INTERVAL: Duration = Duration::from_millis(250);
 
 pub(crate) struct Driver {
     engine: Engine,
@@ -38,6 +41,8 @@ pub(crate) struct Driver {
     kept: Kept,
     /// Whether this host is the source: reads from the origin count as such then.
     leased: Option<Epoch>,
+    /// Until when the core knows of what other downloads got.
+    others: Timestamp,
     stopped: bool,
     /// Ends all tasks of this download when the driver goes.
     cancel: CancellationToken,
@@ -80,6 +85,7 @@ impl Driver {
             reads: BTreeMap::new(),
             kept: Kept::default(),
             leased: None,
+            others: Timestamp::ZERO,
             stopped: false,
             cancel,
         }
@@ -97,6 +103,7 @@ impl Driver {
                 () = sleep_until(wake) => true,
             };
             let now = self.engine.now();
+            self.tell_of_others(now, &mut effects);
             if woken {
                 self.core.handle(now, Event::Tick, &mut effects);
             }
@@ -117,6 +124,14 @@ impl Driver {
         });
     }
 
+    fn tell_of_others(&mut self, now: Timestamp, effects: &mut Vec<Effect>) {
+        let moved = self.engine.moved();
+        if moved.since(self.others) >= OTHERS_INTERVAL {
+            self.others = moved;
+            self.core.handle(now, Event::OthersMoved { at: moved.min(now) }, effects);
+        }
+    }
+
     fn take(&mut self, now: Timestamp, input: Input, effects: &mut Vec<Effect>) {
         let event = match input {
             Input::Join(join) => self.joins(now, join, effects),
@@ -128,6 +143,13 @@ impl Driver {
             }
             Event::Fetched { fetch, outcome } if *outcome != download_core::Fetched::NearlyDone => {
                 self.fetches.remove(fetch);
+                if *outcome == download_core::Fetched::Stored {
+                    self.engine.has_moved(now);
+                }
+            }
+            // What a reader without patience got tells nothing of how the others work together.
+            Event::Hashed { matched: true, stored: Ok(()), .. } if self.leased.is_some() => {
+                self.engine.has_moved(now);
             }
             Event::OriginEnded { read, result } => {
                 self.reads.remove(read);
@@ -240,6 +262,10 @@ impl Driver {
         let cancel = self.cancel.child_token();
         self.reads.insert(read, cancel.clone());
         let under = if self.leased.is_some() { ReadUnder::Lease } else { ReadUnder::Nothing };
+        if under == ReadUnder::Nothing {
+            let link = *self.engine.link_state().borrow();
+            tracing::info!(?pieces, ?link, "reading from the origin without a lease");
+        }
         let job = self.origin.job(What { read, pieces, under }, right, &self.blob, &self.kept);
         self.engine.0.tasks.spawn(job.run(self.engine.parts().clone(), self.mailbox.clone(), cancel));
     }

@@ -22,6 +22,7 @@ use download_core::LinkState;
 use origin::Origin;
 use p2p::P2p;
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 use store::Store;
@@ -74,6 +75,8 @@ struct Inner {
     downloads: Mutex<BTreeMap<Digest, Handle>>,
     /// What the scheduler was told of, so that it can be told when it is evicted. Bounded by what the store holds.
     announced: Mutex<BTreeMap<Digest, BlobKey>>,
+    /// When any download got a piece last, in nanoseconds of the cores' time.
+    moved: AtomicU64,
     tasks: TaskTracker,
     cancel: CancellationToken,
 }
@@ -101,6 +104,7 @@ impl Engine {
             started: Instant::now(),
             downloads: Mutex::new(BTreeMap::new()),
             announced: Mutex::new(BTreeMap::new()),
+            moved: AtomicU64::new(0),
             tasks: TaskTracker::new(),
             cancel,
         }))
@@ -225,6 +229,16 @@ impl Engine {
 
     fn announced(&self) -> MutexGuard<'_, BTreeMap<Digest, BlobKey>> {
         self.0.announced.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A download got a piece.
+    fn has_moved(&self, now: Timestamp) {
+        self.0.moved.fetch_max(now.as_nanos(), Ordering::Relaxed);
+    }
+
+    /// When any download got a piece last.
+    fn moved(&self) -> Timestamp {
+        Timestamp::from_nanos(self.0.moved.load(Ordering::Relaxed))
     }
 
     /// How many downloads run.
