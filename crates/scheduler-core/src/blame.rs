@@ -6,7 +6,7 @@
 
 use crate::Scheduler;
 use crate::slab::{HostIx, MemberIx, SwarmIx};
-use crate::swarm::Doubt;
+use crate::swarm::{Doubt, Member};
 use crate::timers::Timer;
 use crate::transfers::Transfer;
 use types::{Epoch, FetchFailure, HostId, PieceIndex, Timestamp};
@@ -245,17 +245,42 @@ impl Scheduler {
         let memberships: Vec<(SwarmIx, MemberIx)> =
             self.hosts[host].memberships.iter().map(|(s, m)| (*s, *m)).collect();
         for (six, ix) in memberships {
-            let swarm = &mut self.swarms[six];
-            swarm.set_usable(ix, usable, self.now);
-            if let Some(demand) = swarm.demand.as_deref_mut() {
-                demand.idle.take(ix);
-                if demand.is_source(ix) && !usable {
-                    self.revoke(six);
-                }
-            }
-            self.work.leases.insert(six);
-            self.retry_later(six);
+            self.set_member_usable(six, ix, usable);
         }
+    }
+
+    fn set_member_usable(&mut self, six: SwarmIx, ix: MemberIx, usable: bool) {
+        let swarm = &mut self.swarms[six];
+        let usable = usable && !swarm.members[ix].distrusted;
+        swarm.set_usable(ix, usable, self.now);
+        if let Some(demand) = swarm.demand.as_deref_mut() {
+            demand.idle.take(ix);
+            if demand.is_source(ix) && !usable {
+                self.revoke(six);
+            }
+        }
+        self.work.leases.insert(six);
+        self.retry_later(six);
+    }
+
+    /// Parents from which everybody that lacks pieces got wrong ones are of no use to anybody: what only they hold
+    /// counts as missing. Whether there were any that `child` had counted on.
+    pub(crate) fn distrust_banned(&mut self, six: SwarmIx, child: MemberIx) -> bool {
+        let swarm = &self.swarms[six];
+        let Some(want) = &swarm.members[child].want else { return false };
+        let bans =
+            |member: &Member, id: &HostId| member.want.as_ref().is_some_and(|want| want.banned.contains(id));
+        let shunned = want.banned.iter().filter_map(|id| {
+            let ix = *swarm.by_host.get(&self.hosts.find(id)?)?;
+            let by_all = swarm.members.iter().all(|(other, m)| other == ix || !m.lacks() || bans(m, id));
+            (swarm.members[ix].usable && by_all).then_some(ix)
+        });
+        let shunned: Vec<MemberIx> = shunned.collect();
+        for ix in &shunned {
+            self.swarms[six].members[*ix].distrusted = true;
+            self.set_member_usable(six, *ix, false);
+        }
+        !shunned.is_empty()
     }
 
     /// Whether a host vouched for a false chain lately.

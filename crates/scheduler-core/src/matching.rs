@@ -299,7 +299,7 @@ impl Scheduler {
         self.retry_later(six);
     }
 
-    /// Tells a member that has nobody left whom it can use, so that it decides for itself.
+    /// A member may have nobody left whom it can use: then a source reads for it, or it is told to decide for itself.
     fn tell_if_stranded(&mut self, six: SwarmIx, ix: MemberIx) {
         let swarm = &self.swarms[six];
         let member = &swarm.members[ix];
@@ -319,6 +319,9 @@ impl Scheduler {
                 && words.into_iter().any(|((held, avail), have)| held & avail & !have != 0)
         };
         if swarm.members.iter().any(|(other, parent)| other != ix && useful(parent)) {
+            return;
+        }
+        if self.distrust_banned(six, ix) {
             return;
         }
         if let Some(want) = &mut self.swarms[six].members[ix].want {

@@ -96,6 +96,7 @@ impl Scheduler {
             closed: false,
             asked_in_vain: false,
             usable: entry.muted_until.is_none(),
+            distrusted: false,
             want: None,
         });
         swarm.by_host.insert(host, ix);

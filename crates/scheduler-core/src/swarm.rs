@@ -28,8 +28,10 @@ pub(crate) struct Member {
     pub(crate) closed: bool,
     /// It was asked for states that it did not have: its pieces are of no use until somebody else knows them.
     pub(crate) asked_in_vain: bool,
-    /// What it holds counts: its host is not muted.
+    /// What it holds counts: its host is not muted, and it is not distrusted.
     pub(crate) usable: bool,
+    /// All that lack pieces got wrong ones from it.
+    pub(crate) distrusted: bool,
     pub(crate) want: Option<Box<Want>>,
 }
 

@@ -61,6 +61,7 @@ impl Scheduler {
         want.picks += 1;
         want.boosted += u32::from(boosted);
         want.hungry_since = self.now;
+        want.told = false;
         self.hosts[child_host].downloads += 1;
         self.hosts[parent_host].uploads.push(tix);
 

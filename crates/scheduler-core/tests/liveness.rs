@@ -13,6 +13,7 @@ const SETUP: Setup = Setup {
     hosts: 6,
     zones: 1,
     blobs: 1,
+    registries: 1,
     pieces: 40,
     faults: Faults { fetch_fails: 0, origin_fails: 0, deaths: 0, restarts: 0, corruptors: 0, guests: 0 },
 };
@@ -97,8 +98,16 @@ fn setups() -> impl Strategy<Value = Setup> {
     let faults = faults.prop_map(|(fetch_fails, origin_fails, deaths, restarts, corruptors, guests)| {
         Faults { fetch_fails, origin_fails, deaths, restarts, corruptors, guests }
     });
-    (4..16usize, 1..4usize, 1..4usize, 1..80u32, faults)
-        .prop_map(|(hosts, zones, blobs, pieces, faults)| Setup { hosts, zones, blobs, pieces, faults })
+    (4..16usize, 1..4usize, 1..4usize, 1..3usize, 1..80u32, faults).prop_map(
+        |(hosts, zones, blobs, registries, pieces, faults)| Setup {
+            hosts,
+            zones,
+            blobs,
+            registries,
+            pieces,
+            faults,
+        },
+    )
 }
 
 proptest! {

@@ -314,10 +314,20 @@ fn a_host_that_several_cannot_reach_is_not_used_for_a_while() {
 }
 
 #[test]
-fn a_child_with_nobody_left_decides_for_itself() {
+fn what_only_a_distrusted_parent_holds_is_read_anew() {
     let (mut s, blob) = closed_blob(options(), 1, 1, &[spec(), spec()]);
     let first = assigns_in(&want_closed(&mut s, &blob, host(1)))[0];
     fail(&mut s, &blob, first, FetchFailure::Corrupt);
+    let told = s.wait(Duration::from_secs(2));
+    assert_eq!(lease_in(&told).unwrap().0, host(1));
+}
+
+#[test]
+fn a_child_with_nobody_left_decides_for_itself() {
+    let (mut s, blob) = closed_blob(options(), 1, 1, &[spec(), spec()]);
+    want_closed(&mut s, &blob, host(1));
+    s.want_with(host(1), &blob.key(), blob.none(), Credential::None);
+    fail(&mut s, &blob, (0, host(0), host(1)), FetchFailure::Corrupt);
     let told = s.wait(Duration::from_secs(2));
     assert_eq!(told, [(host(1), SchedulerBody::Failed { why: BlobFailure::NoEligibleHost })]);
 }

@@ -29,6 +29,8 @@ pub struct Setup {
     pub hosts: usize,
     pub zones: usize,
     pub blobs: usize,
+    /// Hosts ask for the blobs of one or another registry.
+    pub registries: usize,
     pub pieces: u32,
     pub faults: Faults,
 }
@@ -97,7 +99,7 @@ pub struct World {
     /// What each host has reported to this scheduler, as the scheduler heard it.
     reported: BTreeSet<(usize, usize, u32)>,
     /// The live leases, as the scheduler gave them.
-    sources: BTreeMap<usize, (usize, Epoch)>,
+    sources: BTreeMap<(usize, usize), (usize, Epoch)>,
     healed: bool,
     generations: u64,
 }
@@ -247,6 +249,10 @@ impl World {
         self.blobs.iter().position(|b| b.digest == key.digest).expect("a blob of this world")
     }
 
+    fn registry_of(&self, who: usize) -> usize {
+        who % self.setup.registries
+    }
+
     /// What must hold of everything that the scheduler says.
     fn check(&mut self, to: usize, message: &SchedulerMessage) {
         let blob = self.blob_of(&message.key);
@@ -255,17 +261,25 @@ impl World {
                 let from = self.index(*parent);
                 assert_ne!(from, to, "a host sends to itself");
                 assert!(self.reported.contains(&(from, blob, piece.0)), "asked for what was not reported");
+                let closed = || {
+                    let summary = self.scheduler.summary();
+                    summary.blobs.iter().any(|b| b.closed && b.digest == message.key.digest)
+                };
+                let same = self.registry_of(from) == self.registry_of(to);
+                assert!(same || closed(), "an open chain leaves its registry");
                 let states = &self.blobs[blob].states;
                 assert_eq!((before, after), (&states[piece.as_usize()], &states[piece.as_usize() + 1]));
             }
             SchedulerBody::Lease { epoch, missing, .. } => {
-                let other = self.sources.insert(blob, (to, *epoch));
+                let place = (blob, self.registry_of(to));
+                let other = self.sources.insert(place, (to, *epoch));
                 let reads_on = other.is_some_and(|(who, epoch)| who != to && self.reads_on(who, blob, epoch));
                 assert!(!reads_on, "seed {}: two sources of blob {blob}", self.seed);
                 assert!(!missing.is_empty(), "a lease to read nothing");
             }
-            SchedulerBody::Revoke { epoch } if self.sources.get(&blob) == Some(&(to, *epoch)) => {
-                self.sources.remove(&blob);
+            SchedulerBody::Revoke { epoch } => {
+                let place = (blob, self.registry_of(to));
+                self.sources.retain(|at, source| *at != place || *source != (to, *epoch));
             }
             SchedulerBody::ChainReset { .. } => {
                 assert!(self.setup.faults.corruptors > 0, "seed {}: a true chain is discarded", self.seed);
@@ -283,7 +297,8 @@ impl World {
     }
 
     fn say(&mut self, from: usize, blob: usize, body: HostBody) {
-        let message = HostMessage { key: self.blobs[blob].key(), body };
+        let key = self.blobs[blob].key_at(&format!("registry{}.test", self.registry_of(from)));
+        let message = HostMessage { key, body };
         let delay = self.within(2);
         let at = delay.max(self.hosts[from].last_out + Duration::from_nanos(1));
         self.hosts[from].last_out = at;
@@ -328,21 +343,22 @@ impl World {
     /// What the scheduler learns from a message, for the checks; and which leases end by it.
     fn note(&mut self, from: usize, message: &HostMessage) {
         let blob = self.blob_of(&message.key);
+        let place = (blob, self.registry_of(from));
         match &message.body {
             HostBody::Want { held, lease, .. } => {
                 self.reported.extend(held.iter().map(|p| (from, blob, p.0)));
-                if lease.is_some() && !self.sources.contains_key(&blob) {
-                    self.sources.insert(blob, (from, lease.unwrap()));
+                if let Some(epoch) = lease {
+                    self.sources.entry(place).or_insert((from, *epoch));
                 }
             }
             HostBody::Hold { pieces, .. } => self.reported.extend(pieces.iter().map(|p| (from, blob, p.0))),
             HostBody::Verified { piece, .. } => {
                 self.reported.insert((from, blob, piece.0));
             }
-            HostBody::LeaseReturned { epoch, .. } if self.sources.get(&blob) == Some(&(from, *epoch)) => {
-                self.sources.remove(&blob);
+            HostBody::LeaseReturned { epoch, .. } => {
+                self.sources.retain(|at, source| *at != place || *source != (from, *epoch));
             }
-            HostBody::Chain { closed: true, .. } => drop(self.sources.remove(&blob)),
+            HostBody::Chain { closed: true, .. } => drop(self.sources.remove(&place)),
             _ => {}
         }
     }
@@ -493,10 +509,12 @@ impl World {
     /// The origin has sent the next piece that this host may read, and whose hash it can continue.
     fn read(&mut self, who: usize, blob: usize, round: u32) {
         let guest = self.hosts[who].guest;
-        let copy = &self.hosts[who].copies[blob];
+        let copy = &mut self.hosts[who].copies[blob];
         if copy.round != round || guest {
             return;
         }
+        let held = &copy.held;
+        copy.lease.take_if(|lease| lease.missing.iter().all(|piece| held.contains(piece)));
         let (piece, from) = match &copy.lease {
             Some(lease) => {
                 let next = lease.missing.iter().find(|p| !copy.held.contains(*p));
