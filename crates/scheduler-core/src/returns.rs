@@ -87,7 +87,7 @@ impl Scheduler {
             let member = &mut self.swarms[six].members[ix];
             let lacks = member.lacks();
             let Some(want) = member.want.as_mut().filter(|want| lacks && !want.told) else { continue };
-            let due = want.since + self.options.no_source_grace;
+            let due = want.since.max(want.hungry_since) + self.options.no_source_grace;
             if self.now < due {
                 later = Some(later.map_or(due, |at| at.min(due)));
             } else {

@@ -61,7 +61,7 @@ impl Scheduler {
         want.picks += 1;
         want.boosted += u32::from(boosted);
         want.hungry_since = self.now;
-        want.told = false;
+        let was_told = std::mem::replace(&mut want.told, false);
         self.hosts[child_host].downloads += 1;
         self.hosts[parent_host].uploads.push(tix);
 
@@ -69,6 +69,11 @@ impl Scheduler {
         demand.rarity.add(piece);
         demand.transfers += 1;
         demand.retries = 0;
+        if was_told {
+            // It takes what it is given as a sign that there is help again: it must hear if that was all.
+            let due = self.now + self.options.no_source_grace;
+            self.timers.set_by(&mut demand.consider_alarm, Timer::Consider(six), due);
+        }
         if crossing {
             let part = demand.part_mut(child);
             self.counters.crossings += 1;

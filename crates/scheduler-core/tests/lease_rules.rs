@@ -1,5 +1,7 @@
 //! The origin lease, rule by rule: who gets it, what it says, how it ends, who comes next.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 mod common;
 
 use common::{Blob, Script, host, lease_in, options, set, spec};
