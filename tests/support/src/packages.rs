@@ -66,9 +66,13 @@ pub fn download(packages: &[&str], dir: &Path) -> Result<Vec<PathBuf>> {
     };
     let missing: Vec<&str> = packages.iter().copied().filter(|package| find(package).is_none()).collect();
     if !missing.is_empty() {
-        let mut command = Command::new("apt-get");
-        command.args(["-o", "APT::Sandbox::User=root", "download", "-qq"]).args(missing).current_dir(dir);
-        run(&mut command, INSTALL_LIMIT)?;
+        let mut download = Command::new("apt-get");
+        download.args(["-o", "APT::Sandbox::User=root", "download", "-qq"]).args(missing).current_dir(dir);
+        if run(&mut download, INSTALL_LIMIT).is_err() {
+            // The lists may be missing, or older than what the archive has.
+            run(Command::new("apt-get").args(["update", "-qq"]), INSTALL_LIMIT)?;
+            run(&mut download, INSTALL_LIMIT)?;
+        }
     }
     packages.iter().map(|package| find(package).with_context(|| format!("no file of {package}"))).collect()
 }
