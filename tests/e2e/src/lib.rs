@@ -5,6 +5,7 @@
 
 pub mod cluster;
 pub mod debian;
+pub mod inside;
 pub mod mounts;
 pub mod runtime;
 pub mod silent;

@@ -272,6 +272,19 @@ impl FaultyOrigin {
         digest
     }
 
+    /// Puts a manifest under a digest that need not be its own.
+    pub fn add_manifest_as(
+        &self,
+        repository: &str,
+        digest: &Digest,
+        media_type: &str,
+        content: impl Into<Bytes>,
+    ) {
+        let manifest = StoredManifest { media_type: media_type.into(), content: content.into() };
+        let mut contents = lock(&self.shared.contents);
+        contents.entry(repository.into()).or_default().manifests.insert(digest.to_string(), manifest);
+    }
+
     /// Points a tag at a manifest.
     pub fn tag(&self, repository: &str, tag: &str, manifest: &Digest) {
         let mut contents = lock(&self.shared.contents);

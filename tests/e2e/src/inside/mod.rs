@@ -1,0 +1,277 @@
+//! Daemons and a scheduler inside the test's own process, on loopback, against an origin that misbehaves on demand.
+//!
+//! For the tests that need neither root nor real runtimes: `bad_input`, `permission`, `sharing`. Every port is free, every
+//! directory temporary, and whatever is waited for is bounded by [`BOUND`].
+
+mod client;
+mod liar;
+mod shelf;
+
+pub use client::{Reply, blob_target, manifest_target, until_right};
+pub use liar::{Liar, Script, Uploads, silent};
+pub use shelf::{Content, check_store};
+
+use anyhow::{Context, Result, anyhow};
+use dfdaemon::app::App;
+use dfdaemon::config::{
+    AdminConfig, AllowRegistries, Config, HostConfig, LogConfig, P2pConfig, ProxyConfig, SchedulerConfig,
+    StoreConfig,
+};
+use origin::{RegistryOptions, ResolverOptions};
+use process::telemetry::Format;
+use scheduler::SchedulingOptions;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::time::Duration;
+use support::origin::FaultyOrigin;
+use support::poll;
+use tempfile::TempDir;
+use tokio_util::sync::CancellationToken;
+
+/// Nothing that is waited for here takes this long, however busy the machine is.
+pub const BOUND: Duration = Duration::from_secs(30);
+
+const ANY_PORT: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
+
+/// What daemons and schedulers of a test are told. Everything that waits waits for a short time.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// The registries, and how they are asked.
+    pub origin: origin::Options,
+    /// How long what they said is good for.
+    pub resolver: ResolverOptions,
+    /// The scheduler's choices; no quiet period.
+    pub scheduling: SchedulingOptions,
+    /// A reader's patience.
+    pub patience: Duration,
+    /// How long a download goes on without readers.
+    pub linger: Duration,
+    /// Bytes of the cache.
+    pub quota_bytes: u64,
+}
+
+impl Settings {
+    /// These registries, each under its own name.
+    #[must_use]
+    pub fn of(origins: &[&FaultyOrigin]) -> Self {
+        let mut origin = origin::Options {
+            retries: 1,
+            retry_pause: Duration::from_millis(10),
+            retry_pause_max: Duration::from_millis(100),
+            manifest_len_max: 64 << 10,
+            ..origin::Options::default()
+        };
+        for registry in origins {
+            let endpoint = registry.url().parse().ok();
+            let options = RegistryOptions { endpoint, ..RegistryOptions::default() };
+            origin.registries.insert(registry.registry(), options);
+        }
+        let scheduling = SchedulingOptions { quiet_period: Duration::ZERO, ..SchedulingOptions::default() };
+        Self {
+            origin,
+            resolver: ResolverOptions::default(),
+            scheduling,
+            patience: Duration::from_secs(3),
+            linger: Duration::from_secs(30),
+            quota_bytes: 1 << 30,
+        }
+    }
+
+    /// What is told of this registry.
+    ///
+    /// # Panics
+    /// If the settings do not have it.
+    pub fn registry(&mut self, registry: &FaultyOrigin) -> &mut RegistryOptions {
+        self.origin.registries.get_mut(&registry.registry()).expect("one of the registries")
+    }
+
+    fn config(&self, dir: &TempDir, scheduler: SchedulerConfig) -> Config {
+        Config {
+            proxy: ProxyConfig {
+                listen: ANY_PORT,
+                upstream: types::Registry::parse(origin::DOCKER_HUB).expect("a registry's name"),
+                allow: AllowRegistries::Public,
+                connections_max: 256,
+                patience: self.patience,
+                linger: self.linger,
+            },
+            scheduler,
+            p2p: P2pConfig {
+                control_listen: ANY_PORT,
+                bulk_listen: ANY_PORT,
+                advertise: None,
+                upload_slots: 4,
+                download_slots: 8,
+                upload_rate: None,
+                download_rate: None,
+            },
+            store: StoreConfig {
+                dir: dir.path().join("store"),
+                quota_bytes: self.quota_bytes,
+                // The machine's disk is nobody's business here.
+                free_floor_bytes: Some(0),
+            },
+            origin: self.origin.clone(),
+            resolver: self.resolver.clone(),
+            host: HostConfig::default(),
+            admin: AdminConfig { listen: ANY_PORT },
+            log: LogConfig { filter: String::new(), format: Format::Auto },
+        }
+    }
+}
+
+/// A scheduler that several nodes join. It stops when dropped.
+#[derive(Debug)]
+pub struct Hub {
+    server: scheduler::Server,
+    cancel: CancellationToken,
+}
+
+impl Hub {
+    /// Starts it.
+    ///
+    /// # Errors
+    /// If no port is free.
+    pub async fn start(settings: &Settings) -> Result<Self> {
+        process::tls::install_provider();
+        let options = scheduler::Options {
+            listen: ANY_PORT,
+            admin: Some(ANY_PORT),
+            scheduling: settings.scheduling.clone(),
+            origin: settings.origin.clone(),
+            resolver: settings.resolver.clone(),
+            ..scheduler::Options::default()
+        };
+        let cancel = CancellationToken::new();
+        Ok(Self { server: scheduler::Server::start(options, cancel.clone()).await?, cancel })
+    }
+
+    /// Where hosts connect.
+    #[must_use]
+    pub const fn address(&self) -> SocketAddr {
+        self.server.grpc_addr()
+    }
+
+    /// What it says of itself.
+    ///
+    /// # Errors
+    /// If it does not.
+    pub async fn status(&self) -> Result<serde_json::Value> {
+        let admin = self.server.admin_addr().context("an admin port")?;
+        client::json(&format!("http://{admin}/v1/status")).await
+    }
+
+    /// Waits until so many hosts have joined.
+    ///
+    /// # Errors
+    /// If they do not.
+    pub async fn until_hosts(&self, count: u64) -> Result<()> {
+        poll::until_async("hosts join", BOUND, || async {
+            Ok((self.status().await?["hosts_total"] == count).then_some(()))
+        })
+        .await
+    }
+}
+
+impl Drop for Hub {
+    fn drop(&mut self) {
+        self.cancel.cancel();
+    }
+}
+
+/// A daemon with a directory of its own. It stops when dropped; [`Node::stop`] waits for that.
+#[derive(Debug)]
+pub struct Node {
+    app: App,
+    proxy: String,
+    admin: String,
+    client: reqwest::Client,
+    cancel: tokio_util::sync::DropGuard,
+    dir: TempDir,
+}
+
+impl Node {
+    /// A daemon with a scheduler inside.
+    ///
+    /// # Errors
+    /// If it does not start.
+    pub async fn alone(settings: &Settings) -> Result<Self> {
+        let scheduler = SchedulerConfig::Embedded { listen: ANY_PORT, insecure_plain_grpc: false };
+        Self::start(settings, scheduler, tempfile::tempdir()?).await
+    }
+
+    /// A daemon of this scheduler's.
+    ///
+    /// # Errors
+    /// If it does not start.
+    pub async fn join(hub: &Hub, settings: &Settings) -> Result<Self> {
+        Self::join_at(hub.address(), settings).await
+    }
+
+    /// A daemon whose scheduler is here, or is said to be.
+    ///
+    /// # Errors
+    /// If it does not start.
+    pub async fn join_at(scheduler: SocketAddr, settings: &Settings) -> Result<Self> {
+        let address = format!("http://{scheduler}").parse().context("an address")?;
+        let scheduler = SchedulerConfig::Remote { address, insecure_plain_grpc: false };
+        Self::start(settings, scheduler, tempfile::tempdir()?).await
+    }
+
+    async fn start(settings: &Settings, scheduler: SchedulerConfig, dir: TempDir) -> Result<Self> {
+        process::tls::install_provider();
+        let cancel = CancellationToken::new();
+        let config = settings.config(&dir, scheduler);
+        let app = App::start(config, cancel.clone()).await.map_err(|failure| anyhow!("{failure}"))?;
+        Ok(Self {
+            proxy: format!("http://{}", app.proxy_address()),
+            admin: format!("http://{}", app.admin_address()),
+            client: reqwest::Client::builder()
+                .no_proxy()
+                .redirect(reqwest::redirect::Policy::none())
+                .build()?,
+            app,
+            cancel: cancel.drop_guard(),
+            dir,
+        })
+    }
+
+    /// Where runtimes pull: `http://host:port`.
+    #[must_use]
+    pub fn proxy(&self) -> &str {
+        &self.proxy
+    }
+
+    /// Where operators ask: `http://host:port`.
+    #[must_use]
+    pub fn admin(&self) -> &str {
+        &self.admin
+    }
+
+    /// What it says of itself and its scheduler.
+    ///
+    /// # Errors
+    /// If it does not.
+    pub async fn status(&self) -> Result<serde_json::Value> {
+        client::json(&format!("{}/v1/status", self.admin)).await
+    }
+
+    /// Its metrics.
+    ///
+    /// # Errors
+    /// If it does not say.
+    pub async fn metrics(&self) -> Result<String> {
+        Ok(self.client.get(format!("{}/metrics", self.admin)).send().await?.text().await?)
+    }
+
+    /// Stops it in good order; its directory.
+    ///
+    /// # Errors
+    /// If it does not stop in time.
+    pub async fn stop(self) -> Result<TempDir> {
+        let Self { app, cancel, dir, client, .. } = self;
+        // The connections that are kept for the next request would be waited for.
+        drop((client, cancel));
+        tokio::time::timeout(BOUND, app.stopped()).await.context("a daemon stops")?;
+        Ok(dir)
+    }
+}
