@@ -8,6 +8,7 @@
 use crate::lasting::Lasting;
 use crate::link::{Link, NoAnswer};
 use crate::proxy::{ProxyError, Unknown};
+use crate::trust::Trust;
 use bytes::Bytes;
 use http::HeaderValue;
 use moka::sync::Cache;
@@ -78,10 +79,13 @@ pub(crate) struct Answers {
     resolver: Resolver,
     store: Store,
     lasting: Arc<Lasting>,
+    trust: Trust,
     /// Permissions that need no client's secret.
     common: Cache<(String, Digest), (CredentialKind, Option<u64>)>,
     /// Permissions of clients' own tokens, with the blob's size.
     own: Cache<TokenKey, Option<u64>>,
+    /// Blobs whose bytes were not what their origin had said of them: the next one who asks has it asked anew.
+    doubted: Cache<(String, Digest), ()>,
     /// Origins that were out of reach a moment ago.
     away: Cache<Registry, ()>,
     /// So that a dump of the cache tells nothing about tokens.
@@ -94,6 +98,7 @@ impl Answers {
         resolver: Resolver,
         store: Store,
         lasting: Arc<Lasting>,
+        trust: Trust,
         access_lifetime: Duration,
     ) -> Self {
         Self {
@@ -101,6 +106,8 @@ impl Answers {
             resolver,
             store,
             lasting,
+            trust,
+            doubted: Cache::builder().max_capacity(ANSWERS_MAX).time_to_live(access_lifetime).build(),
             common: Cache::builder().max_capacity(ANSWERS_MAX).time_to_live(access_lifetime).build(),
             own: Cache::builder().max_capacity(ANSWERS_MAX).time_to_live(CLIENT_ANSWER_LIFETIME).build(),
             away: Cache::builder().max_capacity(AWAY_MAX).time_to_live(AWAY_FOR).build(),
@@ -120,19 +127,14 @@ impl Answers {
             false => None,
         };
         let question = self.ask_manifest(repository, reference, accept);
-        match self.bridged(&repository.registry, earlier, question).await {
+        match Box::pin(self.bridged(&repository.registry, earlier, question)).await {
             Ok(Known::Now(answer)) => {
                 self.keep(&answer).await;
                 self.lasting.confirm(repository, reference, &answer.digest);
                 Ok(answer)
             }
             Ok(Known::Earlier(answer)) => Ok(answer),
-            Err(refused) => {
-                if matches!(refused.error, ProxyError::Unauthorized { .. } | ProxyError::Denied { .. }) {
-                    self.lasting.deny(repository);
-                }
-                Err(refused.error)
-            }
+            Err(refused) => Err(self.denied(repository, refused)),
         }
     }
 
@@ -202,7 +204,9 @@ impl Answers {
         let refused = |error: &OriginError| Refused::by_error(error, Unknown::Manifest).error;
         let head =
             origin.head_manifest(repository, reference, accept, &auth).await.map_err(|e| refused(&e))?;
-        if let Some(stored) = self.stored(head.digest.as_ref()).await {
+        // One that is not believed may claim a manifest that is another's.
+        let digest = head.digest.filter(|_| self.trust.believes(&repository.registry));
+        if let Some(stored) = self.stored(digest.as_ref()).await {
             return Ok(stored);
         }
         let read =
@@ -219,30 +223,52 @@ impl Answers {
         digest: &Digest,
     ) -> Result<Permission, ProxyError> {
         let key = (repository.to_string(), *digest);
-        if let Some((kind, size)) = self.common.get(&key) {
+        let doubted = self.doubted.contains_key(&key);
+        if let Some((kind, size)) = self.common.get(&key).filter(|_| !doubted) {
             return Ok(Permission { auth: auth_of(kind), size, confirmed: true });
         }
         let earlier = self.may_still(repository, digest).then_some(());
-        match self.bridged(&repository.registry, earlier, self.ask_blob(repository, digest)).await {
+        let question = self.ask_blob(repository, digest, doubted);
+        match Box::pin(self.bridged(&repository.registry, earlier, question)).await {
             Ok(Known::Now((kind, size))) => {
+                self.doubted.invalidate(&key);
                 self.common.insert(key, (kind, size));
                 Ok(Permission { auth: auth_of(kind), size, confirmed: true })
             }
             Ok(Known::Earlier(())) => Ok(Permission { auth: Auth::Anonymous, size: None, confirmed: false }),
-            Err(refused) => Err(refused.error),
+            Err(refused) => Err(self.denied(repository, refused)),
         }
+    }
+
+    /// A blob's bytes were not what its origin had said of it: its size, or that it is there.
+    pub(crate) fn doubt(&self, repository: &Repository, digest: &Digest) {
+        self.doubted.insert((repository.to_string(), *digest), ());
+    }
+
+    /// What is refused to anyone is no more to be had while the origin is away.
+    fn denied(&self, repository: &Repository, refused: Refused) -> ProxyError {
+        if matches!(refused.error, ProxyError::Unauthorized { .. } | ProxyError::Denied { .. }) {
+            self.lasting.deny(repository);
+        }
+        refused.error
     }
 
     async fn ask_blob(
         &self,
         repository: &Repository,
         digest: &Digest,
+        anew: bool,
     ) -> Result<(CredentialKind, Option<u64>), Refused> {
         self.link.settled(START_PATIENCE).await;
-        match self.link.access(repository, digest).await {
-            Ok(Ok(access)) => return Ok((access.credential, access.size)),
-            Ok(Err(refusal)) => return Err(Refused::by_origin(refusal, Unknown::Blob)),
-            Err(error) => without_scheduler(&error),
+        if anew {
+            // The scheduler would say again what it has heard before.
+            self.resolver.forget_access(repository, digest).await;
+        } else {
+            match self.link.access(repository, digest).await {
+                Ok(Ok(access)) => return Ok((access.credential, access.size)),
+                Ok(Err(refusal)) => return Err(Refused::by_origin(refusal, Unknown::Blob)),
+                Err(error) => without_scheduler(&error),
+            }
         }
         let access = self.resolver.access(repository, digest).await;
         let access = access.map_err(|error| Refused::by_error(&error, Unknown::Blob))?;
@@ -262,11 +288,13 @@ impl Answers {
     ) -> Result<Permission, ProxyError> {
         let key = self.token_key(repository, digest, token);
         let auth = Auth::Client(token.clone());
-        if let Some(size) = self.own.get(&key) {
+        let doubt = (repository.to_string(), *digest);
+        if let Some(size) = self.own.get(&key).filter(|_| !self.doubted.contains_key(&doubt)) {
             return Ok(Permission { auth, size, confirmed: true });
         }
         let head = self.resolver.origin().head_blob(repository, digest, &auth).await;
         let head = head.map_err(|error| Refused::by_error(&error, Unknown::Blob).error)?;
+        self.doubted.invalidate(&doubt);
         self.own.insert(key, head.size);
         Ok(Permission { auth, size: head.size, confirmed: true })
     }

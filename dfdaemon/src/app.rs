@@ -101,19 +101,21 @@ impl App {
             traffic: traffic.clone(),
             options: download_core::Options {
                 patience: config.proxy.patience,
+                linger: config.proxy.linger,
                 ..download_core::Options::default()
             },
         };
         let engine = Engine::new(parts, cancel.clone());
         let lasting = Arc::new(Lasting::load(config.store.dir.join("answers.json"), config.resolver.grace));
+        let trust = Trust::new(&config.origin);
         let answers = Arc::new(Answers::new(
             link.clone(),
             resolver,
             store.clone(),
             lasting.clone(),
+            trust.clone(),
             config.resolver.access_lifetime,
         ));
-        let trust = Trust::new(config.origin.registries.keys().cloned());
         let registry = ClusterRegistry::new(answers.clone(), engine.clone(), origin, store.clone(), trust);
         let proxy_metrics = proxy::Metrics::register(&mut metrics);
         let proxy = proxy::Server::start(

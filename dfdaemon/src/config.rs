@@ -46,6 +46,8 @@ pub struct ProxyConfig {
     /// A reader without progress for this long gets its next range straight from the origin. Default 3 s, 100 ms to
     /// 60 s.
     pub patience: Duration,
+    /// A download goes on for this long after its last reader has left. Default 30 s, at most 10 min.
+    pub linger: Duration,
 }
 
 /// Which registries clients may name.

@@ -39,6 +39,8 @@ pub(crate) struct ProxyTable {
     pub(crate) connections_max: Option<u32>,
     #[serde(with = "humantime_serde")]
     pub(crate) patience: Option<Duration>,
+    #[serde(with = "humantime_serde")]
+    pub(crate) linger: Option<Duration>,
 }
 
 /// `[scheduler]`: where decisions come from.

@@ -24,6 +24,8 @@ const BULK_PORT: u16 = 6502;
 const ADMIN_PORT: u16 = 6503;
 const CONNECTIONS_MAX: u32 = 1024;
 const PATIENCE: Duration = Duration::from_secs(3);
+const LINGER: Duration = Duration::from_secs(30);
+const LINGER_MAX: Duration = Duration::from_secs(600);
 const UPLOAD_SLOTS: u16 = 4;
 const DOWNLOAD_SLOTS: u16 = 8;
 const STORE_DIR: &str = "/var/lib/damselfly";
@@ -130,12 +132,17 @@ impl Merge {
         if !(Duration::from_millis(100)..=Duration::from_secs(60)).contains(&patience) {
             return Err(self.wrong(Place::Key("proxy.patience"), "must be 100 ms to 60 s"));
         }
+        let linger = table.linger.unwrap_or(LINGER);
+        if linger > LINGER_MAX {
+            return Err(self.wrong(Place::Key("proxy.linger"), "must be at most 10 min"));
+        }
         Ok(ProxyConfig {
             listen,
             upstream: origin::canonical(&upstream),
             allow: table.allow.map_or(AllowRegistries::Public, AllowRegistries::Only),
             connections_max: self.bounded(connections, 1..=65_536)?,
             patience,
+            linger,
         })
     }
 

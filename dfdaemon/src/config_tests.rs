@@ -98,6 +98,7 @@ fn mistakes_in_the_file_are_named_with_key_and_line() {
         ("[proxy]\nallow = [\"a\", \"b/c\"]", "line 2: proxy.allow: not a registry name"),
         ("[proxy]\npatience = \"soon\"", "line 2: proxy.patience: "),
         ("[proxy]\npatience = \"0s\"", "line 2: proxy.patience: must be 100 ms to 60 s"),
+        ("[proxy]\nlinger = \"1h\"", "line 2: proxy.linger: must be at most 10 min"),
         ("[proxy]\nlisten = \"0.0.0.0:6500\"", "line 2: proxy.listen: 0.0.0.0:6500 is no loopback address"),
         ("[proxy]\nconnections_max = 0", "line 2: proxy.connections_max: must be 1 to 65536"),
         ("[p2p]\nupload_slots = 65", "line 2: p2p.upload_slots: must be 1 to 64"),

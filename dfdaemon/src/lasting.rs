@@ -1,4 +1,5 @@
-//! Answers of origins that outlast the process: what a tag stood for, and which repositories anyone could read.
+//! Answers of origins that outlast the process: what a tag stood for, which manifests a repository has, and which
+//! repositories anyone could read.
 //!
 //! A node that restarts with a warm cache while the origin is away goes on serving what was permitted, for the
 //! configured grace. Kept in one small file, written whole and renamed into place; no secret is in it.
@@ -22,6 +23,10 @@ const FILE_LEN_MAX: u64 = 8 * 1024 * 1024;
 struct Answers {
     /// By `registry/name:tag`.
     tags: BTreeMap<String, Tag>,
+    /// By `registry/name@digest`: when it was last confirmed, in seconds since 1970. That a repository is open does not
+    /// mean that it has what somebody asks of it.
+    #[serde(default)]
+    manifests: BTreeMap<String, u64>,
     /// By `registry/name`: when anyone could last read it, in seconds since 1970.
     open: BTreeMap<String, u64>,
 }
@@ -62,6 +67,8 @@ impl Lasting {
             answers.tags.insert(key, Tag { digest: digest.to_string(), confirmed: now });
             trim(&mut answers.tags, |tag| tag.confirmed);
         }
+        answers.manifests.insert(format!("{repository}@{digest}"), now);
+        trim(&mut answers.manifests, |confirmed| *confirmed);
         answers.open.insert(repository.to_string(), now);
         trim(&mut answers.open, |confirmed| *confirmed);
         *dirty = true;
@@ -75,10 +82,13 @@ impl Lasting {
 
     /// What `reference` stood for, if that was confirmed within the grace.
     pub(crate) fn tag(&self, repository: &Repository, reference: &Reference) -> Option<Digest> {
+        let guard = self.lock();
         match reference {
-            Reference::Digest(digest) => Some(*digest),
+            Reference::Digest(digest) => {
+                let confirmed = guard.0.manifests.get(&format!("{repository}@{digest}"))?;
+                self.fresh(*confirmed).then_some(*digest)
+            }
             Reference::Tag(tag) => {
-                let guard = self.lock();
                 let known = guard.0.tags.get(&format!("{repository}:{tag}"))?;
                 self.fresh(known.confirmed).then(|| known.digest.parse().ok())?
             }
@@ -153,11 +163,14 @@ mod tests {
         let path = dir.path().join("answers.json");
         let (repository, tag) = (repository(), "v1".parse().unwrap());
         let digest = Digest::sha256(b"manifest");
+        let another = Reference::Digest(Digest::sha256(b"another"));
         let first = Lasting::load(path.clone(), Duration::from_secs(3600));
         first.confirm(&repository, &tag, &digest);
         first.save();
         let second = Lasting::load(path, Duration::from_secs(3600));
         assert_eq!(second.tag(&repository, &tag), Some(digest));
+        assert_eq!(second.tag(&repository, &Reference::Digest(digest)), Some(digest));
+        assert_eq!(second.tag(&repository, &another), None, "open, but nobody saw this one there");
         assert!(second.was_open(&repository));
         second.deny(&repository);
         assert!(!second.was_open(&repository));

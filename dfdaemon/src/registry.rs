@@ -16,7 +16,7 @@ use futures::future::BoxFuture;
 use futures::stream::BoxStream;
 use http::{HeaderMap, HeaderValue, Method, Response, header};
 use moka::sync::Cache;
-use origin::{Auth, Origin, OriginError};
+use origin::{Auth, Origin, OriginError, Repository};
 use serde::Deserialize;
 use std::sync::Arc;
 use std::time::Instant;
@@ -33,7 +33,8 @@ pub(crate) struct ClusterRegistry {
     pub(crate) origin: Origin,
     pub(crate) store: Store,
     pub(crate) trust: Trust,
-    sizes: Cache<Digest, u64>,
+    /// A manifest counts for the blobs of its own repository only: anyone can write one that lies about another's.
+    sizes: Cache<(Repository, Digest), u64>,
 }
 
 /// What is read of a manifest or index: the descriptors' sizes.
@@ -72,7 +73,7 @@ impl ClusterRegistry {
                 self.answers.manifest_for(&repository, &reference, &accept, token).await?
             }
         };
-        self.learn_sizes(&bytes);
+        self.learn_sizes(&repository, &bytes);
         let media_type = HeaderValue::try_from(media_type)
             .map_err(|_| ProxyError::BadGateway("its media type is malformed".to_owned()))?;
         let size = bytes.len() as u64;
@@ -80,11 +81,11 @@ impl ClusterRegistry {
     }
 
     /// A manifest is a claim about sizes; a blob whose real size differs fails its download, and only that.
-    fn learn_sizes(&self, manifest: &[u8]) {
+    fn learn_sizes(&self, repository: &Repository, manifest: &[u8]) {
         let Ok(found) = serde_json::from_slice::<Descriptors>(manifest) else { return };
         for descriptor in found.config.into_iter().chain(found.layers).chain(found.manifests) {
             if let Ok(digest) = descriptor.digest.parse() {
-                self.sizes.insert(digest, descriptor.size);
+                self.sizes.insert((repository.clone(), digest), descriptor.size);
             }
         }
     }
@@ -95,25 +96,39 @@ impl ClusterRegistry {
             ClientAuth::None => self.answers.blob(&repository, &digest).await?,
             ClientAuth::Header(token) => self.answers.blob_for(&repository, &digest, token).await?,
         };
-        let size = self.size(&digest, &permission)?;
-        let possession = self
-            .store
-            .get(&digest)
-            .and_then(|blob| blob.possession(&repository.registry, repository.name.as_str()));
+        let stored = self.store.get(&digest);
+        let possession =
+            stored.as_ref().and_then(|blob| blob.possession(&repository.registry, repository.name.as_str()));
         let believed =
             possession.is_some() || (permission.confirmed && self.trust.believes(&repository.registry));
+        // One that is not believed is not to learn what is stored, not even by what it is refused.
+        let stored = stored.filter(|blob| believed && blob.is_closed()).map(|blob| blob.layout().size());
+        let size = self.size(&repository, &digest, &permission, stored)?;
         let right = Right { repository, auth: permission.auth, since: Instant::now() };
-        let open = self.engine.open(digest, size, right).map_err(|error| opening(&error))?;
-        Ok(Box::new(Handle { engine: self.engine.clone(), open, believed }))
+        let repository = right.repository.clone();
+        let contradicted = stored.is_some_and(|stored| stored != size);
+        let opened = match self.engine.open(digest, size, right) {
+            Ok(_) if contradicted => Err(EngineError::Size { digest, size }),
+            opened => opened,
+        };
+        let open = opened.map_err(|error| {
+            self.answers.doubt(&repository, &digest);
+            opening(&error)
+        })?;
+        Ok(Box::new(Handle { engine: self.engine.clone(), answers: self.answers.clone(), open, believed }))
     }
 
-    fn size(&self, digest: &Digest, permission: &Permission) -> Result<u64, ProxyError> {
-        let stored =
-            || self.store.get(digest).filter(store::Blob::is_closed).map(|blob| blob.layout().size());
+    fn size(
+        &self,
+        repository: &Repository,
+        digest: &Digest,
+        permission: &Permission,
+        stored: Option<u64>,
+    ) -> Result<u64, ProxyError> {
         permission
             .size
-            .or_else(stored)
-            .or_else(|| self.sizes.get(digest))
+            .or(stored)
+            .or_else(|| self.sizes.get(&(repository.clone(), *digest)))
             .ok_or_else(|| ProxyError::BadGateway("it does not say how large the blob is".to_owned()))
     }
 
@@ -137,7 +152,7 @@ impl ClusterRegistry {
     }
 
     /// The right for a question that only the origin answers.
-    fn auth(&self, client: ClientAuth, repository: &origin::Repository) -> Auth {
+    fn auth(&self, client: ClientAuth, repository: &Repository) -> Auth {
         match client {
             ClientAuth::Header(token) => Auth::Client(token),
             ClientAuth::None
@@ -185,6 +200,7 @@ impl Backend for ClusterRegistry {
 /// An opened blob, for the proxy.
 struct Handle {
     engine: Engine,
+    answers: Arc<Answers>,
     open: OpenBlob,
     /// Whether its bytes may come from the store and from peers.
     believed: bool,
@@ -201,7 +217,15 @@ impl BlobHandle for Handle {
         } else {
             self.engine.read_anew(&self.open, range)
         };
-        reader.into_stream().map(|part| part.map_err(BodyError::from)).boxed()
+        let (answers, repository) = (self.answers.clone(), self.open.right.repository.clone());
+        let digest = self.open.key.digest;
+        let failed = move |error: ReadError| {
+            if error.is_origins() {
+                answers.doubt(&repository, &digest);
+            }
+            BodyError::from(error)
+        };
+        reader.into_stream().map(move |part| part.map_err(&failed)).boxed()
     }
 }
 

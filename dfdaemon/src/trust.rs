@@ -4,7 +4,7 @@
 //! blob to whoever asked through it. What the large public registries say, and those that the configuration names, is
 //! believed; from others a blob is read by each node for itself, past the cache.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use types::Registry;
 
 /// Public registries that do not confirm what they do not have.
@@ -40,21 +40,27 @@ const WELL_KNOWN_SUFFIXES: [&str; 7] = [
 /// The registries that are believed.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Trust {
-    named: BTreeSet<Registry>,
+    /// Those that the configuration names, and whether it trusts them.
+    named: BTreeMap<Registry, bool>,
 }
 
 impl Trust {
-    /// The well-known ones, and those that the configuration names.
-    pub(crate) fn new(named: impl IntoIterator<Item = Registry>) -> Self {
-        Self { named: named.into_iter().collect() }
+    /// The well-known ones, and those that the configuration names, unless it says otherwise.
+    pub(crate) fn new(origin: &origin::Options) -> Self {
+        let named = origin.registries.iter().map(|(name, options)| (name.clone(), !options.untrusted));
+        Self { named: named.collect() }
     }
 
     /// Whether what `registry` says of its blobs is believed.
     pub(crate) fn believes(&self, registry: &Registry) -> bool {
         let name = registry.as_str();
-        self.named.contains(registry)
-            || WELL_KNOWN.contains(&name)
-            || WELL_KNOWN_SUFFIXES.iter().any(|suffix| name.ends_with(suffix) && name.len() > suffix.len())
+        let well_known = || {
+            WELL_KNOWN.contains(&name)
+                || WELL_KNOWN_SUFFIXES
+                    .iter()
+                    .any(|suffix| name.ends_with(suffix) && name.len() > suffix.len())
+        };
+        self.named.get(registry).copied().unwrap_or_else(well_known)
     }
 }
 
@@ -65,7 +71,12 @@ mod tests {
     #[test]
     fn well_known_and_named_registries_are_believed_and_others_are_not() {
         let registry = |name: &str| Registry::parse(name).unwrap();
-        let trust = Trust::new([registry("registry.test:5000")]);
+        let mut options = origin::Options::default();
+        for (name, untrusted) in [("registry.test:5000", false), ("partner.test", true), ("quay.io", true)] {
+            let particular = origin::RegistryOptions { untrusted, ..origin::RegistryOptions::default() };
+            options.registries.insert(registry(name), particular);
+        }
+        let trust = Trust::new(&options);
         for name in [
             "docker.io",
             "ghcr.io",
@@ -75,9 +86,15 @@ mod tests {
         ] {
             assert!(trust.believes(&registry(name)), "{name}");
         }
-        for name in
-            ["evil.example", "docker.io.evil.example", "azurecr.io.evil", "registry.test:5001", "xdocker.io"]
-        {
+        for name in [
+            "evil.example",
+            "docker.io.evil.example",
+            "azurecr.io.evil",
+            "registry.test:5001",
+            "xdocker.io",
+            "partner.test",
+            "quay.io",
+        ] {
             assert!(!trust.believes(&registry(name)), "{name}");
         }
     }

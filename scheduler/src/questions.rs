@@ -133,10 +133,11 @@ fn refusal(error: &OriginError) -> OriginRefusal {
         OriginError::Denied { status, body } => (status.as_u16(), &[][..], Some(body), None),
         OriginError::NotFound { body } => (404, &[][..], Some(body), None),
         OriginError::Throttled { retry_after, body } => (429, &[][..], Some(body), *retry_after),
-        OriginError::Server { .. }
-        | OriginError::Unreachable(_)
-        | OriginError::Tls(_)
-        | OriginError::Broken { .. } => (503, &[][..], None, None),
+        OriginError::Unreachable(_) | OriginError::Tls(_) | OriginError::Broken { .. } => {
+            (503, &[][..], None, None)
+        }
+        // No daemon would go there either.
+        OriginError::ForbiddenAddress { .. } => (403, &[][..], None, None),
         OriginError::TimedOut | OriginError::Stalled => (504, &[][..], None, None),
         OriginError::Unexpected { body, .. } => (502, &[][..], Some(body), None),
         _ => (502, &[][..], None, None),

@@ -255,15 +255,13 @@ impl OriginError {
             Self::Unauthorized { .. }
             | Self::NoCredential(_)
             | Self::BadCredential { .. }
+            | Self::ForbiddenAddress { .. }
             | Self::Denied { .. } => LeaseFailure::Refused,
             Self::NotFound { .. } => LeaseFailure::NotFound,
             Self::Throttled { .. } | Self::Server { .. } => LeaseFailure::Throttled,
-            Self::Unreachable(_)
-            | Self::Tls(_)
-            | Self::TimedOut
-            | Self::Stalled
-            | Self::Broken { .. }
-            | Self::ForbiddenAddress { .. } => LeaseFailure::Unreachable,
+            Self::Unreachable(_) | Self::Tls(_) | Self::TimedOut | Self::Stalled | Self::Broken { .. } => {
+                LeaseFailure::Unreachable
+            }
             Self::Unexpected { .. }
             | Self::TooShort { .. }
             | Self::TooLong { .. }

@@ -89,6 +89,9 @@ pub struct RegistryOptions {
     pub repositories: BTreeMap<String, CredentialOptions>,
     /// Whether clients without a credential of their own get what the configured one can read. Default false.
     pub share_credential: bool,
+    /// Whatever this registry says of a blob is no proof that it has it: its clients' blobs are read from it by each
+    /// node for itself, past the cache. Default false: whoever is configured here is believed.
+    pub untrusted: bool,
 }
 
 /// A credential: `username` with `password` or `password_file`; or `token` or `token_file` (sent as a bearer token as

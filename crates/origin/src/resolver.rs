@@ -12,7 +12,7 @@ use serde::Deserialize;
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
-use types::{Credential, Digest};
+use types::{Credential, Digest, Registry};
 
 /// How many tags, manifests and blobs are remembered, each.
 const ANSWERS_MAX: u64 = 65_536;
@@ -122,6 +122,13 @@ struct TagKey {
     accept: Digest,
 }
 
+impl TagKey {
+    fn new(repository: &Repository, tag: &TagName, accept: &[HeaderValue]) -> Self {
+        let accept = Digest::sha256(&canonical_accept(accept));
+        Self { repository: repository.clone(), tag: tag.clone(), accept }
+    }
+}
+
 /// Cached answers of origins, each asked for once however many ask. Clones share the cache.
 #[derive(Clone)]
 pub struct Resolver {
@@ -137,8 +144,9 @@ struct Shared {
     blobs: Memo<(Repository, Digest), Answer<BlobHead>>,
     /// The right that last worked.
     rights: moka::sync::Cache<Repository, Access>,
-    /// The contents of manifests, whosever they are.
-    contents: moka::sync::Cache<Digest, Arc<Manifest>>,
+    /// The contents of manifests. What one registry gave is not another's to give: it would only have to say that it has
+    /// it too.
+    contents: moka::sync::Cache<(Registry, Digest), Arc<Manifest>>,
 }
 
 impl fmt::Debug for Resolver {
@@ -153,8 +161,9 @@ impl Resolver {
     pub fn new(origin: Origin, options: ResolverOptions) -> Self {
         let lifetimes =
             Lifetimes { failure: REFUSAL_LIFETIME, grace: options.grace, patience: STALE_PATIENCE };
-        let weigh =
-            |_: &Digest, manifest: &Arc<Manifest>| u32::try_from(manifest.bytes.len()).unwrap_or(u32::MAX);
+        let weigh = |_: &(Registry, Digest), manifest: &Arc<Manifest>| {
+            u32::try_from(manifest.bytes.len()).unwrap_or(u32::MAX)
+        };
         let contents = moka::sync::Cache::builder()
             .max_capacity(options.manifest_bytes_max)
             .weigher(weigh)
@@ -188,11 +197,26 @@ impl Resolver {
         reference: &Reference,
         accept: &[HeaderValue],
     ) -> Result<Resolved, OriginError> {
-        let digest = match reference {
-            Reference::Digest(digest) => *digest,
-            Reference::Tag(tag) => self.tag(repository, tag, accept).await?,
+        let tag = match reference {
+            Reference::Digest(digest) => return self.manifest(repository, digest).await,
+            Reference::Tag(tag) => tag,
         };
-        self.manifest(repository, &digest).await
+        let digest = self.tag(repository, tag, accept).await?;
+        match self.manifest(repository, &digest).await {
+            Err(OriginError::NotFound { body }) => {
+                // The tag has moved, and what it named is gone.
+                self.shared
+                    .tags
+                    .forget(&TagKey::new(repository, tag, accept), |known| known.value == digest)
+                    .await;
+                let moved = self.tag(repository, tag, accept).await?;
+                if moved == digest {
+                    return Err(OriginError::NotFound { body });
+                }
+                self.manifest(repository, &moved).await
+            }
+            answer => answer,
+        }
     }
 
     /// Whether, and with which right, the origin gives this blob from this repository.
@@ -215,6 +239,11 @@ impl Resolver {
         };
         let Answer { value, access, .. } = self.shared.blobs.get(&key, ask).await?;
         Ok(BlobAccess { access, size: value.size })
+    }
+
+    /// Forgets whether the origin gives this blob, and how large it was said to be: the next question goes to the origin.
+    pub async fn forget_access(&self, repository: &Repository, digest: &Digest) {
+        self.shared.blobs.forget(&(repository.clone(), *digest), |_| true).await;
     }
 
     /// Forgets what `reference` was and asks the origin now.
@@ -248,11 +277,7 @@ impl Resolver {
         tag: &TagName,
         accept: &[HeaderValue],
     ) -> Result<Digest, OriginError> {
-        let key = TagKey {
-            repository: repository.clone(),
-            tag: tag.clone(),
-            accept: Digest::sha256(&canonical_accept(accept)),
-        };
+        let key = TagKey::new(repository, tag, accept);
         let ask = async {
             let reference = Reference::Tag(tag.clone());
             let mut refusal = None;
@@ -281,7 +306,8 @@ impl Resolver {
             return Ok(digest);
         }
         let manifest = Arc::new(origin.get_manifest(repository, reference, accept, &auth).await?);
-        self.shared.contents.insert(manifest.digest, Arc::clone(&manifest));
+        let key = (repository.registry.clone(), manifest.digest);
+        self.shared.contents.insert(key, Arc::clone(&manifest));
         Ok(manifest.digest)
     }
 
@@ -302,7 +328,7 @@ impl Resolver {
             Err(none_works(refusal))
         };
         let access = self.shared.manifests.get(&key, ask).await?.access;
-        let manifest = match self.shared.contents.get(digest) {
+        let manifest = match self.shared.contents.get(&(repository.registry.clone(), *digest)) {
             Some(manifest) => manifest,
             // Others have pushed it out meanwhile.
             None => self.ask_manifest(repository, digest, access).await?,
@@ -317,12 +343,13 @@ impl Resolver {
         access: Access,
     ) -> Result<Arc<Manifest>, OriginError> {
         let (origin, auth, reference) = (&self.shared.origin, access.auth(), Reference::Digest(*digest));
-        if let Some(kept) = self.shared.contents.get(digest) {
+        let key = (repository.registry.clone(), *digest);
+        if let Some(kept) = self.shared.contents.get(&key) {
             origin.head_manifest(repository, &reference, &all_types(), &auth).await?;
             return Ok(kept);
         }
         let manifest = Arc::new(origin.get_manifest(repository, &reference, &all_types(), &auth).await?);
-        self.shared.contents.insert(*digest, Arc::clone(&manifest));
+        self.shared.contents.insert(key, Arc::clone(&manifest));
         Ok(manifest)
     }
 

@@ -313,7 +313,9 @@ impl Driver {
                 origin::Auth::Anonymous => store::Possession::Anonymous,
                 origin::Auth::Configured | origin::Auth::Client(_) => store::Possession::Client,
             };
-            self.blob.allow(&self.key.registry, right.repository.name.as_str(), possession);
+            // Clients of several registries may share a download: the right says from where its bytes may be had.
+            let from = &right.repository;
+            self.blob.allow(&from.registry, from.name.as_str(), possession);
         }
     }
 }

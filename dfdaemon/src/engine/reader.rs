@@ -48,6 +48,24 @@ pub enum ReadError {
     Stopping,
 }
 
+impl ReadError {
+    /// Whether the origin did not give what it had said that it has.
+    pub(crate) fn is_origins(&self) -> bool {
+        match self {
+            Self::Download(failure) => match failure {
+                Failure::NotFound
+                | Failure::Denied
+                | Failure::OriginWrong
+                | Failure::BadKey
+                | Failure::Origin(_) => true,
+                Failure::Store => false,
+            },
+            Self::Origin(_) | Self::Chain(_) => true,
+            Self::FalseChain | Self::Store(_) | Self::NoProgress { .. } | Self::Stopping => false,
+        }
+    }
+}
+
 impl From<DirectError> for ReadError {
     fn from(error: DirectError) -> Self {
         match error {
