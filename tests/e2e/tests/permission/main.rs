@@ -1,0 +1,11 @@
+//! Private stays private: a client gets what the origin would give it now, whatever this cluster holds, and secrets are
+//! seen by nobody.
+//!
+//! Every test runs whole daemons in its own process; none needs root.
+
+mod claims;
+mod configured;
+mod outage;
+mod secrets;
+mod stage;
+mod tokens;

@@ -1,0 +1,139 @@
+//! Passwords and tokens are in no log at any level, no metric, no status, no error and no file of the cache.
+
+use crate::stage::{PASSWORD, PRIVATE, Stage, USER, cluster};
+use anyhow::{Result, ensure};
+use base64::Engine as _;
+use origin::{CredentialOptions, Secret};
+use std::io::{self, Write};
+use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
+use support::origin::{Fault, When};
+use tracing_subscriber::fmt::MakeWriter;
+
+/// Everything that was logged.
+#[derive(Clone, Default)]
+struct Logged(Arc<Mutex<Vec<u8>>>);
+
+impl Logged {
+    fn text(&self) -> String {
+        String::from_utf8_lossy(&self.0.lock().unwrap_or_else(PoisonError::into_inner)).into_owned()
+    }
+}
+
+impl Write for Logged {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl<'a> MakeWriter<'a> for Logged {
+    type Writer = Self;
+
+    fn make_writer(&'a self) -> Self {
+        self.clone()
+    }
+}
+
+/// The texts of all files below `dir`.
+fn files(dir: &Path) -> Result<Vec<(String, String)>> {
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(dir)? {
+        let path = entry?.path();
+        if path.is_dir() {
+            found.extend(files(&path)?);
+        } else {
+            found.push((
+                path.display().to_string(),
+                String::from_utf8_lossy(&std::fs::read(&path)?).into_owned(),
+            ));
+        }
+    }
+    Ok(found)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn secrets_are_seen_by_nobody() -> Result<()> {
+    let logged = Logged::default();
+    // For the whole process: daemons log from threads of their own.
+    let subscriber = tracing_subscriber::fmt().with_max_level(tracing_subscriber::filter::LevelFilter::TRACE);
+    subscriber.with_writer(logged.clone()).with_ansi(false).init();
+
+    let stage = Stage::bearer().await?;
+    let mut settings = stage.settings();
+    settings.registry(&stage.origin).repositories.insert(
+        "configured".to_owned(),
+        CredentialOptions {
+            username: Some(USER.to_owned()),
+            password: Some(Secret::new(PASSWORD)),
+            ..CredentialOptions::default()
+        },
+    );
+    settings.registry(&stage.origin).share_credential = true;
+    stage.private.lay_into(&stage.origin, "configured/app");
+    stage.origin.make_private("configured/app");
+    let (hub, a, b) = cluster(&settings).await?;
+
+    // A client's token, good and bad; a password of the configuration; errors with either.
+    let token = stage.users_token().await?;
+    stage.pull_private(&a, &token).await?;
+    stage.pull_private(&b, &token).await?;
+    let basic =
+        format!("Basic {}", base64::engine::general_purpose::STANDARD.encode(format!("{USER}:{PASSWORD}")));
+    let bad = "Bearer eyJhbGciOiJub25lIn0.c2VjcmV0.x";
+    let mut said = Vec::new();
+    for target in stage.private_targets() {
+        for authorization in [bad, &basic] {
+            said.push(a.get_with(&target, authorization).await?);
+        }
+        let configured = target.replace(PRIVATE, "configured/app");
+        ensure!(b.get(&configured).await?.status == 200, "{configured}");
+        said.push(b.get(&target).await?);
+    }
+    stage.origin.fault(When::any(), Fault::Status(500));
+    for authorization in [&token, bad, &basic] {
+        said.push(b.get_with(&stage.private_targets()[0], authorization).await?);
+        let unknown = stage.private_targets()[2].replace(PRIVATE, "team/another");
+        said.push(a.get_with(&unknown, authorization).await?);
+    }
+    stage.origin.heal();
+
+    let mut places: Vec<(String, String)> = vec![("the log".to_owned(), logged.text())];
+    ensure!(places[0].1.len() > 100_000, "the log has everything: {} bytes", places[0].1.len());
+    for (name, node) in [("a", &a), ("b", &b)] {
+        places.push((format!("metrics of {name}"), node.metrics().await?));
+        places.push((format!("status of {name}"), node.status().await?.to_string()));
+    }
+    places.push(("status of the scheduler".to_owned(), hub.status().await?.to_string()));
+    places.push(("the configuration's debug form".to_owned(), format!("{settings:?}")));
+    for reply in &said {
+        ensure!(reply.status >= 400, "{}", reply.summary());
+        places.push(("an error".to_owned(), format!("{:?} {:?}", reply.headers, reply.body)));
+    }
+    for node in [a, b] {
+        places.extend(files(node.stop().await?.path())?);
+    }
+
+    let issued = stage.origin.requests();
+    let sent = issued.iter().filter_map(|request| request.header("authorization"));
+    let mut secrets: Vec<String> =
+        sent.filter_map(|line| line.split_once(' ')).map(|(_, s)| s.to_owned()).collect();
+    secrets.extend([PASSWORD.to_owned(), token, basic, bad.to_owned()]);
+    secrets.sort();
+    secrets.dedup();
+    ensure!(secrets.len() > 5, "{secrets:?}");
+    for secret in &secrets {
+        for (place, text) in &places {
+            if let Some(at) = text.find(secret.as_str()) {
+                let line = text[..at].rfind('\n').map_or(0, |start| start + 1);
+                let end = text[at..].find('\n').map_or(text.len(), |end| at + end);
+                anyhow::bail!("{secret} is in {place}: {}", &text[line..end.min(line + 2000)]);
+            }
+        }
+    }
+    Ok(())
+}
