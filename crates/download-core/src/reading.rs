@@ -6,7 +6,7 @@ use crate::readers::Need;
 use crate::turn::Turn;
 use crate::{Download, Effect, Failure, ReadId, StoreFailed};
 use std::ops::Range;
-use types::{Credential, HostBody, LeaseFailure, PieceFrom, PieceIndex, State};
+use types::{Credential, Epoch, HostBody, LeaseFailure, PieceFrom, PieceIndex, State};
 
 /// What reading alone could do for a reader.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -338,10 +338,12 @@ impl Download {
             self.fail(Failure::OriginWrong, turn);
             return;
         }
-        if let Some(lease) = self.source.lease.take()
-            && leased
-        {
-            self.declare_false(lease.epoch, turn);
+        match self.source.lease.take() {
+            Some(lease) if leased => self.declare_false(lease.epoch, turn),
+            // Read alone. Without a word the scheduler would assign the same chain again at once, and what comes from the
+            // origin would be measured by it for ever.
+            _ if self.told.chain_epoch > Epoch::default() => self.declare_false(self.told.chain_epoch, turn),
+            _ => {}
         }
         self.reset_chain(turn);
         if trusted {

@@ -1,8 +1,11 @@
 //! False chains, wrong origins, and what is kept of them.
 
 use crate::bed::{Bed, PIECE, content, failures, fetches, held, host, reads, said, set, states_of};
-use download_core::{Effect, Event, Failure, LinkState};
-use types::{Credential, Epoch, HostBody, LeaseFailure, PieceIndex, PieceSet, SchedulerBody, State};
+use download_core::{Effect, Event, Failure, Fetched, LinkState, ReaderId};
+use std::time::Duration;
+use types::{
+    Credential, Epoch, FetchFailure, HostBody, LeaseFailure, PieceIndex, PieceSet, SchedulerBody, State,
+};
 
 fn up(pieces: u32) -> Bed {
     let mut bed = Bed::new(pieces, LinkState::Up, Credential::Anonymous);
@@ -167,6 +170,37 @@ fn alone_a_false_chain_is_left_behind() {
     assert_eq!(void, [1, 2, 3]);
     assert!(bed.download.is_complete());
     assert!(failures(&effects).is_empty());
+}
+
+/// A liar's chain leads to the digest by its word alone: its last piece has no bytes. The origin's show that, and then the
+/// scheduler hears of it; nobody reads the origin again and again against the same false chain.
+#[test]
+fn a_false_chain_that_a_read_without_a_lease_contradicts_is_declared_false() {
+    let mut bed = up(4);
+    let right = bed.states.clone();
+    bed.states = forged(4);
+    bed.states[4] = right[4];
+    for piece in 0..3 {
+        fetch(&mut bed, piece, 1);
+    }
+    let (last, ..) = fetches(&bed.assign(3, 7, 1))[0];
+    bed.event(Event::Fetched { fetch: last, outcome: Fetched::Failed(FetchFailure::Corrupt) });
+    bed.event(Event::ReaderMoved { reader: ReaderId(1), offset: 3 * u64::from(PIECE) });
+    let effects = bed.pass(Duration::from_secs(5));
+    assert_eq!(reads(&effects).into_iter().map(|(_, pieces)| pieces).collect::<Vec<_>>(), [3..4]);
+    let (read, ..) = reads(&effects)[0];
+    bed.piece(read, 3);
+    // Hashed from the false state before it.
+    let event = Event::Hashed { piece: PieceIndex(3), after: right[1], stored: Ok(()), matched: false };
+    let effects = bed.event(event);
+    assert!(said(&effects).contains(&&HostBody::ChainFalse { epoch: Epoch(1) }));
+    for piece in 0..3 {
+        assert!(bed.assign(piece, 8, 1).is_empty(), "what the same chain says is not heard any more");
+    }
+    let effects = bed.settle(effects);
+    let read: u32 = reads(&effects).into_iter().map(|(_, pieces)| pieces.end - pieces.start).sum();
+    assert_eq!(read, 4, "each piece once");
+    assert!(bed.download.is_complete());
 }
 
 #[test]
