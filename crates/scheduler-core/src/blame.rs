@@ -251,7 +251,7 @@ impl Scheduler {
 
     fn set_member_usable(&mut self, six: SwarmIx, ix: MemberIx, usable: bool) {
         let swarm = &mut self.swarms[six];
-        let usable = usable && !swarm.members[ix].distrusted;
+        let usable = usable && !swarm.distrusted.contains(&ix);
         swarm.set_usable(ix, usable, self.now);
         if let Some(demand) = swarm.demand.as_deref_mut() {
             demand.idle.take(ix);
@@ -277,10 +277,19 @@ impl Scheduler {
         });
         let shunned: Vec<MemberIx> = shunned.collect();
         for ix in &shunned {
-            self.swarms[six].members[*ix].distrusted = true;
+            self.swarms[six].distrusted.insert(*ix);
             self.set_member_usable(six, *ix, false);
         }
         !shunned.is_empty()
+    }
+
+    /// Somebody comes that has nothing against those whom the others distrust.
+    pub(crate) fn trust_again(&mut self, six: SwarmIx) {
+        for ix in std::mem::take(&mut self.swarms[six].distrusted) {
+            let muted = self.hosts[self.swarms[six].members[ix].host].muted_until.is_some();
+            self.set_member_usable(six, ix, !muted);
+            self.offer(six, ix);
+        }
     }
 
     /// Whether a host vouched for a false chain lately.

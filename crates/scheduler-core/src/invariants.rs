@@ -39,7 +39,7 @@ impl Scheduler {
                 let swarm = self.swarms.get(*six).expect("a membership of a swarm that lives");
                 let member = swarm.members.get(*ix).expect("a membership that lives");
                 assert_eq!(member.host, hix, "a membership that is the host's");
-                let usable = host.muted_until.is_none() && !member.distrusted;
+                let usable = host.muted_until.is_none() && !swarm.distrusted.contains(ix);
                 assert_eq!(member.usable, usable, "muted hosts' pieces do not count");
                 assert_eq!(
                     host.offers.contains(six),

@@ -96,7 +96,6 @@ impl Scheduler {
             closed: false,
             asked_in_vain: false,
             usable: entry.muted_until.is_none(),
-            distrusted: false,
             want: None,
         });
         swarm.by_host.insert(host, ix);
@@ -125,6 +124,7 @@ impl Scheduler {
         let swarm = &mut self.swarms[six];
         swarm.set_usable(ix, false, self.now);
         swarm.claims.remove(&ix);
+        swarm.distrusted.remove(&ix);
         if let Some(demand) = swarm.demand.as_deref_mut() {
             demand.part(ix);
         }
@@ -243,6 +243,7 @@ impl Scheduler {
     pub(crate) fn start_wanting(&mut self, six: SwarmIx, ix: MemberIx, want: Box<Want>) {
         self.swarms[six].set_want(ix, Some(want));
         self.activate(six);
+        self.trust_again(six);
         self.missed(six, ix);
         self.work.leases.insert(six);
     }

@@ -30,8 +30,6 @@ pub(crate) struct Member {
     pub(crate) asked_in_vain: bool,
     /// What it holds counts: its host is not muted, and it is not distrusted.
     pub(crate) usable: bool,
-    /// All that lack pieces got wrong ones from it.
-    pub(crate) distrusted: bool,
     pub(crate) want: Option<Box<Want>>,
 }
 
@@ -124,6 +122,8 @@ pub(crate) struct Swarm {
     pub(crate) lacking: usize,
     /// Members that say that the chain is closed, and have not been asked for it.
     pub(crate) claims: BTreeSet<MemberIx>,
+    /// Members from which all that lack pieces got wrong ones: they do not count until somebody else comes.
+    pub(crate) distrusted: BTreeSet<MemberIx>,
     /// Some state was learnt: the chain is more than its two ends.
     pub(crate) learnt: bool,
     pub(crate) query: Option<Query>,
@@ -149,6 +149,7 @@ impl Swarm {
             wanting: 0,
             lacking: 0,
             claims: BTreeSet::new(),
+            distrusted: BTreeSet::new(),
             learnt: false,
             query: None,
             query_alarm: Alarm::default(),

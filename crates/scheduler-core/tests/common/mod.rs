@@ -8,8 +8,9 @@ pub mod world;
 use scheduler_core::{Effect, Event, Options, Scheduler};
 use std::time::Duration;
 use types::{
-    BlobKey, Chain, Credential, Digest, Epoch, HostBody, HostId, HostMessage, HostSpec, Label, PieceFrom,
-    PieceIndex, PieceLayout, PieceSet, Priority, Registry, SchedulerBody, State, Timestamp, hash_piece,
+    BlobKey, Chain, Credential, Digest, Epoch, FetchFailure, HostBody, HostId, HostMessage, HostSpec, Label,
+    PieceFrom, PieceIndex, PieceLayout, PieceSet, Priority, Registry, SchedulerBody, State, Timestamp,
+    hash_piece,
 };
 
 /// Tiny pieces, so that real chains cost nothing.
@@ -211,4 +212,47 @@ pub fn assigns_in(told: &Told) -> Vec<(u32, HostId, HostId)> {
             _ => None,
         })
         .collect()
+}
+
+/// A closed blob that hosts `0..holders` hold whole; `all` hosts have joined.
+pub fn closed_blob(options: Options, pieces: u32, holders: u64, specs: &[HostSpec]) -> (Script, Blob) {
+    let (mut s, blob) = (Script::new(options), Blob::new(pieces, 1));
+    for (n, spec) in (0..).zip(specs) {
+        s.join_as(host(n), spec.clone());
+    }
+    for n in 0..holders {
+        s.hold(host(n), &blob.key(), blob.all(), true);
+    }
+    (s, blob)
+}
+
+/// A host wants a closed blob: its chain is asked for and told.
+pub fn want_closed(s: &mut Script, blob: &Blob, child: HostId) -> Told {
+    let mut told = s.want(child, &blob.key(), blob.none());
+    let asked = told.iter().find_map(|(host, body)| match body {
+        SchedulerBody::WantChain { epoch, .. } => Some((*host, *epoch)),
+        _ => None,
+    });
+    if let Some((asked, epoch)) = asked {
+        let body = HostBody::Chain { epoch, boundary: 0, states: blob.states.clone(), closed: true };
+        told.extend(s.say(asked, &blob.key(), body));
+    }
+    told
+}
+
+pub fn fail(
+    s: &mut Script,
+    blob: &Blob,
+    (piece, parent, child): (u32, HostId, HostId),
+    why: FetchFailure,
+) -> Told {
+    let epoch = s.scheduler.summary().blobs[0].epoch;
+    s.say(child, &blob.key(), HostBody::Failed { piece: PieceIndex(piece), parent, epoch, why })
+}
+
+pub fn resets(told: &Told) -> Vec<HostId> {
+    let reset = |body: &SchedulerBody| matches!(body, SchedulerBody::ChainReset { .. });
+    let mut hosts: Vec<_> = told.iter().filter(|(_, body)| reset(body)).map(|(host, _)| *host).collect();
+    hosts.sort();
+    hosts
 }
