@@ -217,9 +217,15 @@ impl Download {
         let resolved = self.proof.resolve();
         for piece in resolved.right {
             turn.push(Effect::Held { piece });
-            // From where it came is not news; that it is held again is.
-            self.told.want_due = true;
             self.source.not_needed(piece, self.proof.held(), turn);
+            if let (Some(epoch), Some(Link { before, after })) = (self.lease(), self.proof.link(piece)) {
+                let states = vec![before, after];
+                self.send(HostBody::Chain { epoch, boundary: piece.0, states, closed: false }, turn);
+                self.send(HostBody::Verified { piece, from: PieceFrom::Origin }, turn);
+            } else {
+                // From where it came is not news; that it is held again is.
+                self.told.want_due = true;
+            }
         }
         self.discard(&resolved.wrong, turn);
     }

@@ -100,20 +100,23 @@ impl Download {
             return;
         }
         self.alone.no_source = false;
-        lease.todo.subtract(self.proof.held());
+        let mut known_better = lease.todo.clone();
+        known_better.intersect_with(self.proof.held());
+        lease.todo.subtract(&known_better);
         self.source.lease = Some(lease);
         self.source.adopt();
-        // What this host knows beyond the prefix, over pieces that it holds, from before a takeover.
-        let known = self.held_prefix();
-        let after_prefix = u32::try_from(prefix.len()).unwrap_or(u32::MAX);
-        if known >= after_prefix {
-            self.tell_states(epoch, after_prefix..known + 1, false, turn);
+        self.tell_what_is_held(epoch, u32::try_from(prefix.len()).unwrap_or(u32::MAX), turn);
+        for piece in known_better.iter() {
+            self.send(HostBody::Verified { piece, from: PieceFrom::Origin }, turn);
         }
     }
 
-    /// The boundary up to which this host holds every piece.
-    fn held_prefix(&self) -> u32 {
-        self.proof.held().next_out(PieceIndex(0)).map_or(self.layout.count(), |piece| piece.0)
+    /// As the source: the states around the pieces that this host holds, from boundary `first` on. The scheduler may have
+    /// lost them, or never had them; without them it cannot count those pieces.
+    fn tell_what_is_held(&self, epoch: Epoch, first: u32, turn: &mut Turn<'_>) {
+        for run in self.proof.held().runs().filter(|run| run.end >= first) {
+            self.tell_states(epoch, run.start.max(first)..run.end + 1, false, turn);
+        }
     }
 
     /// Takes over states that came with this epoch. Those of a later epoch prevail over what others said before.

@@ -296,8 +296,8 @@ impl Download {
             _ if !matched => {}
             known => {
                 self.proof.computed(piece, after);
-                let epoch = self.lease().filter(|_| hashed.leased);
-                if let Some(epoch) = epoch {
+                // Also of a piece that was read alone: the source answers for the whole chain.
+                if let Some(epoch) = self.lease() {
                     let states = vec![after];
                     self.send(HostBody::Chain { epoch, boundary: piece.0 + 1, states, closed: false }, turn);
                 }

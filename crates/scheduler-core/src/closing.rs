@@ -75,6 +75,25 @@ impl Scheduler {
         true
     }
 
+    /// Asks once more a holder that says the chain is closed and was not believed: nobody else can help. Whether an answer
+    /// is due.
+    pub(crate) fn ask_who_was_not_believed(&mut self, six: SwarmIx) -> bool {
+        let swarm = &self.swarms[six];
+        let unheard = |m: &Member| {
+            m.closed && !m.asked_in_vain && m.held.is_empty() && !self.is_tainted(&self.hosts[m.host].id)
+        };
+        let Some((ix, _)) = swarm.members.iter().find(|(_, member)| unheard(member)) else { return false };
+        self.ask(six, ix, 0..self.swarms[six].count() + 1);
+        true
+    }
+
+    /// Somebody lacks what nobody can give, and no source is at work.
+    fn is_stuck(&self, six: SwarmIx) -> bool {
+        let swarm = &self.swarms[six];
+        let demand = swarm.demand.as_deref().filter(|_| swarm.lacking > 0);
+        demand.is_some_and(|demand| demand.lease.is_none() && !demand.avail.is_full())
+    }
+
     fn ask(&mut self, six: SwarmIx, ix: MemberIx, boundaries: Range<u32>) {
         let epoch = self.next_epoch();
         let at = self.now + self.options.chain_answer_timeout;
@@ -142,6 +161,7 @@ impl Scheduler {
     fn on_answer(&mut self, six: SwarmIx, ix: MemberIx, (boundary, states): (u32, &[State]), closed: bool) {
         let learnt = self.swarms[six].learn(boundary, states, self.now);
         let swarm = &mut self.swarms[six];
+        let vouches = closed || swarm.members[ix].closed;
         let told = boundary.saturating_add(u32::try_from(states.len()).unwrap_or(u32::MAX));
         let more = swarm.query.as_ref().is_some_and(|query| told < query.boundaries.end);
         if learnt.is_ok() && more && !closed && !states.is_empty() {
@@ -159,8 +179,16 @@ impl Scheduler {
                 let believed = (new || self.swarms[six].chain.is_whole()) && !self.is_contradicted(six);
                 self.after_learning(six, ix, closed && believed);
             }
+            // The word of a host that says it has the proof against a chain that nobody has proven: where no source is at
+            // work that would show which is false, the unproven one goes. One that lies is found out by its pieces.
+            Err(ChainError::Conflict { .. }) if vouches && self.is_stuck(six) => {
+                self.discard_chain(six);
+            }
             // Its pieces were verified against another chain than the one that is believed.
-            Err(_) => self.hold(six, ix, &PieceSet::empty(self.swarms[six].count())),
+            Err(_) => {
+                self.swarms[six].members[ix].asked_in_vain &= !vouches;
+                self.hold(six, ix, &PieceSet::empty(self.swarms[six].count()));
+            }
         }
     }
 

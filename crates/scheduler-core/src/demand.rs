@@ -60,6 +60,8 @@ pub(crate) struct Demand {
     pub(crate) lease: Option<Lease>,
     /// The last member that had the lease: it serves each piece about once and leaves the rest to others.
     pub(crate) last_source: Option<MemberIx>,
+    /// How many pieces it has sent, or is sending, that others had too.
+    pub(crate) source_extras: u32,
     /// Leases in a row that lapsed without progress.
     pub(crate) lapses: u32,
     /// No lease before then: the origin asked for a pause.
@@ -91,6 +93,7 @@ impl Demand {
             last_gain: now,
             lease: None,
             last_source: None,
+            source_extras: 0,
             lapses: 0,
             backoff_until: Timestamp::ZERO,
             backoffs: 0,
@@ -139,6 +142,15 @@ impl Demand {
         if self.last_source == Some(ix) {
             self.last_source = None;
         }
+    }
+
+    /// From now on this lease's member is the source.
+    pub(crate) fn set_source(&mut self, lease: Lease) {
+        if self.last_source != Some(lease.member) {
+            self.source_extras = 0;
+        }
+        self.last_source = Some(lease.member);
+        self.lease = Some(lease);
     }
 
     pub(crate) fn part_ix(&self, ix: MemberIx) -> u32 {

@@ -65,6 +65,11 @@ impl Host {
         self.downloads - self.downloads_credited < self.download_slots() && self.download_pause <= now
     }
 
+    /// How long it may say nothing of a lease with this time: all that it reads shares its link.
+    pub(crate) fn lease_time(&self, ttl: Duration) -> Duration {
+        ttl * self.leases.clamp(1, LEASES_MAX)
+    }
+
     pub(crate) fn avoids(&self, parent: &HostId, now: Timestamp) -> bool {
         !self.avoid.is_empty() && self.avoid.get(parent).is_some_and(|avoid| now < avoid.until)
     }
@@ -90,6 +95,9 @@ impl Host {
         avoid.until
     }
 }
+
+/// More leases than so many give a source no more time.
+const LEASES_MAX: u32 = 4;
 
 /// The most parents that one child leaves alone at a time.
 const AVOID_MAX: usize = 256;

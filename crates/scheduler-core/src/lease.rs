@@ -86,9 +86,29 @@ impl Scheduler {
         if self.now < wait_until {
             self.timers.set(&mut demand.consider_alarm, Timer::Consider(six), wait_until);
         } else if let Some(source) = self.choose_source(six, None) {
-            self.grant(six, source);
-        } else {
+            match self.spread_until(six, source) {
+                Some(at) => self.consider_at(six, at),
+                None => self.grant(six, source),
+            }
+        } else if !self.ask_who_was_not_believed(six) {
             self.tell_no_source(six);
+        }
+    }
+
+    /// Until when the first lease of a blob is held back because the only host for it reads another blob already.
+    fn spread_until(&self, six: SwarmIx, source: MemberIx) -> Option<Timestamp> {
+        let swarm = &self.swarms[six];
+        let demand = swarm.demand.as_deref()?;
+        let until = demand.last_gain + self.options.lease_spread;
+        let is_new = demand.last_source.is_none() && !swarm.learnt;
+        let reads_others = self.hosts[swarm.members[source].host].leases > 0;
+        let others_may_come = swarm.wanting < self.hosts.len();
+        (is_new && reads_others && others_may_come && self.now < until).then_some(until)
+    }
+
+    fn consider_at(&mut self, six: SwarmIx, at: Timestamp) {
+        if let Some(demand) = self.swarms[six].demand.as_deref_mut() {
+            self.timers.set_by(&mut demand.consider_alarm, Timer::Consider(six), at);
         }
     }
 
@@ -160,8 +180,7 @@ impl Scheduler {
             }
         }
         if let Some(demand) = swarm.demand.as_deref_mut() {
-            demand.lease = Some(lease);
-            demand.last_source = Some(ix);
+            demand.set_source(lease);
         }
         self.counters.leases_granted += 1;
         self.send_lease(six);
@@ -278,7 +297,7 @@ impl Scheduler {
             return;
         };
         let Some(lease) = &demand.lease else { return };
-        let wait = if lease.is_at_limit() { patience } else { lease.ttl };
+        let wait = if lease.is_at_limit() { patience } else { self.hosts[lease.host].lease_time(lease.ttl) };
         self.timers.set_by(&mut demand.lease_alarm, Timer::Lease(six), lease.moved_at + wait);
     }
 
@@ -298,7 +317,7 @@ impl Scheduler {
                 let (member, epoch, limit) = (lease.member, lease.epoch, lease.limit);
                 self.tell(six, member, SchedulerBody::LeaseLimit { epoch, limit });
             }
-        } else if lease.moved_at + lease.ttl <= now {
+        } else if lease.moved_at + self.hosts[lease.host].lease_time(lease.ttl) <= now {
             self.lapse(six);
         }
         self.set_lease_alarm(six);
@@ -391,8 +410,7 @@ impl Scheduler {
                 let mut lease = self.new_lease(six, ix, claimed);
                 lease.adopted = true;
                 if let Some(demand) = self.swarms[six].demand.as_deref_mut() {
-                    demand.lease = Some(lease);
-                    demand.last_source = Some(ix);
+                    demand.set_source(lease);
                 }
                 self.counters.leases_adopted += 1;
                 self.work.leases.insert(six);

@@ -6,8 +6,12 @@ use std::time::Duration;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Options {
     /// A source that could read on and says nothing for this long loses its lease. Default 3 s. Each lapse in a row
-    /// doubles it, up to 16 times, so that an origin slower than that still gets the blob across.
+    /// doubles it, up to 16 times, so that an origin slower than that still gets the blob across; and a source of
+    /// several blobs, which share its link, has so many times as long, at most four times.
     pub lease_ttl: Duration,
+    /// How long a blob that is new waits for a host that reads no other, before one that does gets its lease too: the
+    /// hosts of a rollout do not all ask in the same moment. Default 200 ms.
+    pub lease_spread: Duration,
     /// A source is expected to read at least this many bytes per second: a piece that takes longer than
     /// [`Self::lease_ttl`] at this rate extends the lease accordingly. Default 1 MiB/s.
     pub source_rate_min: u64,
@@ -25,7 +29,8 @@ pub struct Options {
     /// A source that has waited at its limit for this long may read a little more, so that its own reader goes on when
     /// nobody takes what it has. Default 1 s.
     pub source_limit_patience: Duration,
-    /// While anything moves, a source sends only what nobody else has; after this long without, anything. Default 1 s.
+    /// While anything moves, a source sends only what nobody else has; after this long without, anything. Once it has
+    /// sent a quarter of the blob in this way, it waits four times as long. Default 1 s.
     pub source_patience: Duration,
     /// After the start no new lease is granted for this long, since hosts may still announce what they hold. It
     /// begins with the first event handled. Default 1 s; zero for a scheduler without remote hosts.
@@ -81,6 +86,7 @@ impl Default for Options {
     fn default() -> Self {
         Self {
             lease_ttl: Duration::from_secs(3),
+            lease_spread: Duration::from_millis(200),
             source_rate_min: 1 << 20,
             transfer_timeout: Duration::from_secs(10),
             transfer_rate_min: 512 << 10,

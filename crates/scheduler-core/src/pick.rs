@@ -15,7 +15,11 @@ const BOOST_REACH: u32 = 4;
 /// One pick in so many may be for a blocked reader.
 const BOOST_SHARE: u32 = 4;
 /// The level of a first copy: nobody but the one parent has it, and it is on its way to nobody.
-const FIRST_COPY: u8 = 1;
+pub(crate) const FIRST_COPY: u8 = 1;
+/// The source may send one piece in so many once more before others could.
+const EXTRAS_SHARE: u32 = 4;
+/// Beyond that it waits so many times as long.
+const SPENT_PATIENCE_FACTOR: u32 = 4;
 
 /// How good a match is; the smallest is the best.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -169,7 +173,9 @@ impl Judge<'_> {
     /// The source sends each piece about once and lets the others multiply it, unless nothing moves.
     fn is_restrained(&self, parent: MemberIx, want: &Want) -> bool {
         let still = self.now.since(self.demand.last_gain).min(self.now.since(want.hungry_since));
-        self.demand.last_source == Some(parent) && still < self.options.source_patience
+        let spent = self.demand.source_extras >= (self.swarm.count() / EXTRAS_SHARE).max(1);
+        let factor = if spent { SPENT_PATIENCE_FACTOR } else { 1 };
+        self.demand.last_source == Some(parent) && still < self.options.source_patience * factor
     }
 
     /// The piece that a blocked reader waits for, if it is among the candidates and its share is not used up.

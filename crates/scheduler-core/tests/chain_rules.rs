@@ -4,7 +4,7 @@ mod common;
 
 use common::{Blob, Script, assigns_in, fail, host, lease_in, options, resets};
 use std::time::Duration;
-use types::{FetchFailure, HostBody, PieceFrom, SchedulerBody, State};
+use types::{Credential, FetchFailure, HostBody, LeaseFailure, PieceFrom, SchedulerBody, State};
 
 #[test]
 fn nobody_is_asked_for_a_piece_whose_states_are_unknown() {
@@ -183,4 +183,45 @@ fn news_of_pieces_from_before_a_reset_are_not_believed() {
     });
     s.verified(host(1), &blob.key(), 0, PieceFrom::Peer(host(0)));
     assert_eq!(s.scheduler.summary().blobs[0].pieces_held, 0);
+}
+
+/// A source told false states and left; then a host shows up that has the blob proven, and nobody else can read it.
+#[test]
+fn the_proof_prevails_over_a_chain_that_nobody_proved() {
+    for claims_early in [true, false] {
+        let (mut s, blob) = (Script::new(options()), Blob::new(6, 1));
+        (0..3).for_each(|n| drop(s.join(host(n))));
+        let mut told = s.want(host(0), &blob.key(), blob.none());
+        let epoch = lease_in(&told).unwrap().1;
+        s.want_with(host(1), &blob.key(), blob.none(), Credential::None);
+        let states = vec![blob.states[5], blob.states[4]];
+        s.say(host(0), &blob.key(), HostBody::Chain { epoch, boundary: 1, states, closed: false });
+        let why = LeaseFailure::Refused;
+        if !claims_early {
+            s.say(host(0), &blob.key(), HostBody::LeaseReturned { epoch, why: why.clone() });
+        }
+        told = s.hold(host(2), &blob.key(), blob.all(), true);
+        let mut closed = false;
+        for _ in 0..20 {
+            for (to, body) in std::mem::take(&mut told) {
+                told.extend(match body {
+                    SchedulerBody::WantChain { epoch, .. } => {
+                        let states = blob.states.clone();
+                        s.say(to, &blob.key(), HostBody::Chain { epoch, boundary: 0, states, closed: true })
+                    }
+                    SchedulerBody::ChainReset { .. } if to == host(2) => {
+                        s.hold(host(2), &blob.key(), blob.all(), true)
+                    }
+                    _ => continue,
+                });
+            }
+            if claims_early && !closed {
+                let why = why.clone();
+                told.extend(s.say(host(0), &blob.key(), HostBody::LeaseReturned { epoch, why }));
+            }
+            told.extend(s.wait(Duration::from_millis(100)));
+            closed = s.scheduler.summary().blobs[0].closed;
+        }
+        assert!(closed, "claims early: {claims_early}");
+    }
 }

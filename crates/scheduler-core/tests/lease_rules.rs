@@ -119,6 +119,35 @@ fn fast_hosts_are_preferred_and_then_those_with_few_leases() {
 }
 
 #[test]
+fn the_layers_of_an_image_go_to_different_hosts() {
+    let (mut s, _, _) = source_of(10, 3);
+    let (second, third) = (Blob::new(10, 2), Blob::new(10, 3));
+    for blob in [&second, &third] {
+        assert!(lease_in(&s.want(host(0), &blob.key(), blob.none())).is_none(), "it reads another");
+    }
+    s.wait(Duration::from_millis(100));
+    let told = s.want(host(1), &second.key(), second.none());
+    assert_eq!(lease_in(&told).unwrap().0, host(1), "at once");
+    // Nobody else comes for the third.
+    assert_eq!(lease_in(&s.wait(Duration::from_millis(100))).unwrap().0, host(0));
+    // Where there is nobody else, there is nothing to wait for.
+    let (mut s, _, _) = source_of(10, 1);
+    assert!(lease_in(&s.want(host(0), &second.key(), second.none())).is_some());
+}
+
+#[test]
+fn a_source_of_several_blobs_has_more_time_for_each() {
+    let (mut s, blob, epoch) = source_of(40, 2);
+    s.want(host(1), &blob.key(), blob.none());
+    let other = Blob::new(40, 2);
+    s.want(host(0), &other.key(), other.none());
+    let told = s.wait(Duration::from_millis(200));
+    assert_eq!(lease_in(&told).unwrap().0, host(0));
+    assert!(revoked(&s.wait(Duration::from_millis(5_700))).is_empty());
+    assert_eq!(revoked(&s.wait(Duration::from_millis(200))), [(host(0), epoch)]);
+}
+
+#[test]
 fn a_source_is_bounded_while_others_want_and_goes_on_as_they_follow() {
     let (mut s, blob, epoch) = source_of(100, 2);
     s.want(host(1), &blob.key(), blob.none());

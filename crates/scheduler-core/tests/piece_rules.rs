@@ -58,6 +58,28 @@ fn a_source_helps_out_when_nothing_moves() {
 }
 
 #[test]
+fn what_a_source_sends_again_is_bounded() {
+    let options = Options { lease_ttl: Duration::from_secs(60), ..options() };
+    let (mut s, blob) = (Script::new(options), Blob::new(8, 1));
+    s.join_as(host(0), HostSpec { upload_slots: 16, ..spec() });
+    // It has everything and passes nothing on, so the other would get all from the source.
+    s.join_as(host(1), HostSpec { upload_slots: 0, download_slots: 16, ..spec() });
+    s.join_as(host(2), HostSpec { download_slots: 16, ..spec() });
+    let epoch = lease_in(&s.want(host(0), &blob.key(), blob.none())).unwrap().1;
+    s.want(host(1), &blob.key(), blob.none());
+    for piece in 0..8 {
+        for (piece, parent, child) in assigns_in(&s.read(host(0), &blob, epoch, piece)) {
+            s.verified(child, &blob.key(), piece, PieceFrom::Peer(parent));
+        }
+    }
+    s.want(host(2), &blob.key(), blob.none());
+    let told = s.wait(Duration::from_millis(1_500));
+    assert_eq!(assigns_in(&told).len(), 2, "a quarter: {told:?}");
+    assert!(assigns_in(&s.wait(Duration::from_secs(2))).is_empty());
+    assert!(!assigns_in(&s.wait(Duration::from_secs(5))).is_empty(), "never in vain for good");
+}
+
+#[test]
 fn rare_pieces_first_and_the_lowest_of_equals() {
     let specs = vec![spec(); 4];
     let (mut s, blob) = closed_blob(options(), 6, 1, &specs);

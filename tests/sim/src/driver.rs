@@ -219,6 +219,7 @@ impl World {
     pub(crate) fn origin_sends(&mut self, spot: Spot, read: ReadId) {
         let refusal = self.origin_refusal(spot.host);
         let time = self.origin_time();
+        let lies = self.hosts[spot.host].is_lied_to && self.rng.u8(..8) == 0;
         let Some(running) = self.hosts[spot.host].running(spot) else { return };
         let Some(pieces) = running.reads.get_mut(&read) else { return };
         if let Some(why) = refusal {
@@ -230,7 +231,8 @@ impl World {
             return self.download_event(spot, Event::OriginEnded { read, result: Ok(()) });
         };
         let last = pieces.start == pieces.end;
-        let bytes = self.blobs[spot.blob].piece(piece).to_vec();
+        let mut bytes = self.blobs[spot.blob].piece(piece).to_vec();
+        bytes[0] ^= u8::from(lies);
         self.origin.bytes += bytes.len() as u64;
         running.kept.insert(piece, bytes);
         let after = if last { Duration::ZERO } else { time };

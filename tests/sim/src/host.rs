@@ -77,6 +77,8 @@ pub(crate) struct Host {
     /// Counts its starts.
     pub(crate) incarnation: u64,
     pub(crate) corrupts: bool,
+    /// What it gets from the origin is wrong now and then.
+    pub(crate) is_lied_to: bool,
     pub(crate) has_right: bool,
     pub(crate) uploads: u16,
     pub(crate) places: Vec<Place>,
@@ -97,6 +99,7 @@ impl Host {
             alive: true,
             incarnation: 0,
             corrupts: false,
+            is_lied_to: false,
             has_right,
             uploads: 0,
             places: blobs.iter().map(place).collect(),

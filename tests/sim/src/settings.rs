@@ -49,6 +49,14 @@ pub enum Fault {
         /// Whether it does.
         corrupts: bool,
     },
+    /// What a host gets from the origin is wrong from now on, now and then, or not any more: something on its way changes
+    /// it. As a source it computes a false chain.
+    OriginLies {
+        /// To which host.
+        host: usize,
+        /// Whether it does.
+        lies: bool,
+    },
     /// A host loses some of its stored pieces.
     StoreLoses {
         /// Which.
@@ -169,7 +177,7 @@ impl Settings {
         let host = rng.usize(..hosts);
         let lasts = Duration::from_millis(rng.u64(1..6_000));
         let whys = [LeaseFailure::Throttled, LeaseFailure::Unreachable, LeaseFailure::Refused];
-        let fault = match rng.u8(..14) {
+        let fault = match rng.u8(..16) {
             0 | 1 => Fault::HostDies { host },
             2 | 3 => Fault::HostReturns { host, keeps_store: rng.bool() },
             4 | 5 => Fault::LinkBreaks { host },
@@ -178,6 +186,7 @@ impl Settings {
             8 | 9 => Fault::OriginFails { why: whys[rng.usize(..3)].clone(), lasts },
             10 | 11 => Fault::Corrupts { host, corrupts: rng.u8(..4) > 0 },
             12 => Fault::StoreLoses { host },
+            13 | 14 => Fault::OriginLies { host, lies: rng.u8(..4) > 0 },
             _ => Fault::ClientsLeave { host, gone: lasts },
         };
         (Duration::from_millis(rng.u64(0..10_000)), fault)

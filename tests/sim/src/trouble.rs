@@ -22,6 +22,7 @@ impl World {
             Fault::SchedulerFreezes { lasts } => self.scheduler_freezes(lasts),
             Fault::OriginFails { why, lasts } => self.origin.failing = Some((why, self.now + lasts)),
             Fault::Corrupts { host, corrupts } => self.hosts[host].corrupts = corrupts,
+            Fault::OriginLies { host, lies } => self.hosts[host].is_lied_to = lies,
             Fault::StoreLoses { host } => self.store_loses(host),
             Fault::ClientsLeave { host, gone } => self.clients_leave(host, gone),
         }
@@ -33,6 +34,7 @@ impl World {
         self.origin.failing = None;
         for host in 0..self.hosts.len() {
             self.host_returns(host, true);
+            self.hosts[host].is_lied_to = false;
             if std::mem::take(&mut self.hosts[host].corrupts) {
                 // It was repaired and started anew: only so is it asked again for what it had corrupted.
                 self.disconnects(host);

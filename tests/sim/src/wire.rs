@@ -122,9 +122,13 @@ impl World {
             SchedulerBody::Assign { piece, parent, epoch, .. } => {
                 HostBody::Failed { piece, parent, epoch, why: FetchFailure::Local }
             }
+            // The scheduler forgot what was held; what is proven it may know again.
+            SchedulerBody::ChainReset { .. } if stored.is_closed() => {
+                HostBody::Hold { closed: true, pieces: stored.pieces().clone() }
+            }
             _ => return,
         };
-        let is_work = !matches!(body, HostBody::Chain { .. });
+        let is_work = matches!(body, HostBody::LeaseReturned { .. } | HostBody::Failed { .. });
         self.say(host, blob, body);
         if is_work {
             // The scheduler missed that this host left.
