@@ -17,7 +17,7 @@ const BODY_MAX: usize = 256 << 20;
 /// An answer.
 #[derive(Clone, Debug)]
 pub struct Reply {
-    /// Its status.
+    /// Its status; 0 if the connection broke before there was one.
     pub status: u16,
     /// Its headers.
     pub headers: HeaderMap,
@@ -106,7 +106,18 @@ impl Node {
             request = request.header(*name, *value);
         }
         let read = async {
-            let mut answer = request.send().await?;
+            let mut answer = match request.send().await {
+                Ok(answer) => answer,
+                Err(error) if error.is_request() && !error.is_connect() => {
+                    return Ok(Reply {
+                        status: 0,
+                        headers: HeaderMap::new(),
+                        body: Bytes::new(),
+                        broken: true,
+                    });
+                }
+                Err(error) => return Err(error.into()),
+            };
             let (status, headers) = (answer.status().as_u16(), answer.headers().clone());
             let (mut body, mut broken) = (BytesMut::new(), false);
             loop {

@@ -4,7 +4,7 @@ use crate::rows::Of::{All, FirstGets, Get, Head};
 use crate::rows::Seen::{Broken, BrokenOrRight, Refused, Right};
 use crate::rows::{Prepared, Row, row, see};
 use anyhow::{Result, ensure};
-use e2e::inside::{Content, Node, Settings, blob_target, check_store, manifest_target, until_right};
+use e2e::inside::{Content, Hub, Node, Settings, blob_target, check_store, manifest_target, until_right};
 use futures::future::try_join_all;
 use std::net::Ipv4Addr;
 use std::time::Duration;
@@ -160,6 +160,32 @@ async fn content_under_a_false_name_is_never_whole() -> Result<()> {
         until_right(&node, &blob_target(&origin, "app", &content.digest), &content.bytes, HEALED).await?;
     }
     check_store(node.stop().await?.path(), &[same_size, shorter, nothing]).await?;
+    Ok(())
+}
+
+/// Wrong bytes are found by two hosts, and then all are told: nobody reads them a third time.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_crowd_reads_a_wrong_origin_twice_at_most() -> Result<()> {
+    let origin = FaultyOrigin::start().await?;
+    let content = Content::random(8, SIZE);
+    origin.add_blob("app", content.bytes.clone());
+    origin.fault(When::blob(&content.digest).get(), Fault::Corrupt(600_000));
+    let settings = Settings::of(&[&origin]);
+    let hub = Hub::start(&settings).await?;
+    let nodes = try_join_all((0..5).map(|_| Node::join(&hub, &settings))).await?;
+    hub.until_hosts(5).await?;
+    let target = blob_target(&origin, "app", &content.digest);
+    for reply in try_join_all(nodes.iter().map(|node| node.get(&target))).await? {
+        ensure!(Broken.is(&reply, &content.bytes), "{}", reply.summary());
+    }
+    let sent = origin.blob_bytes(&content.digest);
+    ensure!(sent <= 2 * SIZE as u64, "{sent} bytes from the origin");
+    origin.heal();
+    let healed = nodes.iter().map(|node| until_right(node, &target, &content.bytes, HEALED));
+    try_join_all(healed).await?;
+    for node in nodes {
+        check_store(node.stop().await?.path(), std::slice::from_ref(&content)).await?;
+    }
     Ok(())
 }
 

@@ -14,7 +14,7 @@ const ROW_LIMIT: Duration = Duration::from_secs(12);
 pub(crate) enum Seen {
     /// This status, with this code of the distribution API; the origin's own errors have the code `FAULT`.
     Refused(u16, &'static str),
-    /// A success whose connection breaks before the body's end.
+    /// A success whose connection breaks before the body's end, or even before its head is sent.
     Broken,
     /// All bytes, and the right ones.
     Right,
@@ -27,7 +27,9 @@ impl Seen {
     pub(crate) fn is(self, reply: &Reply, content: &[u8]) -> bool {
         match self {
             Self::Refused(status, code) => (reply.status, reply.code().as_str()) == (status, code),
-            Self::Broken => reply.status == 200 && reply.broken && reply.body.len() < content.len(),
+            Self::Broken => {
+                matches!(reply.status, 0 | 200) && reply.broken && reply.body.len() < content.len()
+            }
             Self::Right => reply.is_right(content),
             Self::BrokenOrRight => Self::Broken.is(reply, content) || Self::Right.is(reply, content),
         }

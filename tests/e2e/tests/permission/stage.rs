@@ -51,7 +51,15 @@ pub(crate) struct Stage {
 
 impl Stage {
     pub(crate) async fn new(auth: AuthMode) -> Result<Self> {
-        let origin = FaultyOrigin::builder().auth(auth).start().await?;
+        Self::of(FaultyOrigin::builder().auth(auth).start().await?)
+    }
+
+    /// With a registry of these bytes per second.
+    pub(crate) async fn slow(rate: u64) -> Result<Self> {
+        Self::of(FaultyOrigin::builder().auth(AuthMode::bearer(USER, PASSWORD)).rate(rate).start().await?)
+    }
+
+    fn of(origin: FaultyOrigin) -> Result<Self> {
         let (private, public) = (Image::new(1), Image::new(2));
         private.lay_into(&origin, PRIVATE);
         public.lay_into(&origin, PUBLIC);

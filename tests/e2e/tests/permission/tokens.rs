@@ -2,8 +2,9 @@
 
 use crate::stage::{PASSWORD, PRIVATE, PUBLIC, Stage, USER, cluster, shows};
 use anyhow::{Context, Result, ensure};
-use e2e::inside::{Node, Reply, blob_target};
+use e2e::inside::{BOUND, Content, Node, Reply, blob_target};
 use support::origin::AuthMode;
+use support::poll;
 
 /// How the registry itself challenges a client without a credential.
 async fn origins_challenges(stage: &Stage, target: &str) -> Result<Vec<String>> {
@@ -99,7 +100,6 @@ async fn what_is_public_needs_no_token_even_where_the_registry_hands_them_out() 
     Ok(())
 }
 
-/// The client's token ends while the blob is on its way to others: who has a right of its own goes on.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_token_that_is_revoked_opens_nothing_new() -> Result<()> {
     let stage = Stage::bearer().await?;
@@ -114,6 +114,35 @@ async fn a_token_that_is_revoked_opens_nothing_new() -> Result<()> {
     }
     let fresh = stage.users_token().await?;
     stage.pull_private(&b, &fresh).await
+}
+
+/// The token of the client for which a host reads the blob ends on the way: another host, whose client has a token that
+/// works, goes on where that one was, and both clients get everything.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_right_that_ends_on_the_way_is_succeeded_by_another() -> Result<()> {
+    let stage = Stage::slow(8 << 20).await?;
+    // More than what is asked of the registry at once.
+    let content = Content::random(77, 20_000_000);
+    let digest = stage.origin.add_blob(PRIVATE, content.bytes.clone());
+    let (_hub, a, b) = cluster(&stage.settings()).await?;
+    let target = blob_target(&stage.origin, PRIVATE, &digest);
+    let old = stage.users_token().await?;
+    let first = a.get_with(&target, &old);
+    let second = async {
+        poll::until_async("the first bytes", BOUND, || async {
+            Ok((stage.origin.blob_bytes(&digest) > 500_000).then_some(()))
+        })
+        .await?;
+        stage.origin.revoke_tokens();
+        b.get_with(&target, &stage.users_token().await?).await
+    };
+    let (first, second) = tokio::try_join!(first, second)?;
+    ensure!(second.is_right(&content.bytes), "{}", second.summary());
+    ensure!(first.is_right(&content.bytes), "{}", first.summary());
+    let sent = stage.origin.blob_bytes(&digest);
+    // What was on its way when the lease went over is read again: three requests of 4 MiB.
+    ensure!(sent <= content.bytes.len() as u64 + (12 << 20), "{sent} bytes from the registry");
+    Ok(())
 }
 
 /// `/v2/` of a mirror is the daemon's own; with a token it is the registry's.
