@@ -108,13 +108,16 @@ impl Registry {
         let bracketed = text.strip_prefix('[').and_then(|rest| rest.split_once(']'));
         let (host, port) = match bracketed {
             Some((v6, "")) => (v6, None),
-            Some((v6, rest)) => (v6, Some(rest.strip_prefix(':').ok_or_else(|| fail("text after the bracket"))?)),
+            Some((v6, rest)) => {
+                (v6, Some(rest.strip_prefix(':').ok_or_else(|| fail("text after the bracket"))?))
+            }
             None => text.split_once(':').map_or((text, None), |(host, port)| (host, Some(port))),
         };
         if port.is_some_and(|p| p.parse::<u16>().is_err() || p.starts_with('+')) {
             return Err(fail("the port is no number"));
         }
-        let good = |b: u8| b.is_ascii_alphanumeric() || b == b'-' || b == b'.' || (bracketed.is_some() && b == b':');
+        let good =
+            |b: u8| b.is_ascii_alphanumeric() || b == b'-' || b == b'.' || (bracketed.is_some() && b == b':');
         if host.is_empty() || !host.bytes().all(good) || host.starts_with(['-', '.']) {
             return Err(fail("a character that no host name has"));
         }

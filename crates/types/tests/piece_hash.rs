@@ -12,7 +12,8 @@ fn parts_hash_like_the_whole() {
             let mut state = State::initial(algorithm);
             for piece in layout.pieces() {
                 let range = layout.range(piece);
-                let bytes = &content[range.start() as usize..range.end() as usize];
+                let [start, end] = [range.start(), range.end()].map(|at| usize::try_from(at).unwrap());
+                let bytes = &content[start..end];
                 let mut hash = PieceHash::new(layout, piece, state);
                 bytes.chunks(PieceHash::PART * rng.usize(1..5)).for_each(|part| hash.update(part));
                 state = hash_piece(layout, piece, &state, bytes).unwrap();

@@ -187,7 +187,7 @@ fn a_false_chain_that_a_read_without_a_lease_contradicts_is_declared_false() {
     bed.event(Event::Fetched { fetch: last, outcome: Fetched::Failed(FetchFailure::Corrupt) });
     bed.event(Event::ReaderMoved { reader: ReaderId(1), offset: 3 * u64::from(PIECE) });
     let effects = bed.pass(Duration::from_secs(5));
-    assert_eq!(reads(&effects).into_iter().map(|(_, pieces)| pieces).collect::<Vec<_>>(), [3..4]);
+    assert_eq!(reads(&effects).into_iter().map(|(_, pieces)| pieces).collect::<Vec<_>>(), vec![3..4]);
     let (read, ..) = reads(&effects)[0];
     bed.piece(read, 3);
     // Hashed from the false state before it.
