@@ -292,6 +292,16 @@ impl Download {
             let body = self.closed_chain(lease.epoch);
             self.send(body, turn);
         }
+        if self.told.wanted {
+            // Whatever was said before and was lost, or not believed: this makes up for it.
+            self.tell_proof(turn);
+        }
+    }
+
+    /// Tells what this host holds of a blob whose chain it has proven.
+    pub(crate) fn tell_proof(&self, turn: &mut Turn<'_>) {
+        let pieces = self.proof.held().clone();
+        self.send(HostBody::Hold { closed: true, pieces }, turn);
     }
 
     /// That this host has seen the chain end in the digest.

@@ -157,8 +157,7 @@ impl Download {
     fn chain_void(&mut self, epoch: Epoch, turn: &mut Turn<'_>) {
         if self.proof.is_proven() {
             // It need not forget anything.
-            let pieces = self.proof.held().clone();
-            self.send(HostBody::Hold { closed: true, pieces }, turn);
+            self.tell_proof(turn);
             return;
         }
         self.void_up_to(epoch);

@@ -67,7 +67,8 @@ fn a_whole_lease_ends_in_a_closed_chain() {
     assert_eq!(held(&effects), (0..20).collect::<Vec<_>>());
     let last = vec![bed.states[20]];
     let closed = HostBody::Chain { epoch: Epoch(1), boundary: 20, states: last, closed: true };
-    assert_eq!(effects[effects.len() - 2..], [Effect::Closed, Effect::Send(closed)]);
+    let hold = HostBody::Hold { closed: true, pieces: set(20, 0..20) };
+    assert_eq!(effects[effects.len() - 3..], [Effect::Closed, Effect::Send(closed), Effect::Send(hold)]);
     assert_eq!(bed.download.lease(), None);
     assert_eq!(reads(&effects).iter().map(|(_, pieces)| pieces.len()).sum::<usize>(), 20, "each piece once");
 }

@@ -171,7 +171,8 @@ fn closes_when_every_link_was_verified() {
         effects = bed.stored(fetch);
     }
     assert!(bed.download.is_complete());
-    assert_eq!(effects.last(), Some(&Effect::Closed));
+    let hold = HostBody::Hold { closed: true, pieces: set(3, 0..3) };
+    assert_eq!(effects[effects.len() - 2..], [Effect::Closed, Effect::Send(hold)]);
     let effects = bed.leave(1);
     assert_eq!(effects, [Effect::Send(HostBody::Leave), Effect::Stop]);
     assert!(bed.event(Event::Tick).is_empty() && bed.download.is_stopped());
