@@ -60,7 +60,7 @@ pub(crate) struct Demand {
     pub(crate) lease: Option<Lease>,
     /// The last member that had the lease: it serves each piece about once and leaves the rest to others.
     pub(crate) last_source: Option<MemberIx>,
-    /// How many pieces it has sent, or is sending, that others had too.
+    /// How many pieces it has sent, or is sending, that others in the child's zone had too.
     pub(crate) source_extras: u32,
     /// Leases in a row that lapsed without progress.
     pub(crate) lapses: u32,
@@ -142,6 +142,13 @@ impl Demand {
         if self.last_source == Some(ix) {
             self.last_source = None;
         }
+    }
+
+    /// Whether the source would send what somebody else in the child's zone could.
+    pub(crate) fn is_extra(&self, child: MemberIx, parent: MemberIx, piece: PieceIndex) -> bool {
+        let part = self.part_ix(child);
+        let own = u32::from(part == self.part_ix(parent));
+        self.last_source == Some(parent) && self.parts[part as usize].holders[piece.as_usize()] > own
     }
 
     /// From now on this lease's member is the source.

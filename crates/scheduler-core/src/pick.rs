@@ -15,7 +15,7 @@ const BOOST_REACH: u32 = 4;
 /// One pick in so many may be for a blocked reader.
 const BOOST_SHARE: u32 = 4;
 /// The level of a first copy: nobody but the one parent has it, and it is on its way to nobody.
-pub(crate) const FIRST_COPY: u8 = 1;
+const FIRST_COPY: u8 = 1;
 /// The source may send one piece in so many once more before others could.
 const EXTRAS_SHARE: u32 = 4;
 /// Beyond that it waits so many times as long.

@@ -1,7 +1,7 @@
 //! Pieces on their way: begun, nearly done, verified, failed, out of time. Slots are counted here.
 
 use crate::Scheduler;
-use crate::pick::{Choice, FIRST_COPY};
+use crate::pick::Choice;
 use crate::slab::{HostIx, MemberIx, SwarmIx, TransferIx};
 use crate::timers::{Alarm, Timer};
 use std::time::Duration;
@@ -66,9 +66,7 @@ impl Scheduler {
         self.hosts[parent_host].uploads.push(tix);
 
         let demand = swarm.demand.as_mut().expect("where somebody is hungry there is a demand");
-        if demand.last_source == Some(parent) && demand.rarity.level(piece) > FIRST_COPY {
-            demand.source_extras += 1;
-        }
+        demand.source_extras += u32::from(demand.is_extra(child, parent, piece));
         demand.rarity.add(piece);
         demand.transfers += 1;
         demand.retries = 0;
