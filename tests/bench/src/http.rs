@@ -44,7 +44,10 @@ pub fn get(address: SocketAddr, target: &str, until: Until, mut sink: impl FnMut
     let mut stream = TcpStream::connect(address).with_context(|| address.to_string())?;
     stream.set_nodelay(true)?;
     stream.set_read_timeout(Some(STALL_LIMIT))?;
-    write!(stream, "GET {target} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n")?;
+    // In one write: a server that answers and closes after the first part would break the second.
+    stream.write_all(
+        format!("GET {target} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n").as_bytes(),
+    )?;
     let mut buffer = vec![0; BUFFER];
     let mut filled = 0;
     let body = loop {
