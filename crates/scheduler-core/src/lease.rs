@@ -18,8 +18,8 @@ pub(crate) struct Lease {
     pub(crate) member: MemberIx,
     pub(crate) host: HostIx,
     pub(crate) epoch: Epoch,
-    /// The epoch that it had before it was renewed: its source may not know the new one yet.
-    pub(crate) former: Option<Epoch>,
+    /// The epoch with which it was granted: its source may not know yet of those with which it was renewed.
+    pub(crate) since: Epoch,
     /// Taken over from a former scheduler; what its source knows is not up to date until it is told.
     pub(crate) adopted: bool,
     /// What of it the source has not verified yet, or cannot pass on yet.
@@ -42,7 +42,7 @@ pub(crate) struct Lease {
 
 impl Lease {
     pub(crate) fn is(&self, member: MemberIx, epoch: Epoch) -> bool {
-        self.member == member && (self.epoch == epoch || self.former == Some(epoch))
+        self.member == member && (self.since..=self.epoch).contains(&epoch)
     }
 
     /// There is something to read, and it may not be read yet.
@@ -156,7 +156,7 @@ impl Scheduler {
             member: ix,
             host,
             epoch,
-            former: None,
+            since: epoch,
             adopted: false,
             shared: false,
             counted: PieceSet::empty(swarm.count()),
@@ -381,7 +381,6 @@ impl Scheduler {
     fn renew(&mut self, six: SwarmIx) {
         let epoch = self.next_epoch();
         if let Some(lease) = self.lease_mut(six) {
-            lease.former = Some(lease.epoch);
             lease.epoch = epoch;
             lease.adopted = false;
         }
@@ -391,12 +390,11 @@ impl Scheduler {
     /// A host says that it has a lease: from a former scheduler, or from before its stream broke.
     pub(crate) fn on_lease_claim(&mut self, six: SwarmIx, ix: MemberIx, claimed: Epoch) {
         self.next_epoch = self.next_epoch.max(claimed.0.saturating_add(1));
-        let current = self.lease(six).map(|lease| (lease.member, lease.epoch, lease.former, lease.adopted));
+        let current = self.lease(six).map(|lease| (lease.is(ix, claimed), lease.epoch, lease.adopted));
         match current {
-            Some((member, epoch, former, _))
-                if member == ix && (epoch == claimed || former == Some(claimed)) => {}
+            Some((true, ..)) => {}
             // Of two that claim one, the later grant is the valid one.
-            Some((_, epoch, _, adopted)) if !adopted || epoch > claimed => {
+            Some((_, epoch, adopted)) if !adopted || epoch > claimed => {
                 self.tell(six, ix, SchedulerBody::Revoke { epoch: claimed });
             }
             _ => {

@@ -8,8 +8,8 @@ use common::{Blob, Script, host, lease_in, options, set, spec};
 use scheduler_core::Options;
 use std::time::Duration;
 use types::{
-    BlobFailure, Credential, Epoch, HostBody, HostSpec, LeaseFailure, PieceFrom, PieceIndex, Priority,
-    SchedulerBody,
+    BlobFailure, Credential, Epoch, FetchFailure, HostBody, HostSpec, LeaseFailure, PieceFrom, PieceIndex,
+    Priority, SchedulerBody,
 };
 
 /// A blob, and hosts 0 to `hosts` - 1 that joined; the first wants it and is the source.
@@ -247,6 +247,25 @@ fn pieces_that_are_lost_meanwhile_are_added_to_the_lease() {
     let (who, later, missing, ..) = lease_in(&s.leave(host(0))).unwrap();
     assert_eq!((who, missing), (host(1), blob.all()));
     assert!(later > source.1);
+}
+
+/// A source discards what it read and gives the lease back; that others hear of the former first renews the lease, once
+/// for each piece that they do not get. It has not heard of that, and its word is good all the same.
+#[test]
+fn a_lease_is_returned_under_any_of_its_epochs() {
+    let (mut s, blob, epoch) = source_of(4, 3);
+    (1..3).for_each(|n| drop(s.want(host(n), &blob.key(), blob.none())));
+    let told: common::Told = (0..2).flat_map(|piece| s.read(host(0), &blob, epoch, piece)).collect();
+    let assigned = common::assigns_in(&told);
+    assert_eq!(assigned.len(), 2, "{told:?}");
+    let mut renewed = 0;
+    for assigned in assigned {
+        renewed +=
+            usize::from(lease_in(&common::fail(&mut s, &blob, assigned, FetchFailure::NotHeld)).is_some());
+    }
+    assert_eq!(renewed, 2);
+    let told = s.say(host(0), &blob.key(), HostBody::LeaseReturned { epoch, why: LeaseFailure::Wrong });
+    assert_ne!(lease_in(&told).unwrap().0, host(0));
 }
 
 /// How each failure of a source is followed up: who gets the lease at once, and what the waiters are told.
