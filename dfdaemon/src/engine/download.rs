@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 use store::Blob;
+use tokio::sync::mpsc::error::SendTimeoutError;
 use tokio::sync::{mpsc, watch};
 use types::{ByteRange, Digest, SchedulerBody};
 
@@ -85,19 +86,28 @@ impl Handle {
         voids
     }
 
-    /// Brings a message from the scheduler.
-    pub(crate) async fn message(&self, body: SchedulerBody) {
-        self.input(Input::Core(Event::Message(body))).await;
+    /// Brings a message from the scheduler; back if the download has ended.
+    pub(crate) async fn message(&self, body: SchedulerBody) -> Option<SchedulerBody> {
+        match self.input(Input::Core(Event::Message(body))).await {
+            Some(Input::Core(Event::Message(body))) => Some(body),
+            _ => None,
+        }
     }
 
     /// Tells that the link changed.
     pub(crate) async fn link(&self, state: LinkState) {
-        self.input(Input::Core(Event::Link(state))).await;
+        drop(self.input(Input::Core(Event::Link(state))).await);
     }
 
-    async fn input(&self, input: Input) {
-        if self.0.mailbox.send_timeout(input, MAILBOX_PATIENCE).await.is_err() {
-            tracing::debug!(digest = %self.0.digest, "an input came for a download that has ended or is far behind");
+    /// The input back if the download has ended.
+    async fn input(&self, input: Input) -> Option<Input> {
+        match self.0.mailbox.send_timeout(input, MAILBOX_PATIENCE).await {
+            Ok(()) => None,
+            Err(SendTimeoutError::Closed(input)) => Some(input),
+            Err(SendTimeoutError::Timeout(_)) => {
+                tracing::debug!(digest = %self.0.digest, "an input came for a download that is far behind");
+                None
+            }
         }
     }
 

@@ -15,7 +15,8 @@ use store::Blob;
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use types::{
-    BlobKey, ByteRange, Epoch, HostBody, PieceIndex, Priority, SchedulerBody, State, Timestamp, hash_piece,
+    BlobKey, ByteRange, Epoch, HostBody, PieceIndex, Priority, SchedulerBody, SchedulerMessage, State,
+    Timestamp, hash_piece,
 };
 
 /// Inputs handled before the effects are carried out.
@@ -94,7 +95,7 @@ impl Driver {
     #[tracing::instrument(name = "download", skip_all, fields(digest = %self.key.digest, registry = %self.key.registry))]
     pub(crate) async fn run(mut self) {
         let mut batch = Vec::with_capacity(BATCH);
-        let mut effects = Vec::new();
+        let (mut effects, mut unheard) = (Vec::new(), Vec::new());
         while !self.stopped {
             let wake = self.core.next_deadline().map(|at| self.engine.instant(at));
             let woken = tokio::select! {
@@ -108,7 +109,10 @@ impl Driver {
                 self.core.handle(now, Event::Tick, &mut effects);
             }
             for input in batch.drain(..) {
-                self.take(now, input, &mut effects);
+                match input {
+                    Input::Core(Event::Message(body)) if self.core.is_stopped() => unheard.push(body),
+                    input => self.take(now, input, &mut effects),
+                }
             }
             self.execute(&mut effects).await;
         }
@@ -122,6 +126,20 @@ impl Driver {
             }
             running
         });
+        self.pass_on(unheard).await;
+    }
+
+    /// What the scheduler said and nobody has heard: the next download hears it, or a lease is given back. Left unsaid,
+    /// the scheduler would wait for its time to run out.
+    async fn pass_on(&mut self, mut unheard: Vec<SchedulerBody>) {
+        while let Some(input) = self.inbox.recv().await {
+            if let Input::Core(Event::Message(body)) = input {
+                unheard.push(body);
+            }
+        }
+        for body in unheard {
+            self.engine.deliver(SchedulerMessage { key: self.key.clone(), body }).await;
+        }
     }
 
     fn tell_of_others(&mut self, now: Timestamp, effects: &mut Vec<Effect>) {

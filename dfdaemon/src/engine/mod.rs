@@ -142,9 +142,13 @@ impl Engine {
     /// A message from the scheduler about one blob. Waits, for a bounded time, for a download that is behind.
     pub(crate) async fn deliver(&self, message: SchedulerMessage) {
         let handle = self.downloads().get(&message.key.digest).cloned();
-        match handle {
-            Some(handle) => handle.message(message.body).await,
-            None => self.answer_without_download(message),
+        let SchedulerMessage { key, body } = message;
+        let unheard = match handle {
+            Some(handle) => handle.message(body).await,
+            None => Some(body),
+        };
+        if let Some(body) = unheard {
+            self.answer_without_download(SchedulerMessage { key, body });
         }
     }
 
