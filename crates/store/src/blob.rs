@@ -66,6 +66,14 @@ impl Blob {
         self.entry().held().pieces().contains(piece)
     }
 
+    /// Whether `piece` is held now and its chain is known, so that it can be read. After [`Self::forget_states`] a piece is
+    /// held and cannot be read until states are learnt anew.
+    #[must_use]
+    pub fn is_readable(&self, piece: PieceIndex) -> bool {
+        let held = self.entry().held();
+        held.pieces().contains(piece) && !held.waits_for_states(piece)
+    }
+
     /// Whether the chain has been seen to end in the digest. That says nothing of which pieces are held: the chain of a
     /// blob outlives its bytes.
     #[must_use]
@@ -87,7 +95,7 @@ impl Blob {
         held.live().expect("loaded while there is a handle").chain.clone()
     }
 
-    /// A number that grows with every piece that comes or goes, and when the blob is closed. The blob may be looked at
+    /// A number that grows with every piece that comes or goes or can be read again, and when the blob is closed. The blob may be looked at
     /// in `wait_for`.
     #[must_use]
     pub fn changed(&self) -> watch::Receiver<u64> {

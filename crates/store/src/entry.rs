@@ -157,8 +157,16 @@ impl Entry {
     /// Takes over states of the chain; whether any was new.
     pub(crate) fn learn(&self, boundary: u32, states: &[State]) -> Result<bool, StoreError> {
         let mut held = self.held();
+        let end = boundary.saturating_add(u32::try_from(states.len()).unwrap_or(u32::MAX));
+        let around = boundary.saturating_sub(1)..end.min(self.layout.count());
+        let waiting: Vec<_> = around.map(PieceIndex).filter(|piece| held.waits_for_states(*piece)).collect();
         let new = held.live()?.chain.learn(boundary, states)?;
         held.chain_changed |= new;
+        let readable = waiting.into_iter().any(|piece| !held.waits_for_states(piece));
+        drop(held);
+        if readable {
+            self.announce();
+        }
         Ok(new)
     }
 
@@ -343,6 +351,11 @@ impl Entry {
 impl Held {
     pub(crate) const fn pieces(&self) -> &PieceSet {
         &self.pieces
+    }
+
+    /// Whether `piece` is held and cannot be read, since its states were forgotten.
+    pub(crate) fn waits_for_states(&self, piece: PieceIndex) -> bool {
+        self.pieces.contains(piece) && self.live.as_ref().is_some_and(|live| live.chain.link(piece).is_none())
     }
 
     pub(crate) const fn closed(&self) -> bool {

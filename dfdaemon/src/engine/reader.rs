@@ -154,6 +154,8 @@ impl Reader {
                     Ok(bytes) => return Ok(Some(self.advance(bytes))),
                     // The piece is gone from the store now, and is downloaded again.
                     Err(StoreError::Corrupt { .. }) if corrupt < ATTEMPTS_MAX => corrupt += 1,
+                    // Its states were forgotten in this moment: its download verifies or discards it.
+                    Err(StoreError::Unproven { .. }) => {}
                     Err(error) => return Err(error.into()),
                 },
                 None => self.wait(&blob).await?,
@@ -198,7 +200,7 @@ impl Reader {
     fn ready(&self, blob: &Blob) -> Option<ByteRange> {
         let layout = blob.layout();
         let piece = layout.piece_at(self.at)?;
-        if !blob.has(piece) {
+        if !blob.is_readable(piece) {
             return None;
         }
         let mut end = (self.at + CHUNK).min(layout.range(piece).end()).min(self.range.end());

@@ -210,7 +210,11 @@ async fn a_false_chain_is_forgotten_and_its_pieces_wait_for_the_true_one() {
     assert_eq!(blob.pieces(), PieceSet::from_runs(5, [0..1, 2..3]).unwrap());
     assert!(matches!(blob.read_piece(PieceIndex(0)).await, Err(StoreError::Unproven { .. })));
     assert_eq!(blob.read_unproven(PieceIndex(0)).await.unwrap(), sample.piece(0));
+    assert!(blob.has(PieceIndex(0)) && !blob.is_readable(PieceIndex(0)));
+    let generation = *blob.changed().borrow();
     blob.learn_states(0, &sample.states).unwrap();
+    assert!(*blob.changed().borrow() > generation, "who waits for it looks again");
+    assert!(blob.is_readable(PieceIndex(0)) && !blob.is_readable(PieceIndex(1)));
     assert_eq!(blob.read_piece(PieceIndex(0)).await.unwrap(), sample.piece(0));
     assert!(matches!(blob.read_piece(PieceIndex(2)).await, Err(StoreError::Corrupt { .. })));
     for piece in 1..5 {
