@@ -128,7 +128,7 @@ impl Cluster {
         texts.map_ok(|text| Figures::from(&text)).try_fold(Figures::default(), async |a, b| Ok(a + b)).await
     }
 
-    /// What the scheduler counts.
+    /// What the scheduler counts. It renews the core's own figures every two seconds only.
     ///
     /// # Errors
     /// If it does not say.

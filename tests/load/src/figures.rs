@@ -1,6 +1,8 @@
 //! What programs say of themselves on `/metrics`, summed over many.
 
 use serde::Serialize;
+use std::collections::BTreeMap;
+use std::fmt;
 use std::iter::Sum;
 use std::ops::Add;
 
@@ -8,23 +10,67 @@ use std::ops::Add;
 #[derive(Clone, Debug)]
 pub struct Exposition(pub String);
 
+/// A name's series: the labels as they stand, and the value.
+type Series<'a> = (&'a str, u64);
+
 impl Exposition {
     /// The sum of all series called `name` that have these labels; 0 if there is none.
     #[must_use]
     pub fn sum(&self, name: &str, labels: &[(&str, &str)]) -> u64 {
         let labels: Vec<String> = labels.iter().map(|(key, value)| format!("{key}=\"{value}\"")).collect();
-        let of_name = self.0.lines().filter_map(|line| line.strip_prefix(name));
-        let series = of_name.filter_map(|rest| match rest.strip_prefix('{') {
+        let asked = |found: &str| labels.iter().all(|label| found.contains(label.as_str()));
+        self.series(name).filter(|(found, _)| asked(found)).map(|(_, value)| value).sum()
+    }
+
+    /// The series called `name` by their reason, without those that are 0.
+    #[must_use]
+    pub fn by_reason(&self, name: &str) -> ByReason {
+        let mut sums = ByReason::default();
+        for (labels, value) in self.series(name).filter(|(_, value)| *value > 0) {
+            let reason = labels.split_once("reason=\"").and_then(|(_, rest)| rest.split('"').next());
+            *sums.0.entry(reason.unwrap_or_default().to_owned()).or_default() += value;
+        }
+        sums
+    }
+
+    fn series<'a>(&'a self, name: &'a str) -> impl Iterator<Item = Series<'a>> {
+        let of_name = self.0.lines().filter_map(move |line| line.strip_prefix(name));
+        let split = of_name.filter_map(|rest| match rest.strip_prefix('{') {
             Some(rest) => rest.rsplit_once("} "),
             None => rest.strip_prefix(' ').map(|value| ("", value)),
         });
-        let asked = series.filter(|(found, _)| labels.iter().all(|label| found.contains(label.as_str())));
-        asked.filter_map(|(_, value)| value.trim().parse::<u64>().ok()).sum()
+        split.filter_map(|(labels, value)| Some((labels, value.trim().parse().ok()?)))
+    }
+}
+
+/// Counts by reason.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(transparent)]
+pub struct ByReason(pub BTreeMap<String, u64>);
+
+impl Add for ByReason {
+    type Output = Self;
+
+    fn add(mut self, other: Self) -> Self {
+        for (reason, count) in other.0 {
+            *self.0.entry(reason).or_default() += count;
+        }
+        self
+    }
+}
+
+impl fmt::Display for ByReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.0.is_empty() {
+            return f.write_str("0");
+        }
+        let counts: Vec<String> = self.0.iter().map(|(reason, count)| format!("{count} {reason}")).collect();
+        f.write_str(&counts.join(" + "))
     }
 }
 
 /// What daemons count.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Figures {
     /// Bytes from the origin under a lease.
     pub origin: u64,
@@ -47,9 +93,9 @@ pub struct Figures {
     /// Pieces received whole.
     pub pieces: u64,
     /// Requests for pieces that were refused.
-    pub refused: u64,
+    pub refused: ByReason,
     /// Fetches of pieces that failed.
-    pub failed: u64,
+    pub failed: ByReason,
     /// Inbound connections closed unserved.
     pub rejected: u64,
     /// Rounds of the store's group commit.
@@ -71,8 +117,8 @@ impl From<&Exposition> for Figures {
             connections_open: text.sum("p2p_connections", &[("direction", "out")]),
             requests_reused: text.sum("p2p_requests_reused_total", &[]),
             pieces: text.sum("p2p_downloaded_pieces_total", &[]),
-            refused: text.sum("p2p_requests_refused_total", &[]),
-            failed: text.sum("p2p_fetches_failed_total", &[]),
+            refused: text.by_reason("p2p_requests_refused_total"),
+            failed: text.by_reason("p2p_fetches_failed_total"),
             rejected: text.sum("p2p_connections_rejected_total", &[]),
             syncs: text.sum("store_sync_seconds_count", &[]),
         }
@@ -167,6 +213,7 @@ mod tests {
         let text = Exposition(
             "# TYPE p2p_connections gauge\np2p_connections{direction=\"out\"} 3\np2p_connections{direction=\"in\"} 4\n\
              p2p_connections_opened_total{direction=\"out\"} 9\np2p_downloaded_pieces_total 7\n\
+             p2p_fetches_failed_total{reason=\"busy\"} 2\np2p_fetches_failed_total{reason=\"stalled\"} 0\n\
              damselfly_traffic_bytes_total{peer=\"a\",source=\"zone\",direction=\"down\"} 10\n\
              damselfly_traffic_bytes_total{peer=\"b\",source=\"zone\",direction=\"down\"} 5\n\
              damselfly_traffic_bytes_total{peer=\"b\",source=\"zone\",direction=\"up\"} 100\n# EOF\n"
@@ -175,6 +222,7 @@ mod tests {
         let figures = Figures::from(&text);
         assert_eq!((figures.connections_open, figures.connections_made, figures.pieces), (3, 9, 7));
         assert_eq!((figures.zone, figures.origin), (15, 0));
-        assert_eq!((figures + figures).zone, [figures, figures].into_iter().sum::<Figures>().zone);
+        let twice: Figures = [figures.clone(), figures].into_iter().sum();
+        assert_eq!((twice.zone, twice.failed.to_string().as_str()), (30, "4 busy"));
     }
 }

@@ -28,8 +28,11 @@ use crate::pulls::Pulls;
 use crate::report::Report;
 use anyhow::{Context, Result};
 use std::sync::atomic::Ordering;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 use support::images::{Blob, Image};
+
+/// How long it takes at most until what the scheduler shows has caught up with what it has done.
+const SCHEDULER_RENEWS: Duration = Duration::from_millis(2500);
 
 /// Runs the test. Everything it made is gone when the future ends or is dropped.
 ///
@@ -68,8 +71,10 @@ pub async fn run(args: &Args) -> Result<Report> {
     let pulls = Pulls { args, plan: &plan, cluster: &cluster, http: &http, shared: &shared, bar: &bar };
     let outcomes = pulls.run(&meter).await;
     let usage = meter.stop(&cluster, shared.received.load(Ordering::Relaxed), outcomes.len());
-    let messages = cluster.messages(&http).await?.since(&before);
     bar.end();
+    // The scheduler renews the figures of its core now and then; nothing but heartbeats happens meanwhile.
+    tokio::time::sleep(SCHEDULER_RENEWS).await;
+    let messages = cluster.messages(&http).await?.since(&before);
 
     cluster.check()?;
     let served = cluster.origin.served(&http).await?;

@@ -258,8 +258,8 @@ impl Report {
         Self::row(f, "scheduler", messages)?;
         let d = &self.daemons;
         let connections = format!(
-            "{} made, {} open, {} pieces, {} refused, {} failed, {} rejected",
-            d.connections_made, d.connections_open, d.pieces, d.refused, d.failed, d.rejected
+            "{} made, {} open, {} rejected; {} pieces, {} refused; fetches failed: {}",
+            d.connections_made, d.connections_open, d.rejected, d.pieces, d.refused, d.failed
         );
         Self::row(f, "connections", connections)
     }
