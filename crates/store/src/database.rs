@@ -128,13 +128,14 @@ impl Metadata {
 
     /// The record of one blob.
     pub(crate) fn record(&self, digest: &Digest) -> Result<Option<Record>, Error> {
-        let row = self.read(BLOBS)?.get(digest.to_string().as_str())?;
+        // Owned: a plain guard does not keep its transaction, and a writer could free its page meanwhile.
+        let row = self.read(BLOBS)?.get_owned(digest.to_string().as_str())?;
         Ok(row.and_then(|row| decode_record(row.value())))
     }
 
     /// What is stored of a blob's chain: only its ends if that is nothing. None if the digest cannot have this layout.
     pub(crate) fn chain(&self, digest: &Digest, layout: PieceLayout) -> Result<Option<Chain>, Error> {
-        let row = self.read(CHAINS)?.get(digest.to_string().as_str())?;
+        let row = self.read(CHAINS)?.get_owned(digest.to_string().as_str())?;
         let stored = row.and_then(|row| decode_chain(*digest, layout, row.value()));
         Ok(stored.or_else(|| Chain::new(*digest, layout).ok()))
     }
@@ -158,7 +159,7 @@ impl Metadata {
 
     /// Media type and content of a manifest.
     pub(crate) fn manifest(&self, digest: &Digest) -> Result<Option<(String, Vec<u8>)>, Error> {
-        let row = self.read(MANIFESTS)?.get(digest.to_string().as_str())?;
+        let row = self.read(MANIFESTS)?.get_owned(digest.to_string().as_str())?;
         Ok(row.map(|row| (row.value().1.to_owned(), row.value().2.to_owned())))
     }
 

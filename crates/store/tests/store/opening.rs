@@ -170,3 +170,23 @@ async fn manifests_are_checked_bounded_and_kept() {
     assert!(store.get_manifest(&filler(19)).await.unwrap().is_some());
     store.close().await.unwrap();
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn manifests_are_read_while_others_are_written() {
+    let dir = tempdir().unwrap();
+    let store = Store::open(options(dir.path())).unwrap();
+    let tasks = (0..8u32).map(|task| {
+        let store = store.clone();
+        tokio::spawn(async move {
+            for i in 0..50u32 {
+                let bytes = Bytes::from(format!("{task} {i} {}", "x".repeat(2000)));
+                let digest = Digest::sha256(&bytes);
+                store.put_manifest(&digest, "text/plain", bytes.clone()).await.unwrap();
+                assert_eq!(store.get_manifest(&digest).await.unwrap().unwrap().bytes, bytes);
+            }
+        })
+    });
+    for task in tasks.collect::<Vec<_>>() {
+        task.await.unwrap();
+    }
+}
