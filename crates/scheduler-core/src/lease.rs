@@ -204,6 +204,8 @@ impl Scheduler {
         }
         self.tell(six, member, SchedulerBody::Lease { epoch, ttl, missing, prefix, limit });
         self.set_lease_alarm(six);
+        // What it need not read itself any more it may get from others.
+        self.missed(six, member);
     }
 
     pub(crate) fn lease_mut(&mut self, six: SwarmIx) -> Option<&mut Lease> {

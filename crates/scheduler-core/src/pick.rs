@@ -123,7 +123,8 @@ impl Judge<'_> {
         let crossing = self.demand.part_ix(child) != self.demand.part_ix(parent);
         self.candidates(child, parent, want, crossing);
         let (level, piece) = self.demand.rarity.rarest(self.scratch)?;
-        let restrained = self.is_restrained(parent, want);
+        let shunned = !want.banned.is_empty() || !child_host.avoid.is_empty();
+        let restrained = self.is_restrained(parent, want, shunned);
         if restrained && level > FIRST_COPY {
             return None;
         }
@@ -171,11 +172,18 @@ impl Judge<'_> {
     }
 
     /// The source sends each piece about once and lets the others multiply it, unless nothing moves.
-    fn is_restrained(&self, parent: MemberIx, want: &Want) -> bool {
+    fn is_restrained(&self, parent: MemberIx, want: &Want, shunned: bool) -> bool {
         let still = self.now.since(self.demand.last_gain).min(self.now.since(want.hungry_since));
         let spent = self.demand.source_extras >= (self.swarm.count() / EXTRAS_SHARE).max(1);
-        let factor = if spent { SPENT_PATIENCE_FACTOR } else { 1 };
-        self.demand.last_source == Some(parent) && still < self.options.source_patience * factor
+        let patience = if shunned {
+            // Those that could send it instead may be just the ones that this child cannot use.
+            self.options.source_patience / SPENT_PATIENCE_FACTOR
+        } else if spent {
+            self.options.source_patience * SPENT_PATIENCE_FACTOR
+        } else {
+            self.options.source_patience
+        };
+        self.demand.last_source == Some(parent) && still < patience
     }
 
     /// The piece that a blocked reader waits for, if it is among the candidates and its share is not used up.

@@ -21,7 +21,8 @@ impl World {
             Fault::SchedulerRestarts { gone } => self.scheduler_dies(gone),
             Fault::SchedulerFreezes { lasts } => self.scheduler_freezes(lasts),
             Fault::OriginFails { why, lasts } => self.origin.failing = Some((why, self.now + lasts)),
-            Fault::Corrupts { host, corrupts } => self.hosts[host].corrupts = corrupts,
+            Fault::Corrupts { host, corrupts: true } => self.hosts[host].corrupts = true,
+            Fault::Corrupts { host, corrupts: false } => self.repair(host),
             Fault::OriginLies { host, lies } => self.hosts[host].is_lied_to = lies,
             Fault::StoreLoses { host } => self.store_loses(host),
             Fault::ClientsLeave { host, gone } => self.clients_leave(host, gone),
@@ -35,10 +36,14 @@ impl World {
         for host in 0..self.hosts.len() {
             self.host_returns(host, true);
             self.hosts[host].is_lied_to = false;
-            if std::mem::take(&mut self.hosts[host].corrupts) {
-                // It was repaired and started anew: only so is it asked again for what it had corrupted.
-                self.disconnects(host);
-            }
+            self.repair(host);
+        }
+    }
+
+    /// A host that corrupted is repaired and started anew: only so is it asked again for what it had corrupted.
+    fn repair(&mut self, host: usize) {
+        if std::mem::take(&mut self.hosts[host].corrupts) {
+            self.disconnects(host);
         }
     }
 

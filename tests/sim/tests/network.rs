@@ -150,4 +150,32 @@ proptest! {
     fn whatever_goes_wrong_it_ends_well(seed: u64) {
         run(Settings::troubled(seed));
     }
+
+    #[test]
+    fn a_crowd_that_turns_to_the_origin_little_by_little_ends_well_too(seed: u64) {
+        let mut settings = Settings::troubled(seed);
+        settings.download.crowd = 200;
+        run(settings);
+    }
+}
+
+/// Seeds of troubled runs that once found something, named after it.
+const FOUND: &[(u64, &str)] = &[
+    (46, "a host wanted again what was on its way to it"),
+    (75, "a host that finished in a silence was never heard of again"),
+    (709, "a host that had been repaired was not asked any more"),
+    (1597, "a source did not tell the states of what it held already"),
+    (1970, "a proof was not believed against a false chain"),
+    (3882, "a source did not tell the states of what it had begun to read alone"),
+    (6741, "a piece was verified in a moment in which it did not count"),
+    (215_208, "a child that could not use the other holders was left to wait by the source"),
+    (117_085, "a source was not woken when it had less to read itself"),
+];
+
+#[test]
+fn found_seeds() {
+    for (seed, what) in FOUND {
+        println!("{what}");
+        run(Settings::troubled(*seed));
+    }
 }
