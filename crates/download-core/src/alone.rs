@@ -3,6 +3,7 @@
 use crate::readers::{Need, jittered};
 use crate::turn::Turn;
 use crate::{LinkState, Options};
+use std::time::Duration;
 use types::{LeaseFailure, Timestamp};
 
 /// A reader that is stuck while other pieces come, of this blob or another, has this many times the patience.
@@ -38,6 +39,8 @@ pub(crate) struct Alone {
     /// The scheduler said that it has no source.
     pub(crate) no_source: bool,
     impatient: bool,
+    /// By how much longer than its readers' patience this host waits, so that a crowd does not turn to the origin at once.
+    forbearance: Duration,
     /// When a piece came last, or the scheduler was found again.
     progress_at: Timestamp,
     /// When another download of this host got a piece last.
@@ -47,7 +50,7 @@ pub(crate) struct Alone {
 
 impl Alone {
     /// A download that begins without a link does not wait for one.
-    pub(crate) fn new(link: LinkState) -> Self {
+    pub(crate) fn new(link: LinkState, options: &Options, rng: &mut fastrand::Rng) -> Self {
         let from = (link != LinkState::Up).then_some(Timestamp::ZERO);
         let zero = Timestamp::ZERO;
         Self {
@@ -55,6 +58,7 @@ impl Alone {
             from,
             no_source: false,
             impatient: false,
+            forbearance: forbearance(options, rng),
             progress_at: zero,
             others_at: zero,
             failing: None,
@@ -96,9 +100,11 @@ impl Alone {
     }
 
     /// A piece came from a peer.
-    pub(crate) fn delivered(&mut self, now: Timestamp) {
+    pub(crate) fn delivered(&mut self, now: Timestamp, options: &Options, rng: &mut fastrand::Rng) {
         self.progress_at = now;
-        self.impatient = false;
+        if std::mem::take(&mut self.impatient) {
+            self.forbearance = forbearance(options, rng);
+        }
     }
 
     /// Another download of this host got a piece.
@@ -158,9 +164,25 @@ impl Alone {
             let Some(since) = need.since else { continue };
             // While the host's links are busy with other blobs, this one waits for its turn: to read it from the origin
             // would only take the others' place.
-            let quiet = turn.reached(since.max(self.progress_at).max(self.others_at) + need.patience);
-            self.impatient |= quiet || turn.reached(since + need.patience * STUCK_PATIENCE_FACTOR);
+            let patience = need.patience + self.forbearance;
+            let quiet = turn.reached(since.max(self.progress_at).max(self.others_at) + patience);
+            self.impatient |= quiet || turn.reached(since + patience * STUCK_PATIENCE_FACTOR);
         }
         if self.impatient { Mode::Stripes } else { Mode::Together }
     }
+}
+
+/// A random delay of at most one patience, distributed so that of a crowd of any size few wait short and most wait long:
+/// what the first read from the origin reaches the others before they ask for it too. The distribution, an exponential
+/// one cut off at both ends, is that of Nonnenmacher & Biersack, "Scalable feedback for large groups", IEEE/ACM
+/// Transactions on Networking 7(3), 1999.
+fn forbearance(options: &Options, rng: &mut fastrand::Rng) -> Duration {
+    // In steps, of which each has twice as many hosts as the one before; within a step all moments are alike.
+    let steps = options.crowd.max(1).next_power_of_two().ilog2();
+    if steps == 0 {
+        return Duration::ZERO;
+    }
+    const STEP: u32 = 1024;
+    let from_the_end = rng.u64(..).leading_zeros() * STEP + rng.u32(..STEP);
+    options.patience * (steps * STEP).saturating_sub(from_the_end) / (steps * STEP)
 }

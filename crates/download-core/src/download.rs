@@ -82,9 +82,11 @@ impl Download {
     pub fn new(options: Options, seed: u64, spec: Spec) -> Self {
         let Spec { key, layout, held, chain, credential, priority, link } = spec;
         let (proof, void) = Proof::new(layout, chain, held);
+        let mut rng = fastrand::Rng::with_seed(seed);
         Self {
+            alone: Alone::new(link, &options, &mut rng),
             options,
-            rng: fastrand::Rng::with_seed(seed),
+            rng,
             key,
             layout,
             credential,
@@ -93,7 +95,6 @@ impl Download {
             readers: Readers::new(layout),
             peers: Peers::default(),
             source: Source::new(layout),
-            alone: Alone::new(link),
             pace: Pace::default(),
             told: Told { want_due: true, ..Told::default() },
             void,

@@ -274,7 +274,7 @@ impl Download {
         if void {
             self.discard_unsure(piece, turn);
         } else if self.proof.link(piece) == Some(link) {
-            self.alone.delivered(turn.now);
+            self.alone.delivered(turn.now, &self.options, &mut self.rng);
             self.held_now(piece, PieceFrom::Peer(parent), turn);
         } else {
             self.stored_in_doubt(piece, link, turn);

@@ -19,6 +19,10 @@ pub struct Options {
     /// By how much the patience is drawn out or shortened at random, in percent, so that the hosts of a cluster do not
     /// all turn to the origin at once. Default 20, at most 100.
     pub patience_jitter_percent: u8,
+    /// How many hosts the cluster has, this one included, as far as known. The larger the crowd, the longer most of its
+    /// hosts wait beyond their patience, at most twice as long: what those read that lose it first reaches the others
+    /// before they take the origin from the source that reads for all. Default 1.
+    pub crowd: u32,
     /// A reader at most this far ahead of the chain's end, or of another such reader, is waited for by reading in order;
     /// one beyond is read through, this much at a time. Default 8 MiB, the distance at which containerd's parallel reads
     /// of a layer follow each other.
@@ -52,6 +56,7 @@ impl Default for Options {
             window_bytes: 16 * MIB,
             patience: Duration::from_secs(3),
             patience_jitter_percent: 20,
+            crowd: 1,
             readahead_bytes: 8 * MIB,
             readahead_time: Duration::from_secs(1),
             read_through_max: 4,

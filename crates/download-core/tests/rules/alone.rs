@@ -1,7 +1,7 @@
 //! Without a scheduler, or without patience: stripes straight from the origin.
 
-use crate::bed::{Bed, failures, fetches, held, reads, said};
-use download_core::{Effect, Event, Failure, LinkState, ReadId, ReaderId};
+use crate::bed::{Bed, failures, fetches, held, options, reads, said};
+use download_core::{Effect, Event, Failure, LinkState, Options, ReadId, ReaderId};
 use std::time::Duration;
 use types::{BlobFailure, Credential, HostBody, LeaseFailure, PieceFrom, SchedulerBody};
 
@@ -221,4 +221,34 @@ fn nobody_reads_alone_for_nobody() {
         assert!(reads(&bed.hashed(piece)).is_empty());
     }
     assert_eq!(bed.pass(secs(31)), [Effect::Stop]);
+}
+
+/// When the reader of a download of this seed turns to the origin, in a crowd in which nothing comes.
+fn patience_in_a_crowd(crowd: u32, seed: u64) -> Duration {
+    let mut bed =
+        Bed::seeded(20, LinkState::Up, Credential::Anonymous, [], Options { crowd, ..options() }, seed);
+    bed.read_whole();
+    let start = bed.now;
+    for _ in 0..100 {
+        if !reads(&bed.pass(Duration::from_millis(100))).is_empty() {
+            return bed.now.since(start);
+        }
+    }
+    panic!("nothing is read");
+}
+
+#[test]
+fn of_a_crowd_few_lose_their_patience_first_and_all_in_the_end() {
+    for crowd in [1, 10, 100, 1000] {
+        let mut times: Vec<_> = (0..u64::from(crowd)).map(|seed| patience_in_a_crowd(crowd, seed)).collect();
+        times.sort_unstable();
+        // A patience is 3 s, give or take a fifth.
+        let (first, last) = (times[0], times[times.len() - 1]);
+        assert!(
+            first >= Duration::from_millis(2_400) && last <= Duration::from_millis(6_700),
+            "{first:?}, {last:?}"
+        );
+        let soon = times.iter().filter(|time| **time < first + Duration::from_millis(500)).count();
+        assert!(soon <= 16, "{soon} of {crowd} turn to the origin at once");
+    }
 }

@@ -73,6 +73,17 @@ impl Bed {
         held: impl IntoIterator<Item = u32>,
         options: Options,
     ) -> Self {
+        Self::seeded(pieces, link, credential, held, options, 1)
+    }
+
+    pub(crate) fn seeded(
+        pieces: u32,
+        link: LinkState,
+        credential: Credential,
+        held: impl IntoIterator<Item = u32>,
+        options: Options,
+        seed: u64,
+    ) -> Self {
         let content = content(pieces, 5);
         let states = states_of(&content);
         let layout = PieceLayout::new(content.len() as u64, PIECE).expect("a small blob");
@@ -86,7 +97,7 @@ impl Bed {
         let key = BlobKey { digest, size: layout.size(), registry };
         let priority = Priority::Waiting;
         let spec = Spec { key, layout, held, chain, credential, priority, link };
-        let download = Download::new(options, 1, spec);
+        let download = Download::new(options, seed, spec);
         Self { now: Timestamp::ZERO + Duration::from_secs(100), download, states, content, layout }
     }
 
