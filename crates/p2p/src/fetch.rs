@@ -8,6 +8,7 @@ use crate::{ConnectError, FetchError, Member, Metrics, Options, PieceRequest, Re
 use bytes::{BufMut, Bytes};
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::Instant;
@@ -20,7 +21,14 @@ pub(crate) struct Fetcher {
     pub(crate) metrics: Arc<Metrics>,
     /// [`Options::stall_timeout`] and [`Options::transfer_timeout`].
     limits: (Duration, Duration),
+    started: Instant,
+    /// When the last byte of a piece came, in milliseconds after the start; 0 before.
+    received: AtomicU64,
 }
+
+/// A parent whose upload slot is promised again keeps a child waiting for [`Options::upload_slot_patience`] only, so that
+/// 'nearly done' is not said earlier than this before the end.
+const EARLY: Duration = Duration::from_millis(20);
 
 /// A failed exchange.
 #[derive(Debug)]
@@ -37,7 +45,20 @@ impl Fetcher {
             shaper: Shaper::new(options.download_rate_bytes_per_second),
             metrics,
             limits: (options.stall_timeout, options.transfer_timeout),
+            started: Instant::now(),
+            received: AtomicU64::new(0),
         }
+    }
+
+    fn note_received(&self) {
+        let millis = u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX).max(1);
+        self.received.store(millis, Ordering::Relaxed);
+    }
+
+    /// How long ago the last byte of a piece came; nothing if none has.
+    pub(crate) fn quiet_for(&self) -> Option<Duration> {
+        let received = self.received.load(Ordering::Relaxed);
+        (received > 0).then(|| self.started.elapsed().saturating_sub(Duration::from_millis(received)))
     }
 
     /// The piece's bytes from `parent`. Cancel safe: when dropped, its connection closes.
@@ -155,6 +176,7 @@ impl<F: FnOnce() + Send> Transfer<'_, F> {
                     }
                     Ok(Ok(n)) => {
                         metrics.downloaded_bytes.inc_by(n as u64);
+                        self.fetcher.note_received();
                     }
                     Ok(Err(error)) => return Err(ConnectError::Broken(error).into()),
                     Err(Expired) => {
@@ -171,15 +193,15 @@ impl<F: FnOnce() + Send> Transfer<'_, F> {
         Ok(buffer.into())
     }
 
-    /// Tells once that a quarter, or what comes in a round trip, is left.
+    /// Tells once that what comes in a round trip is left, or a quarter of the piece if that comes soon.
     fn note_nearly_done(&mut self, received: usize, start: Instant, round_trip: Duration) {
         if self.nearly_done.is_none() {
             return;
         }
         let (received, whole) = (received as u128, u128::from(self.expected));
         let elapsed = start.elapsed().as_nanos().max(1);
-        let per_round_trip = received * round_trip.as_nanos() / elapsed;
-        if whole - received <= per_round_trip.max(whole / 4)
+        let comes_in = |time: Duration| received * time.as_nanos() / elapsed;
+        if whole - received <= comes_in(round_trip).max(comes_in(EARLY).min(whole / 4))
             && let Some(nearly_done) = self.nearly_done.take()
         {
             nearly_done();

@@ -11,6 +11,7 @@ use crate::{
 use bytes::Bytes;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -107,7 +108,7 @@ impl P2p {
 
     /// Gets a piece from `parent`, whole and of the right length, not verified.
     ///
-    /// `nearly_done` is called once, when a quarter of the bytes or about a round trip's worth remains.
+    /// `nearly_done` is called once, when about a round trip's worth remains, or a quarter if that comes within 20 ms.
     ///
     /// Cancel safe: a fetch that is dropped closes its connection.
     ///
@@ -150,6 +151,18 @@ impl P2p {
     /// everything. A call that is dropped has taken them all the same.
     pub async fn admit_download(&self, bytes: usize) {
         self.inner.fetcher.shaper.take(bytes).await;
+    }
+
+    /// How long ago the last byte of any piece came from a peer; nothing if none has.
+    #[must_use]
+    pub fn quiet_for(&self) -> Option<Duration> {
+        self.inner.fetcher.quiet_for()
+    }
+
+    /// How many members there are, this host not included.
+    #[must_use]
+    pub fn members(&self) -> usize {
+        self.inner.members.len()
     }
 
     /// The counters, to be registered.

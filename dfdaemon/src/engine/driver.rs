@@ -8,7 +8,7 @@ use super::origin_read::{Kept, OriginReads, What};
 use super::rights::Rights;
 use super::{Engine, OpenBlob, transfer};
 use crate::traffic::ReadUnder;
-use download_core::{Download, Effect, Event, FetchId, ReadId, ReaderId, Spec, StoreFailed};
+use download_core::{Download, Effect, Event, FetchId, Options, ReadId, ReaderId, Spec, StoreFailed};
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 use store::Blob;
@@ -71,8 +71,10 @@ impl Driver {
         };
         let seed = fastrand::u64(..);
         let cancel = engine.0.cancel.child_token();
+        let members = u32::try_from(engine.parts().p2p.members()).unwrap_or(u32::MAX);
+        let options = Options { crowd: members.saturating_add(1), ..engine.parts().options.clone() };
         Self {
-            core: Download::new(engine.parts().options.clone(), seed, spec),
+            core: Download::new(options, seed, spec),
             origin: OriginReads::new(&open.key),
             key: open.key.clone(),
             blob: blob.clone(),
@@ -153,6 +155,7 @@ impl Driver {
     fn take(&mut self, now: Timestamp, input: Input, effects: &mut Vec<Effect>) {
         let event = match input {
             Input::Join(join) => self.joins(now, join, effects),
+            Input::Lost => Event::Lost { pieces: self.blob.pieces().complement() },
             Input::Core(event) => event,
         };
         match &event {
