@@ -102,6 +102,8 @@ impl App {
             options: download_core::Options {
                 patience: config.proxy.patience,
                 linger: config.proxy.linger,
+                // As many may be promised as are under way: the scheduler counts those that are nearly done as done.
+                fetches_max: 2 * usize::from(config.p2p.download_slots),
                 ..download_core::Options::default()
             },
         };
@@ -273,7 +275,7 @@ fn keep(tasks: &TaskTracker, task: LinkTask, served: Served, cancel: &Cancellati
     tasks.spawn(task.run(served, cancel.clone()));
 }
 
-/// Tells the scheduler what was evicted, and writes answers of origins down now and then.
+/// Tells the engine what the store has lost, and writes answers of origins down now and then.
 fn follow(
     tasks: &TaskTracker,
     store: &Store,
@@ -281,12 +283,12 @@ fn follow(
     lasting: &Arc<Lasting>,
     cancel: &CancellationToken,
 ) {
-    let (mut evicted, engine, stop) = (store.evicted(), engine.clone(), cancel.clone());
+    let (mut lost, engine, stop) = (store.lost(), engine.clone(), cancel.clone());
     tasks.spawn(async move {
         loop {
-            match stop.run_until_cancelled(evicted.recv()).await {
-                Some(Ok(digest)) => engine.evicted(&digest),
-                Some(Err(tokio::sync::broadcast::error::RecvError::Lagged(_))) => engine.evicted_some(),
+            match stop.run_until_cancelled(lost.recv()).await {
+                Some(Ok(digest)) => engine.lost(&digest).await,
+                Some(Err(tokio::sync::broadcast::error::RecvError::Lagged(_))) => engine.lost_some().await,
                 Some(Err(tokio::sync::broadcast::error::RecvError::Closed)) | None => return,
             }
         }

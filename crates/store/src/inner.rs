@@ -20,8 +20,8 @@ use types::{ChainError, Digest};
 /// How many calls work on the disk at once; others wait for them. Bounds the threads, and the bytes on their way.
 pub(crate) const BLOCKING_MAX: u32 = 64;
 
-/// How many evicted digests a slow listener may lag behind.
-pub(crate) const EVICTED_MAX: usize = 1024;
+/// How many digests of lost blobs a slow listener may lag behind.
+pub(crate) const LOST_MAX: usize = 1024;
 
 /// A use is stored when the stored one is older than this, in milliseconds: the order of eviction survives a restart to
 /// a minute, and a read costs no write.
@@ -43,7 +43,7 @@ pub(crate) struct Inner {
     pub(crate) syncing: Mutex<()>,
     disk: Mutex<Disk>,
     permits: Arc<Semaphore>,
-    pub(crate) evicted: broadcast::Sender<Digest>,
+    pub(crate) lost: broadcast::Sender<Digest>,
     /// Closed chains whose bytes were evicted.
     pub(crate) retained: Mutex<Recency>,
     pub(crate) manifests: Mutex<Recency>,
@@ -99,7 +99,7 @@ impl Inner {
             syncing: Mutex::new(()),
             disk: Mutex::new(Disk { metadata: Some(Arc::new(metadata)), claim: Some(claim) }),
             permits: Arc::new(Semaphore::new(BLOCKING_MAX as usize)),
-            evicted: broadcast::channel(EVICTED_MAX).0,
+            lost: broadcast::channel(LOST_MAX).0,
             retained: Mutex::new(found.retained),
             manifests: Mutex::new(found.manifests),
             pool: Arc::default(),

@@ -51,6 +51,8 @@ impl Inner {
             let digest = entry.digest;
             tracing::warn!(%digest, %piece, "a piece has changed on the disk, discarding it");
             self.options.metrics.verification_failures.inc();
+            // Nobody listens: nobody has to be told.
+            let _ = self.lost.send(digest);
             if let Err(error) = self.save(entry) {
                 tracing::warn!(%digest, error = &error as &dyn std::error::Error, "a discarded piece is not recorded yet");
             }

@@ -167,7 +167,7 @@ impl Inner {
                 metrics.evictions.inc();
                 metrics.evicted_bytes.inc_by(entry.layout.size());
                 // Nobody listens: nobody has to be told.
-                let _ = self.evicted.send(entry.digest);
+                let _ = self.lost.send(entry.digest);
             }
             tracing::debug!(digest = %entry.digest, bytes = entry.layout.size(), held_any, "blob evicted");
         }

@@ -156,11 +156,11 @@ impl Store {
         }
     }
 
-    /// The digests of which nothing is held any more, from now on. Who lags is told so, and looks at
-    /// [`Self::list`] again.
+    /// The digests of which less is held than before, from now on: the blob was evicted, or a piece has changed on the
+    /// disk. What is still held, [`Self::get`] tells; who lags is told so, and looks at all.
     #[must_use]
-    pub fn evicted(&self) -> broadcast::Receiver<Digest> {
-        self.0.evicted.subscribe()
+    pub fn lost(&self) -> broadcast::Receiver<Digest> {
+        self.0.lost.subscribe()
     }
 
     /// Stores a manifest. The least recently used ones make room.

@@ -28,6 +28,8 @@ pub(crate) enum Input {
     Core(Event),
     /// A reader joins.
     Join(Join),
+    /// The store holds less than before.
+    Lost,
 }
 
 /// A reader that joins.
@@ -92,6 +94,11 @@ impl Handle {
             Some(Input::Core(Event::Message(body))) => Some(body),
             _ => None,
         }
+    }
+
+    /// Tells that the store holds less than before; whether the download still ran.
+    pub(crate) async fn lost(&self) -> bool {
+        self.input(Input::Lost).await.is_none()
     }
 
     /// Tells that the link changed.

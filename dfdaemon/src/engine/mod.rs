@@ -152,9 +152,10 @@ impl Engine {
         }
     }
 
-    /// Nothing runs for this blob: only a question about its chain still has an answer, a lease is given back.
+    /// Nothing runs for this blob: what is proven is told, work is given back.
     fn answer_without_download(&self, message: SchedulerMessage) {
         use types::SchedulerBody as Body;
+        let is_work = matches!(message.body, Body::Lease { .. } | Body::Assign { .. });
         let body = match message.body {
             Body::WantChain { epoch, boundaries } => {
                 let Some(blob) = self.0.parts.store.get(&message.key.digest) else {
@@ -170,13 +171,20 @@ impl Engine {
             Body::Assign { piece, parent, epoch, .. } => {
                 HostBody::Failed { piece, parent, epoch, why: types::FetchFailure::Local }
             }
-            Body::Cancel { .. }
-            | Body::LeaseLimit { .. }
-            | Body::Revoke { .. }
-            | Body::ChainReset { .. }
-            | Body::Failed { .. } => return,
+            // The scheduler forgot what was held; what is proven it may know again.
+            Body::ChainReset { .. } => match self.0.parts.store.get(&message.key.digest) {
+                Some(blob) if blob.is_closed() => HostBody::Hold { closed: true, pieces: blob.pieces() },
+                _ => return,
+            },
+            Body::Cancel { .. } | Body::LeaseLimit { .. } | Body::Revoke { .. } | Body::Failed { .. } => {
+                return;
+            }
         };
-        self.send(message.key, body);
+        self.send(message.key.clone(), body);
+        if is_work {
+            // The scheduler missed that this host left.
+            self.send(message.key, HostBody::Leave);
+        }
     }
 
     fn send(&self, key: BlobKey, body: HostBody) {
@@ -208,24 +216,32 @@ impl Engine {
         self.announced().insert(key.digest, key.clone());
     }
 
-    /// The store evicted a blob: it is offered no more.
-    pub(crate) fn evicted(&self, digest: &Digest) {
-        let key = self.announced().remove(digest);
+    /// The store evicted a blob, or found a piece changed: what it lost is offered no more, and a download gets it anew.
+    pub(crate) async fn lost(&self, digest: &Digest) {
+        let Some(blob) = self.0.parts.store.get(digest) else {
+            let key = self.announced().remove(digest);
+            if let Some(key) = key {
+                self.send(key, HostBody::Drop);
+            }
+            return;
+        };
+        let handle = self.downloads().get(digest).cloned();
+        if let Some(handle) = handle
+            && handle.lost().await
+        {
+            return;
+        }
+        let key = self.announced().get(digest).cloned();
         if let Some(key) = key {
-            self.send(key, HostBody::Drop);
+            self.send(key, HostBody::Hold { closed: blob.is_closed(), pieces: blob.pieces() });
         }
     }
 
-    /// The store evicted blobs, and which is not known.
-    pub(crate) fn evicted_some(&self) {
-        let gone: Vec<Digest> = self
-            .announced()
-            .keys()
-            .filter(|digest| self.0.parts.store.get(digest).is_none())
-            .copied()
-            .collect();
-        for digest in gone {
-            self.evicted(&digest);
+    /// The store lost something of some blobs, and of which is not known.
+    pub(crate) async fn lost_some(&self) {
+        let announced: Vec<Digest> = self.announced().keys().copied().collect();
+        for digest in announced {
+            self.lost(&digest).await;
         }
     }
 
@@ -238,9 +254,13 @@ impl Engine {
         self.0.moved.fetch_max(now.as_nanos(), Ordering::Relaxed);
     }
 
-    /// When any download got a piece last.
+    /// When any download got a piece last, or a part of one from a peer: over a slow link a piece takes longer than a
+    /// reader's patience.
     fn moved(&self) -> Timestamp {
-        Timestamp::from_nanos(self.0.moved.load(Ordering::Relaxed))
+        let stored = Timestamp::from_nanos(self.0.moved.load(Ordering::Relaxed));
+        let quiet =
+            self.0.parts.p2p.quiet_for().and_then(|quiet| self.0.started.elapsed().checked_sub(quiet));
+        stored.max(quiet.map_or(Timestamp::ZERO, |at| Timestamp::ZERO + at))
     }
 
     /// How many downloads run.

@@ -45,7 +45,7 @@ const BATCH: usize = 1024;
 /// Why a stream ended.
 #[derive(Debug, thiserror::Error)]
 enum StreamEnd {
-    #[error("the scheduler refused the stream: {0}")]
+    #[error("the scheduler refused the stream: {}: {}", .0.code(), .0.message())]
     Refused(#[from] Box<tonic::Status>),
     #[error("the scheduler did not say welcome in {0:?}")]
     NoWelcome(Duration),

@@ -31,7 +31,7 @@ fn bytes_on_disk(dir: &Path) -> u64 {
 async fn the_least_recently_used_give_way_down_to_the_low_water_mark() {
     let dir = tempdir().unwrap();
     let store = with_quota(dir.path(), 1_000_000);
-    let mut evicted = store.evicted();
+    let mut evicted = store.lost();
     let samples = samples(11);
     for sample in &samples[..9] {
         sample.fill(&store).await;

@@ -207,6 +207,15 @@ impl Node {
         Self::join_at(hub.address(), settings).await
     }
 
+    /// A daemon of this scheduler's that goes on with what a stopped one left in its directory.
+    ///
+    /// # Errors
+    /// If it does not start.
+    pub async fn join_again(hub: &Hub, settings: &Settings, dir: TempDir) -> Result<Self> {
+        let address = format!("http://{}", hub.address()).parse().context("an address")?;
+        Self::start(settings, SchedulerConfig::Remote { address, insecure_plain_grpc: false }, dir).await
+    }
+
     /// A daemon whose scheduler is here, or is said to be.
     ///
     /// # Errors

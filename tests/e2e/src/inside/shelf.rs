@@ -3,6 +3,7 @@
 use anyhow::{Context, Result, ensure};
 use bytes::Bytes;
 use std::collections::BTreeMap;
+use std::os::unix::fs::FileExt;
 use std::path::Path;
 use store::Store;
 use types::{Digest, PieceIndex, PieceLayout, State, hash_piece};
@@ -40,6 +41,21 @@ impl Content {
         let range = self.layout().range(piece);
         let at = |offset: u64| usize::try_from(offset).unwrap_or(usize::MAX);
         self.bytes.slice(at(range.start())..at(range.end()))
+    }
+
+    /// Flips a bit of this piece in the store of a stopped daemon.
+    ///
+    /// # Errors
+    /// If the store does not have the blob.
+    pub fn damage(&self, dir: &Path, piece: PieceIndex) -> Result<()> {
+        let encoded = self.digest.encoded();
+        let path = dir.join("store/blobs/sha256").join(&encoded[..2]).join(encoded);
+        let file = std::fs::File::options().read(true).write(true).open(path)?;
+        let (at, mut byte) = (self.layout().range(piece).start(), [0]);
+        file.read_exact_at(&mut byte, at)?;
+        byte[0] ^= 1;
+        file.write_all_at(&byte, at)?;
+        Ok(())
     }
 
     /// The chain of these bytes, under whatever digest: from the initial state to the one before the last piece, and then

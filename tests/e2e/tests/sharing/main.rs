@@ -4,6 +4,7 @@
 //! Every test runs whole daemons in its own process; none needs root.
 
 mod coming_and_going;
+mod damage;
 mod once;
 mod ranges;
 mod tags;
