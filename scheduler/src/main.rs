@@ -24,7 +24,7 @@ fn start(flags: Flags) -> Result<(), Failure> {
 async fn run(options: Options) -> Result<(), Failure> {
     let shutdown = Shutdown::install().map_err(|error| Failure::new(Exit::Unavailable, error))?;
     let server = Server::start(options, shutdown.token().clone()).await?;
-    tracing::info!(grpc = %server.grpc_addr(), admin = ?server.admin_addr(), "the scheduler is ready");
+    tracing::info!(grpc = %server.grpc_addr(), admin = server.admin_addr().map(tracing::field::display), "the scheduler is ready");
     server.stopped().await;
     tracing::info!("the scheduler has stopped");
     Ok(())
