@@ -69,6 +69,8 @@ pub(crate) struct Told {
     pub(crate) position_at: Timestamp,
     /// The latest epoch whose states were taken.
     pub(crate) chain_epoch: Epoch,
+    /// Some states may be from before that epoch.
+    pub(crate) older_states: bool,
     /// Epochs up to this one are void.
     pub(crate) void_epoch: Option<Epoch>,
     /// When the credential that was told lapses, if it does.
@@ -274,6 +276,7 @@ impl Download {
     /// that was being done on their strength ends.
     pub(crate) fn reset_chain(&mut self, turn: &mut Turn<'_>) {
         self.proof.reset();
+        self.told.older_states = false;
         self.source.cancel(turn, |_| true);
         self.peers.cancel(turn, |_| true);
         turn.push(Effect::ForgetStates);

@@ -119,7 +119,7 @@ impl Download {
         }
     }
 
-    /// Takes over states that came with this epoch. Those of a later epoch prevail over what others said before.
+    /// Takes over states that came with this epoch. They prevail over what others said before it.
     fn hear_states(
         &mut self,
         epoch: Epoch,
@@ -127,8 +127,11 @@ impl Download {
         states: Vec<State>,
         turn: &mut Turn<'_>,
     ) -> Result<(), FalseChain> {
+        if epoch > self.told.chain_epoch {
+            self.told.older_states = self.proof.relies_on_others();
+        }
         let mut claim = self.proof.hear(boundary, &states);
-        if claim == Claim::Contradicts && epoch > self.told.chain_epoch {
+        if claim == Claim::Contradicts && epoch >= self.told.chain_epoch && self.told.older_states {
             self.reset_chain(turn);
             claim = self.proof.hear(boundary, &states);
         }

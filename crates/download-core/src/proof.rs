@@ -101,6 +101,11 @@ impl Proof {
         self.trusted.contains(PieceIndex(boundary))
     }
 
+    /// Whether it knows states that this host did not compute.
+    pub(crate) fn relies_on_others(&self) -> bool {
+        self.trusted.complement().iter().any(|boundary| self.chain.state(boundary.0).is_some())
+    }
+
     pub(crate) fn link(&self, piece: PieceIndex) -> Option<Link> {
         self.chain.link(piece).map(|(before, after)| Link { before: *before, after: *after })
     }

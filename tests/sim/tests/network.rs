@@ -169,6 +169,7 @@ const FOUND: &[(u64, &str)] = &[
     (3882, "a source did not tell the states of what it had begun to read alone"),
     (6741, "a piece was verified in a moment in which it did not count"),
     (215_208, "a child that could not use the other holders was left to wait by the source"),
+    (8_084_529_373_710_751_780, "a host blamed its parents for what it had believed before"),
     (117_085, "a source was not woken when it had less to read itself"),
 ];
 

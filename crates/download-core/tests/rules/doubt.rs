@@ -97,6 +97,25 @@ fn a_later_epochs_chain_prevails_and_the_same_epochs_does_not() {
 }
 
 #[test]
+fn states_from_before_an_epoch_give_way_also_when_it_contradicts_them_late() {
+    let mut bed = up(10);
+    let right = std::mem::replace(&mut bed.states, forged(10));
+    fetch(&mut bed, 3, 1);
+    bed.states = right;
+    // The later epoch is first heard of where it contradicts nothing.
+    fetch(&mut bed, 7, 2);
+    let effects = bed.assign(3, 7, 2);
+    assert!(!said(&effects).iter().any(|body| matches!(body, HostBody::Failed { .. })), "no parent's fault");
+    assert_eq!((discarded(&effects), fetches(&effects).len()), (vec![&set(10, [3])], 1));
+    // What was verified in this epoch is found right again.
+    assert_eq!(held(&bed.assign(7, 7, 2)), [7]);
+    // It is not to contradict itself.
+    bed.states = forged(10);
+    let effects = bed.assign(4, 7, 2);
+    assert!(matches!(said(&effects)[..], [HostBody::Failed { .. }]));
+}
+
+#[test]
 fn a_false_prefix_is_found_by_the_source() {
     let mut bed = up(10);
     let mut prefix = bed.states[..=3].to_vec();
