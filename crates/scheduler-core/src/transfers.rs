@@ -197,15 +197,15 @@ impl Scheduler {
         }
     }
 
-    /// A member holds everything. If it wanted that, it has verified every link of the chain.
+    /// A member holds everything. The source has checked every link of the chain that is known here; another member may
+    /// have proven its own, which it says.
     fn on_complete(&mut self, six: SwarmIx, ix: MemberIx) {
         let swarm = &mut self.swarms[six];
         let Some(want) = &swarm.members[ix].want else { return };
         self.hosts[swarm.members[ix].host].wants.remove(&(want.priority, six));
-        if let Some(demand) = &mut swarm.demand {
-            demand.unlist(ix);
-        }
-        if !swarm.is_closed() && swarm.chain.is_whole() {
+        let Some(demand) = &mut swarm.demand else { return };
+        demand.unlist(ix);
+        if demand.is_source(ix) && !swarm.is_closed() && swarm.chain.is_whole() {
             self.close(six);
         }
     }
