@@ -144,7 +144,7 @@ impl Scheduler {
                         lease.told_states |= new;
                     }
                     self.work.fresh.push((six, ix));
-                    self.after_learning(six, ix, closed);
+                    self.after_learning(six, ix, closed, true);
                 }
                 // What the source computed contradicts what was told before: one of the two is false.
                 Err(ChainError::Conflict { .. }) => drop(self.discard_chain(six)),
@@ -164,20 +164,23 @@ impl Scheduler {
         let vouches = closed || swarm.members[ix].closed;
         let told = boundary.saturating_add(u32::try_from(states.len()).unwrap_or(u32::MAX));
         let more = swarm.query.as_ref().is_some_and(|query| told < query.boundaries.end);
+        let mut told_all = false;
         if learnt.is_ok() && more && !closed && !states.is_empty() {
             if let Some(query) = &mut swarm.query {
                 query.begun |= learnt == Ok(true);
                 self.timers.set(&mut swarm.query_alarm, Timer::Query(six), self.now + CONTINUED);
             }
         } else {
-            let begun = self.end_query(six).is_some_and(|query| query.begun);
+            let query = self.end_query(six);
+            let begun = query.as_ref().is_some_and(|query| query.begun);
             self.swarms[six].members[ix].asked_in_vain = !begun && learnt != Ok(true);
+            told_all = query.is_some_and(|query| query.boundaries.start <= 1);
         }
         match learnt {
             Ok(new) => {
                 self.work.hungry.insert(six);
                 let believed = (new || self.swarms[six].chain.is_whole()) && !self.is_contradicted(six);
-                self.after_learning(six, ix, closed && believed);
+                self.after_learning(six, ix, closed && believed, told_all);
             }
             // The word of a host that says it has the proof against a chain that nobody has proven: where no source is at
             // work that would show which is false, the unproven one goes. One that lies is found out by its pieces.
@@ -192,14 +195,16 @@ impl Scheduler {
         }
     }
 
-    fn after_learning(&mut self, six: SwarmIx, ix: MemberIx, closed: bool) {
+    /// `closed` is the word of a member that has proven the chain; it is that of the chain known here only if all of it was
+    /// compared (`told_all`).
+    fn after_learning(&mut self, six: SwarmIx, ix: MemberIx, closed: bool, told_all: bool) {
         self.work.leases.insert(six);
         let swarm = &self.swarms[six];
         if !closed || swarm.is_closed() {
             return;
         }
         self.swarms[six].members[ix].closed = true;
-        if self.swarms[six].chain.is_whole() {
+        if told_all && self.swarms[six].chain.is_whole() {
             self.close(six);
             return;
         }

@@ -153,10 +153,14 @@ proptest! {
 
     #[test]
     fn a_crowd_that_turns_to_the_origin_little_by_little_ends_well_too(seed: u64) {
-        let mut settings = Settings::troubled(seed);
-        settings.download.crowd = 200;
-        run(settings);
+        run(crowded(seed));
     }
+}
+
+fn crowded(seed: u64) -> Settings {
+    let mut settings = Settings::troubled(seed);
+    settings.download.crowd = 200;
+    settings
 }
 
 /// Seeds of troubled runs that once found something, named after it.
@@ -170,6 +174,7 @@ const FOUND: &[(u64, &str)] = &[
     (6741, "a piece was verified in a moment in which it did not count"),
     (215_208, "a child that could not use the other holders was left to wait by the source"),
     (8_084_529_373_710_751_780, "a host blamed its parents for what it had believed before"),
+    (17_522_370_736_329_396_581, "a chain of two hosts' states was closed on the word of one"),
     (117_085, "a source was not woken when it had less to read itself"),
 ];
 
@@ -179,4 +184,6 @@ fn found_seeds() {
         println!("{what}");
         run(Settings::troubled(*seed));
     }
+    println!("a chain was closed on the word of a host that had told only its end");
+    run(crowded(993_261_076_924_679_183));
 }
