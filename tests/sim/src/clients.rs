@@ -1,7 +1,7 @@
 //! Clients: they read what the driver lets them, check what they got, and come again after an error.
 
 use crate::blob::{Blob, to_index};
-use crate::host::{Place, Reader, Running, Spot};
+use crate::host::{Reader, Running, Spot};
 use crate::world::{Happening, World};
 use download_core::{Download, Event, Failure, ReaderId, Spec};
 use std::collections::BTreeMap;
@@ -148,26 +148,10 @@ impl World {
         let Some(running) = self.hosts[spot.host].running(spot) else { return };
         let readers: Vec<_> = running.readers.keys().copied().collect();
         for reader in readers {
-            let Some(reader) = self.take_reader(spot, reader) else { continue };
-            if *why == Failure::Denied && !self.could_be_had(spot, reader.range) {
-                // Rightly so: the origin's challenge is all that this client can get.
-                self.hosts[spot.host].places[spot.blob].clients[reader.client].done = true;
-                self.unserved -= 1;
-            } else {
+            if let Some(reader) = self.take_reader(spot, reader) {
                 self.comes_again(spot, reader.client);
             }
         }
-    }
-
-    /// Whether this host, or another that is asked for the blob, has a right at the origin, or live hosts hold all of
-    /// this range together.
-    fn could_be_had(&self, spot: Spot, range: ByteRange) -> bool {
-        let layout = self.blobs[spot.blob].layout;
-        let live = || self.hosts.iter().filter(|host| host.alive);
-        let is_wanted = |place: &Place| place.clients.iter().any(|client| !client.done);
-        let is_held = |piece| live().any(|host| host.places[spot.blob].stored.pieces().contains(piece));
-        live().any(|host| host.has_right && is_wanted(&host.places[spot.blob]))
-            || layout.pieces().filter(|piece| layout.range(*piece).intersect(range).is_some()).all(is_held)
     }
 
     /// Readers that were given bytes of void pieces get an error: what they have is not the blob.
