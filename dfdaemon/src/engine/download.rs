@@ -96,9 +96,10 @@ impl Handle {
         }
     }
 
-    /// Tells that the store holds less than before; whether the download still ran.
+    /// Tells that the store holds less than before; whether the download still ran. Must arrive, or readers would wait for
+    /// what the download believes to hold.
     pub(crate) async fn lost(&self) -> bool {
-        self.input(Input::Lost).await.is_none()
+        self.0.mailbox.send(Input::Lost).await.is_ok()
     }
 
     /// Tells that the link changed.

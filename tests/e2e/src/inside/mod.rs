@@ -172,6 +172,11 @@ impl Hub {
     }
 }
 
+fn remote(scheduler: SocketAddr) -> Result<SchedulerConfig> {
+    let address = format!("http://{scheduler}").parse().context("an address")?;
+    Ok(SchedulerConfig::Remote { address, insecure_plain_grpc: false })
+}
+
 impl Drop for Hub {
     fn drop(&mut self) {
         self.cancel.cancel();
@@ -212,8 +217,7 @@ impl Node {
     /// # Errors
     /// If it does not start.
     pub async fn join_again(hub: &Hub, settings: &Settings, dir: TempDir) -> Result<Self> {
-        let address = format!("http://{}", hub.address()).parse().context("an address")?;
-        Self::start(settings, SchedulerConfig::Remote { address, insecure_plain_grpc: false }, dir).await
+        Self::start(settings, remote(hub.address())?, dir).await
     }
 
     /// A daemon whose scheduler is here, or is said to be.
@@ -221,9 +225,7 @@ impl Node {
     /// # Errors
     /// If it does not start.
     pub async fn join_at(scheduler: SocketAddr, settings: &Settings) -> Result<Self> {
-        let address = format!("http://{scheduler}").parse().context("an address")?;
-        let scheduler = SchedulerConfig::Remote { address, insecure_plain_grpc: false };
-        Self::start(settings, scheduler, tempfile::tempdir()?).await
+        Self::start(settings, remote(scheduler)?, tempfile::tempdir()?).await
     }
 
     async fn start(settings: &Settings, scheduler: SchedulerConfig, dir: TempDir) -> Result<Self> {
