@@ -4,7 +4,7 @@
 
 use crate::answers::Answers;
 use crate::config::{Config, SchedulerConfig};
-use crate::engine::{Engine, Parts};
+use crate::engine::{Buffers, Engine, Parts};
 use crate::lasting::Lasting;
 use crate::link::{Link, LinkTask, Served};
 use crate::proxy;
@@ -99,6 +99,7 @@ impl App {
             origin: origin.clone(),
             link: link.clone(),
             traffic: traffic.clone(),
+            buffers: Buffers::default(),
             options: download_core::Options {
                 patience: config.proxy.patience,
                 linger: config.proxy.linger,

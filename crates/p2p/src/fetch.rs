@@ -5,7 +5,7 @@ use crate::shaper::Shaper;
 use crate::watchdog::{Expired, Watchdog};
 use crate::wire::{self, FrameError};
 use crate::{ConnectError, FetchError, Member, Metrics, Options, PieceRequest, Refusal};
-use bytes::{BufMut, Bytes};
+use bytes::BufMut;
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -61,15 +61,17 @@ impl Fetcher {
         (received > 0).then(|| self.started.elapsed().saturating_sub(Duration::from_millis(received)))
     }
 
-    /// The piece's bytes from `parent`. Cancel safe: when dropped, its connection closes.
+    /// The piece's bytes from `parent` into `piece`. Cancel safe: when dropped, its connection closes.
     pub(crate) async fn fetch(
         &self,
         parent: &Member,
         request: &PieceRequest,
+        piece: &mut Vec<u8>,
         nearly_done: impl FnOnce() + Send,
-    ) -> Result<Bytes, FetchError> {
+    ) -> Result<(), FetchError> {
         let expected = request.expected_len().ok_or(FetchError::Refused(Refusal::Malformed))?;
-        let mut transfer = Transfer { request, expected, nearly_done: Some(nearly_done), fetcher: self };
+        let mut transfer =
+            Transfer { request, expected, piece, nearly_done: Some(nearly_done), fetcher: self };
         let _permit = self.pool.permit(parent.host).await?;
         if let Some(mut connection) = self.pool.idle(parent.host).await {
             self.metrics.reused.inc();
@@ -88,11 +90,11 @@ impl Fetcher {
         &self,
         parent: &Member,
         connection: Connection,
-        result: Result<Bytes, Failed>,
-    ) -> Result<Bytes, FetchError> {
+        result: Result<(), Failed>,
+    ) -> Result<(), FetchError> {
         let result = result.map_err(|failed| failed.error);
         match result {
-            Ok(_) | Err(FetchError::Refused(Refusal::NotHeld | Refusal::Busy)) => {
+            Ok(()) | Err(FetchError::Refused(Refusal::NotHeld | Refusal::Busy)) => {
                 self.pool.put_back(parent.host, connection);
             }
             Err(_) => self.pool.close_idle(parent.host),
@@ -106,13 +108,15 @@ struct Transfer<'a, F> {
     request: &'a PieceRequest,
     /// The piece's length in bytes.
     expected: u32,
+    /// What came of it.
+    piece: &'a mut Vec<u8>,
     nearly_done: Option<F>,
     fetcher: &'a Fetcher,
 }
 
 impl<F: FnOnce() + Send> Transfer<'_, F> {
     /// One request and its whole answer.
-    async fn exchange(&mut self, connection: &mut Connection) -> Result<Bytes, Failed> {
+    async fn exchange(&mut self, connection: &mut Connection) -> Result<(), Failed> {
         let (stall, total) = self.fetcher.limits;
         let mut dog = Watchdog::new(stall, total);
         let asked = dog.watch(self.ask(connection)).await;
@@ -150,25 +154,22 @@ impl<F: FnOnce() + Send> Transfer<'_, F> {
         Ok(wire::parse_answer(head, self.expected)?)
     }
 
-    /// Reads the piece straight into the buffer that becomes its bytes.
-    async fn receive(
-        &mut self,
-        connection: &mut Connection,
-        dog: &mut Watchdog,
-    ) -> Result<Bytes, FetchError> {
+    /// Reads the piece straight into the caller's buffer.
+    async fn receive(&mut self, connection: &mut Connection, dog: &mut Watchdog) -> Result<(), FetchError> {
         let Fetcher { shaper, metrics, .. } = self.fetcher;
         let whole = self.expected as usize;
         connection.stream.get_mut().0.expect_piece();
         let start = Instant::now();
-        let mut buffer = Vec::with_capacity(whole);
-        while buffer.len() < whole {
-            let part = shaper.chunk().min(whole - buffer.len());
+        self.piece.clear();
+        self.piece.reserve_exact(whole);
+        while self.piece.len() < whole {
+            let part = shaper.chunk().min(whole - self.piece.len());
             shaper.take(part).await;
             dog.note_progress();
-            let until = buffer.len() + part;
-            while buffer.len() < until {
-                let missing = until - buffer.len();
-                let mut room = (&mut buffer).limit(missing);
+            let until = self.piece.len() + part;
+            while self.piece.len() < until {
+                let missing = until - self.piece.len();
+                let mut room = (&mut *self.piece).limit(missing);
                 let read = dog.watch(connection.stream.read_buf(&mut room)).await;
                 match read {
                     Ok(Ok(0)) => {
@@ -181,16 +182,16 @@ impl<F: FnOnce() + Send> Transfer<'_, F> {
                     Ok(Err(error)) => return Err(ConnectError::Broken(error).into()),
                     Err(Expired) => {
                         return Err(FetchError::Stalled {
-                            bytes: u32::try_from(buffer.len()).unwrap_or(u32::MAX),
+                            bytes: u32::try_from(self.piece.len()).unwrap_or(u32::MAX),
                         });
                     }
                 }
-                self.note_nearly_done(buffer.len(), start, connection.round_trip);
+                self.note_nearly_done(self.piece.len(), start, connection.round_trip);
             }
         }
-        assert_eq!(buffer.len(), whole, "a piece of the right length");
+        assert_eq!(self.piece.len(), whole, "a piece of the right length");
         metrics.downloaded_pieces.inc();
-        Ok(buffer.into())
+        Ok(())
     }
 
     /// Tells once that what comes in a round trip is left, or a quarter of the piece if that comes soon.

@@ -38,4 +38,4 @@ pub use members::{Member, Members};
 pub use metrics::{Metrics, Stats};
 pub use node::P2p;
 pub use options::Options;
-pub use piece::{PieceRequest, PieceSource, Refusal};
+pub use piece::{PieceBody, PieceRequest, PieceSource, Refusal};

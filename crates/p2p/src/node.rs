@@ -8,7 +8,6 @@ use crate::tls::Tls;
 use crate::{
     FetchError, Holdings, Identity, Members, Metrics, Options, P2pError, PieceRequest, PieceSource, Stats,
 };
-use bytes::Bytes;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -106,7 +105,8 @@ impl P2p {
         self.inner.identity.peer_id_bytes()
     }
 
-    /// Gets a piece from `parent`, whole and of the right length, not verified.
+    /// Gets a piece from `parent` into `piece`, in place of what is there: whole and of the right length, not verified.
+    /// After an error it holds nothing of use.
     ///
     /// `nearly_done` is called once, when about a round trip's worth remains, or a quarter if that comes within 20 ms.
     ///
@@ -118,8 +118,9 @@ impl P2p {
         &self,
         parent: HostId,
         request: PieceRequest,
+        piece: &mut Vec<u8>,
         nearly_done: impl FnOnce() + Send,
-    ) -> Result<Bytes, FetchError> {
+    ) -> Result<(), FetchError> {
         let inner = &*self.inner;
         let result = async {
             let (member, gone) = inner.members.entry(parent).ok_or(FetchError::NotMember)?;
@@ -127,7 +128,7 @@ impl P2p {
                 biased;
                 () = inner.cancel.cancelled() => Err(FetchError::Stopping),
                 () = gone.cancelled() => Err(FetchError::NotMember),
-                result = inner.fetcher.fetch(&member, &request, nearly_done) => result,
+                result = inner.fetcher.fetch(&member, &request, piece, nearly_done) => result,
             }
         }
         .await;

@@ -3,6 +3,9 @@
 use crate::Holdings;
 use bytes::Bytes;
 use futures::future::BoxFuture;
+use futures::stream::BoxStream;
+use futures::{Stream, StreamExt};
+use std::{fmt, io};
 use types::{Digest, HostId, PieceIndex, PieceLayout};
 
 /// Which piece of which blob.
@@ -54,12 +57,39 @@ pub enum Refusal {
     Malformed,
 }
 
+/// The bytes of a piece that is sent, part by part, so that nobody has to hold all of it.
+pub struct PieceBody {
+    pub(crate) len: u64,
+    pub(crate) parts: BoxStream<'static, io::Result<Bytes>>,
+}
+
+impl PieceBody {
+    /// `len` bytes in parts of any size. With an error, or if they are fewer or more, the connection breaks: the child
+    /// has been told the length.
+    pub fn new(len: u64, parts: impl Stream<Item = io::Result<Bytes>> + Send + 'static) -> Self {
+        Self { len, parts: parts.boxed() }
+    }
+}
+
+/// All in one part.
+impl From<Bytes> for PieceBody {
+    fn from(piece: Bytes) -> Self {
+        Self::new(piece.len() as u64, futures::stream::iter([Ok(piece)]))
+    }
+}
+
+impl fmt::Debug for PieceBody {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "PieceBody({} bytes)", self.len)
+    }
+}
+
 /// Where the pieces come from that this host sends: the daemon, from its store.
 pub trait PieceSource: Send + Sync + 'static {
     /// The bytes of a piece for `child`, a member. The request makes sense and an upload slot is held meanwhile.
     ///
-    /// Bytes of another length than the piece's are not sent: the child is told [`Refusal::NotHeld`].
-    fn piece(&self, child: HostId, request: PieceRequest) -> BoxFuture<'_, Result<Bytes, Refusal>>;
+    /// A body of another length than the piece's is not sent: the child is told [`Refusal::NotHeld`].
+    fn piece(&self, child: HostId, request: PieceRequest) -> BoxFuture<'_, Result<PieceBody, Refusal>>;
 
     /// What this host holds of a blob and offers to `asker`, a member; nothing if it does not know the blob.
     ///
@@ -69,8 +99,8 @@ pub trait PieceSource: Send + Sync + 'static {
         Box::pin(std::future::ready(None))
     }
 
-    /// A piece's `bytes` have been handed to the kernel for `child`.
-    fn uploaded(&self, child: HostId, bytes: u64) {
-        let _ = (child, bytes);
+    /// All `bytes` of the piece have been handed to the kernel for `child`.
+    fn uploaded(&self, child: HostId, request: &PieceRequest, bytes: u64) {
+        let _ = (child, request, bytes);
     }
 }

@@ -7,8 +7,8 @@ use crate::shaper::Shaper;
 use crate::tls::{Secured, Tls};
 use crate::watchdog::Watchdog;
 use crate::wire::{self, FrameError};
-use crate::{Metrics, Options, PieceRequest, PieceSource, Refusal};
-use bytes::Bytes;
+use crate::{Metrics, Options, PieceBody, PieceRequest, PieceSource, Refusal};
+use futures::StreamExt;
 use std::io::{self, IoSlice};
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -262,62 +262,68 @@ impl Server {
             prepared = self.prepare(child, request) => prepared,
             left = leaves(stream) => return Err(left),
         };
-        let (slot, piece) = match prepared {
+        let (slot, body) = match prepared {
             Ok(prepared) => prepared,
             Err(refusal) => return Ok(Some(refusal)),
         };
         let _running = self.metrics.uploading();
-        self.send(stream, &piece).await?;
+        let len = body.len;
+        self.send(stream, body).await?;
         drop(slot);
         self.metrics.uploaded_pieces.inc();
-        self.source.uploaded(child, piece.len() as u64);
+        self.source.uploaded(child, &request, len);
         Ok(None)
     }
 
-    /// An upload slot and the piece.
+    /// An upload slot and the piece's bytes.
     async fn prepare(
         &self,
         child: HostId,
         request: PieceRequest,
-    ) -> Result<(SemaphorePermit<'_>, Bytes), Refusal> {
+    ) -> Result<(SemaphorePermit<'_>, PieceBody), Refusal> {
         let slot = match timeout(self.options.upload_slot_patience, self.uploads.acquire()).await {
             Ok(Ok(slot)) => slot,
             _ => return Err(Refusal::Busy),
         };
         // Half, so that the child hears of it before it takes the silence for a stall.
-        let piece = timeout(self.options.stall_timeout / 2, self.source.piece(child, request)).await;
-        let Ok(piece) = piece else {
+        let body = timeout(self.options.stall_timeout / 2, self.source.piece(child, request)).await;
+        let Ok(body) = body else {
             warn!(peer = %child, piece = %request.piece, "the store does not answer");
             return Err(Refusal::Busy);
         };
-        let piece = piece?;
-        if request.expected_len().map(u64::from) != Some(piece.len() as u64) {
-            warn!(peer = %child, piece = %request.piece, bytes = piece.len(), "a held piece has the wrong length");
+        let body = body?;
+        if request.expected_len().map(u64::from) != Some(body.len) {
+            warn!(peer = %child, piece = %request.piece, bytes = body.len, "a held piece has the wrong length");
             return Err(Refusal::NotHeld);
         }
-        Ok((slot, piece))
+        Ok((slot, body))
     }
 
     /// Writes an answer in large parts, the head together with the first.
-    async fn send(&self, stream: &mut Secured<TcpStream>, piece: &Bytes) -> io::Result<()> {
-        let len = u32::try_from(piece.len()).map_err(io::Error::other)?;
-        let head = wire::answer(Ok(len));
+    async fn send(&self, stream: &mut Secured<TcpStream>, mut body: PieceBody) -> io::Result<()> {
+        let head = wire::answer(Ok(u32::try_from(body.len).map_err(io::Error::other)?));
         let mut head = &head[..];
         let mut dog = Watchdog::new(
             self.options.stall_timeout.saturating_mul(UPLOAD_STALLS),
             self.options.transfer_timeout,
         );
         let timed_out = |_| io::Error::from(io::ErrorKind::TimedOut);
-        for mut part in piece.chunks(self.shaper.chunk()) {
-            self.shaper.take(part.len()).await;
-            dog.note_progress();
-            while !part.is_empty() {
-                let slices = [IoSlice::new(head), IoSlice::new(part)];
-                let n = dog.watch(write_some(stream, &slices)).await.map_err(timed_out)??;
-                let of_head = n.min(head.len());
-                head = &head[of_head..];
-                part = &part[n - of_head..];
-                self.metrics.uploaded_bytes.inc_by((n - of_head) as u64);
+        let mut left = body.len;
+        while left > 0 {
+            let read = dog.watch(body.parts.next()).await.map_err(timed_out)?;
+            let bytes = read.ok_or(io::ErrorKind::UnexpectedEof)??;
+            left = left.checked_sub(bytes.len() as u64).ok_or(io::ErrorKind::InvalidData)?;
+            for mut part in bytes.chunks(self.shaper.chunk()) {
+                self.shaper.take(part.len()).await;
+                dog.note_progress();
+                while !part.is_empty() {
+                    let slices = [IoSlice::new(head), IoSlice::new(part)];
+                    let n = dog.watch(write_some(stream, &slices)).await.map_err(timed_out)??;
+                    let of_head = n.min(head.len());
+                    head = &head[of_head..];
+                    part = &part[n - of_head..];
+                    self.metrics.uploaded_bytes.inc_by((n - of_head) as u64);
+                }
             }
         }
         dog.watch(stream.flush()).await.map_err(timed_out)?

@@ -24,7 +24,7 @@ pub struct Options {
     pub free_floor_bytes: u64,
     /// How long a written piece waits at most for the sync that makes it durable. Default 1 s.
     pub sync_interval: Duration,
-    /// The database's cache, in bytes. Default 8 MiB.
+    /// The database's cache, in bytes. Default 2 MiB.
     pub database_cache_bytes: usize,
     /// A piece whose last check is older is hashed again when it is read. Default 24 h.
     pub reverify_after: Duration,
@@ -44,7 +44,7 @@ impl Options {
             free_floor: 0.2,
             free_floor_bytes: 0,
             sync_interval: Duration::from_secs(1),
-            database_cache_bytes: 8 << 20,
+            database_cache_bytes: 2 << 20,
             reverify_after: Duration::from_secs(24 * 3600),
             metrics: Metrics::default(),
         }

@@ -177,6 +177,9 @@ impl Engine {
         let mut downloads = self.downloads();
         if downloads.get(digest).is_some_and(|handle| handle.0.mailbox.is_closed()) {
             downloads.remove(digest);
+            if downloads.is_empty() {
+                self.parts().buffers.release();
+            }
         }
     }
 }

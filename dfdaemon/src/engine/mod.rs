@@ -4,6 +4,7 @@
 //! starts a [`download`] and joins its readers to it. The decisions are `download-core`'s; [`driver`] carries them out
 //! with [`transfer`]s from peers and [`origin_read`]s, and [`reader`] turns what arrives into a stream.
 
+mod buffers;
 mod direct;
 mod download;
 mod driver;
@@ -17,6 +18,7 @@ pub use rights::Right;
 
 use crate::link::Link;
 use crate::traffic::Traffic;
+pub(crate) use buffers::Buffers;
 use download::Handle;
 use download_core::LinkState;
 use origin::Origin;
@@ -61,6 +63,7 @@ pub(crate) struct Parts {
     pub(crate) origin: Origin,
     pub(crate) link: Link,
     pub(crate) traffic: Traffic,
+    pub(crate) buffers: Buffers,
     pub(crate) options: download_core::Options,
 }
 

@@ -7,7 +7,7 @@ use super::Parts;
 use super::download::Input;
 use super::rights::Right;
 use crate::traffic::ReadUnder;
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use download_core::{Event, ReadId};
 use futures::StreamExt;
 use futures::stream::BoxStream;
@@ -163,7 +163,7 @@ impl Job {
         let layout = self.blob.layout();
         for piece in self.pieces.clone().map(PieceIndex) {
             let len = layout.len_of(piece) as usize;
-            let mut bytes = BytesMut::with_capacity(len);
+            let mut bytes = parts.buffers.take(layout.len_of(piece));
             while bytes.len() < len {
                 let part = feed.take((len - bytes.len()) as u64).await?;
                 parts.p2p.admit_download(part.len()).await;

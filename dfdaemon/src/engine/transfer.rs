@@ -60,7 +60,10 @@ async fn transfer(
         // A hint: without room it is left out.
         drop(early.try_send(Input::Core(event)));
     };
-    let bytes = parts.p2p.fetch(want.parent, request, nearly_done).await.map_err(|error| error.failure())?;
+    let mut buffer = parts.buffers.take(layout.len_of(want.piece));
+    let fetched = parts.p2p.fetch(want.parent, request, &mut buffer, nearly_done).await;
+    fetched.map_err(|error| error.failure())?;
+    let bytes = buffer.freeze();
     parts.traffic.received(want.parent, bytes.len() as u64);
     verify(blob, want, bytes.clone()).await.map_err(|error| {
         tracing::warn!(parent = %want.parent, %error, "a peer sent wrong bytes");

@@ -2,6 +2,7 @@
 
 use anyhow::{Context, Result, ensure};
 use cargo_metadata::Message;
+use std::ffi::OsString;
 use std::io::BufReader;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
@@ -51,6 +52,14 @@ impl Binaries {
         command.args(["build", "--locked", "--message-format=json-render-diagnostics"]);
         command.args(["-p", "scheduler", "-p", "dfdaemon", "-p", "dfctl", "--bins"]);
         command.current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/../.."));
+        // `cargo run` describes the caller's package in them; ring's build script would take that for a change.
+        let of_package = |name: &OsString| {
+            name.to_str()
+                .is_some_and(|name| name.starts_with("CARGO_PKG_") || name.starts_with("CARGO_MANIFEST_"))
+        };
+        for name in std::env::vars_os().map(|(name, _)| name).filter(of_package) {
+            command.env_remove(name);
+        }
         if profile == Profile::Release {
             command.arg("--release");
         }

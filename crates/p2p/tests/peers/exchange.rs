@@ -75,14 +75,16 @@ async fn nearly_done_is_told_once_and_early() {
     let (parent, child) = pair(&blob, Options::default(), Options::default()).await;
     let told = AtomicU32::new(0);
     for n in 1..=3 {
-        let piece = child.p2p.fetch(parent.host(), blob.request(0), || {
+        let mut piece = Vec::new();
+        let fetched = child.p2p.fetch(parent.host(), blob.request(0), &mut piece, || {
             told.fetch_add(1, Ordering::Relaxed);
         });
-        piece.await.unwrap();
+        fetched.await.unwrap();
         assert_eq!(told.load(Ordering::Relaxed), n);
     }
     let missing = Blob::new(6, 100, 128);
-    let refused = child.p2p.fetch(parent.host(), missing.request(0), || panic!("nothing is nearly done"));
+    let (mut nothing, panic) = (Vec::new(), || panic!("nothing is nearly done"));
+    let refused = child.p2p.fetch(parent.host(), missing.request(0), &mut nothing, panic);
     assert!(refused.await.is_err());
 }
 

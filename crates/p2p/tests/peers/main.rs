@@ -4,6 +4,7 @@
 
 mod bad_children;
 mod bad_parents;
+mod bodies;
 mod control;
 mod exchange;
 mod interop;

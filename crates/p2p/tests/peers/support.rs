@@ -1,7 +1,7 @@
 //! Nodes for tests: each with an identity, a shelf of pieces, and members of its own.
 
 use p2p::{
-    BoxFuture, Bytes, FetchError, Holdings, Identity, Member, Members, Options, P2p, PieceRequest,
+    BoxFuture, Bytes, FetchError, Holdings, Identity, Member, Members, Options, P2p, PieceBody, PieceRequest,
     PieceSource, Refusal,
 };
 use std::collections::BTreeMap;
@@ -64,13 +64,13 @@ impl Shelf {
 }
 
 impl PieceSource for Shelf {
-    fn piece(&self, _child: HostId, request: PieceRequest) -> BoxFuture<'_, Result<Bytes, Refusal>> {
+    fn piece(&self, _child: HostId, request: PieceRequest) -> BoxFuture<'_, Result<PieceBody, Refusal>> {
         Box::pin(async move {
             self.asked.fetch_add(1, Ordering::Relaxed);
             self.permits.acquire().await.unwrap().forget();
             let blobs = self.blobs.lock().unwrap();
             let blob = blobs.get(&request.digest).ok_or(Refusal::NotHeld)?;
-            Ok(blob.piece(request.piece.0))
+            Ok(blob.piece(request.piece.0).into())
         })
     }
 
@@ -81,7 +81,7 @@ impl PieceSource for Shelf {
         Box::pin(std::future::ready(held))
     }
 
-    fn uploaded(&self, child: HostId, bytes: u64) {
+    fn uploaded(&self, child: HostId, _request: &PieceRequest, bytes: u64) {
         *self.uploaded.lock().unwrap().entry(child).or_default() += bytes;
     }
 }
@@ -126,7 +126,9 @@ impl Node {
     }
 
     pub(crate) async fn fetch(&self, parent: HostId, request: PieceRequest) -> Result<Bytes, FetchError> {
-        tokio::time::timeout(SOON, self.p2p.fetch(parent, request, || {})).await.expect("a fetch ends")
+        let mut piece = Vec::new();
+        let fetched = self.p2p.fetch(parent, request, &mut piece, || {});
+        tokio::time::timeout(SOON, fetched).await.expect("a fetch ends").map(|()| piece.into())
     }
 }
 

@@ -54,7 +54,7 @@ pub async fn measure(scene: &Scene) -> Result<Vec<Row>> {
     Ok(vec![
         Row::at_most(PEAK, peaks.theirs(), "MB", LIMIT, format!("the last: {small}")),
         Row::at_most(GROWTH, peaks.ratio(), "×", GROWTH_LIMIT, growth),
-        Row::shown(LARGE_PIECES, large.megabytes(), "MB", large.detail()),
+        Row::at_most(LARGE_PIECES, large.megabytes(), "MB", LIMIT, large.detail()),
     ])
 }
 

@@ -3,7 +3,9 @@
 use super::{Identities, PIECE_LEN, say_ready};
 use anyhow::Result;
 use bytes::Bytes;
-use p2p::{BoxFuture, Identity, Member, Members, Options, P2p, PieceRequest, PieceSource, Refusal};
+use p2p::{
+    BoxFuture, Identity, Member, Members, Options, P2p, PieceBody, PieceRequest, PieceSource, Refusal,
+};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use tokio_util::sync::CancellationToken;
@@ -13,8 +15,8 @@ use types::{Digest, HostId, PieceIndex};
 struct OnePiece(Bytes);
 
 impl PieceSource for OnePiece {
-    fn piece(&self, _: HostId, _: PieceRequest) -> BoxFuture<'_, Result<Bytes, Refusal>> {
-        Box::pin(std::future::ready(Ok(self.0.clone())))
+    fn piece(&self, _: HostId, _: PieceRequest) -> BoxFuture<'_, Result<PieceBody, Refusal>> {
+        Box::pin(std::future::ready(Ok(self.0.clone().into())))
     }
 }
 
@@ -47,8 +49,10 @@ pub(super) async fn receive(identities: &Identities, address: SocketAddr, pieces
         piece_len: PIECE_LEN,
         piece: PieceIndex(0),
     };
+    let mut piece = Vec::new();
     for _ in 0..pieces {
-        std::hint::black_box(p2p.fetch(identities.other.host_id(), request, || ()).await?);
+        p2p.fetch(identities.other.host_id(), request, &mut piece, || ()).await?;
+        std::hint::black_box(&piece);
     }
     Ok(())
 }

@@ -5,7 +5,7 @@
 use super::{BOUND, Content};
 use anyhow::{Context, Result, bail};
 use p2p::tls::Tls;
-use p2p::{BoxFuture, Bytes, Identity, Member, Members, P2p, PieceRequest, PieceSource, Refusal};
+use p2p::{BoxFuture, Identity, Member, Members, P2p, PieceBody, PieceRequest, PieceSource, Refusal};
 use proto::{FromHost, FromScheduler, Hello, SCHEDULER_FRAME_BYTES_MAX, wire};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -54,10 +54,10 @@ pub enum Uploads {
 }
 
 impl PieceSource for Uploads {
-    fn piece(&self, _child: HostId, request: PieceRequest) -> BoxFuture<'_, Result<Bytes, Refusal>> {
+    fn piece(&self, _child: HostId, request: PieceRequest) -> BoxFuture<'_, Result<PieceBody, Refusal>> {
         Box::pin(async move {
             match self {
-                Self::Of(content) => Ok(content.piece(request.piece)),
+                Self::Of(content) => Ok(content.piece(request.piece).into()),
                 Self::Refused(refusal) => Err(*refusal),
                 _ => std::future::pending().await,
             }
