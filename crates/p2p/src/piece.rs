@@ -69,6 +69,12 @@ impl PieceBody {
     pub fn new(len: u64, parts: impl Stream<Item = io::Result<Bytes>> + Send + 'static) -> Self {
         Self { len, parts: parts.boxed() }
     }
+
+    /// The parts.
+    #[must_use]
+    pub fn into_parts(self) -> BoxStream<'static, io::Result<Bytes>> {
+        self.parts
+    }
 }
 
 /// All in one part.
