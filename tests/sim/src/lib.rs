@@ -12,6 +12,7 @@ mod blob;
 mod check;
 mod clients;
 mod driver;
+mod fluid;
 mod host;
 mod outcome;
 mod queue;
@@ -22,6 +23,7 @@ mod wire;
 mod world;
 
 pub use blob::{Blob, PIECE_LEN};
+pub use fluid::{FlowId, Fluid, LinkId, Mark};
 pub use outcome::Outcome;
 pub use settings::{Fault, Settings};
 pub use world::World;
