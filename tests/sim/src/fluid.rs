@@ -49,6 +49,8 @@ struct Link {
 #[derive(Debug)]
 struct Flow {
     links: Vec<LinkId>,
+    /// The most that it can use.
+    cap: u64,
     rate: u64,
     /// Bytes left at `since`, times 10⁹: what one byte per second brings in a nanosecond is 1.
     left: u128,
@@ -103,8 +105,16 @@ impl Fluid {
         self.settle(now, [link].into());
     }
 
-    /// Begins a flow of `bytes` over `links`. It tells that it is nearly done when `nearly` bytes are left.
-    pub fn start(&mut self, now: Timestamp, links: Vec<LinkId>, bytes: u64, nearly: Option<u64>) -> FlowId {
+    /// Begins a flow of `bytes` over `links`, never faster than `cap`. It tells that it is nearly done when `nearly` bytes
+    /// are left.
+    pub fn start(
+        &mut self,
+        now: Timestamp,
+        links: Vec<LinkId>,
+        cap: u64,
+        bytes: u64,
+        nearly: Option<u64>,
+    ) -> FlowId {
         let id = FlowId(self.next_flow);
         self.next_flow += 1;
         for link in &links {
@@ -113,7 +123,8 @@ impl Fluid {
         let touched = links.iter().copied().collect();
         let scaled = |bytes: u64| u128::from(bytes) * NANOS;
         let nearly = nearly.filter(|nearly| *nearly < bytes).map(scaled);
-        self.flows.insert(id, Flow { links, rate: 0, left: scaled(bytes), since: now, nearly, next: None });
+        let left = scaled(bytes);
+        self.flows.insert(id, Flow { links, cap, rate: 0, left, since: now, nearly, next: None });
         self.set_mark(id);
         self.settle(now, touched);
         id
@@ -198,8 +209,9 @@ impl Fluid {
     fn level_of(&self, link: LinkId) -> u64 {
         let Link { rate, flows, .. } = &self.links[link.0];
         let elsewhere = |flow: &FlowId| {
-            let others = self.flows[flow].links.iter().filter(|other| **other != link);
-            others.map(|other| self.links[other.0].level).min().unwrap_or(u64::MAX)
+            let Flow { links, cap, .. } = &self.flows[flow];
+            let others = links.iter().filter(|other| **other != link);
+            others.map(|other| self.links[other.0].level).fold(*cap, u64::min)
         };
         let mut limits: Vec<u64> = flows.iter().map(elsewhere).collect();
         limits.sort_unstable();
@@ -215,7 +227,8 @@ impl Fluid {
         u64::MAX
     }
 
-    /// All levels from nothing: the link with the least share for its flows is filled first.
+    /// All levels from nothing: the link with the least share for its flows is filled first, a flow that can use less
+    /// than that before.
     fn fill(&mut self) {
         let mut left: Vec<(u64, BTreeSet<FlowId>)> =
             self.links.iter().map(|link| (link.rate, link.flows.clone())).collect();
@@ -224,11 +237,18 @@ impl Fluid {
         }
         loop {
             let share = |(rate, flows): &(u64, BTreeSet<FlowId>)| rate.checked_div(flows.len() as u64);
-            let tight =
-                left.iter().enumerate().filter_map(|(link, left)| share(left).map(|share| (share, link)));
-            let Some((share, link)) = tight.min() else { return };
-            self.links[link].level = share;
-            for flow in std::mem::take(&mut left[link].1) {
+            let shares = left.iter().enumerate();
+            let tight = shares.filter_map(|(link, left)| share(left).map(|share| (share, link))).min();
+            let Some((share, link)) = tight else { return };
+            let open = left.iter().flat_map(|(_, flows)| flows);
+            let (share, filled) = match open.map(|flow| (self.flows[flow].cap, *flow)).min() {
+                Some((cap, flow)) if cap < share => (cap, BTreeSet::from([flow])),
+                _ => {
+                    self.links[link].level = share;
+                    (share, std::mem::take(&mut left[link].1))
+                }
+            };
+            for flow in filled {
                 for other in &self.flows[&flow].links {
                     let (rate, flows) = &mut left[other.0];
                     *rate = rate.saturating_sub(share);
@@ -240,7 +260,7 @@ impl Fluid {
 
     fn set_rate_of(&mut self, now: Timestamp, id: FlowId) {
         let Some(flow) = self.flows.get_mut(&id) else { return };
-        let rate = flow.links.iter().map(|link| self.links[link.0].level).min().unwrap_or(u64::MAX);
+        let rate = flow.links.iter().map(|link| self.links[link.0].level).fold(flow.cap, u64::min);
         if rate == flow.rate {
             return;
         }
@@ -274,7 +294,7 @@ mod tests {
     fn one_flow_gets_its_slowest_link() {
         let mut fluid = Fluid::default();
         let (fast, slow) = (fluid.link(1000), fluid.link(100));
-        let flow = fluid.start(at(0), vec![fast, slow], 50, Some(10));
+        let flow = fluid.start(at(0), vec![fast, slow], u64::MAX, 50, Some(10));
         assert_eq!((fluid.rate(flow), fluid.next_mark()), (Some(100), Some(at(400))));
         assert_eq!(fluid.due(at(399)), None);
         assert_eq!(fluid.due(at(400)), Some((flow, Mark::NearlyDone)));
@@ -287,8 +307,8 @@ mod tests {
     fn what_one_flow_cannot_use_the_others_get() {
         let mut fluid = Fluid::default();
         let (up, slow, down) = (fluid.link(900), fluid.link(100), fluid.link(5000));
-        let held_up = fluid.start(at(0), vec![up, slow], 1000, None);
-        let others = [0, 1].map(|_| fluid.start(at(0), vec![up, down], 1000, None));
+        let held_up = fluid.start(at(0), vec![up, slow], u64::MAX, 1000, None);
+        let others = [0, 1].map(|_| fluid.start(at(0), vec![up, down], u64::MAX, 1000, None));
         assert_eq!(fluid.rate(held_up), Some(100));
         assert_eq!(others.map(|flow| fluid.rate(flow)), [Some(400); 2]);
         // A second later 600 bytes of each are left; alone, one gets 800 of the link.
@@ -302,7 +322,7 @@ mod tests {
         assert_eq!(fluid.next_mark(), Some(at(5000)), "600 bytes at 200 a second");
     }
 
-    /// Every flow has a link that is full, and on which no flow is faster: that is max-min fair. Rounding may leave a
+    /// Every flow has what it can use, or a link that is full and on which no flow is faster: that is max-min fair. Rounding may leave a
     /// byte per second per flow unused.
     fn assert_fair(fluid: &Fluid) {
         let rates = |link: &Link| link.flows.iter().map(|flow| fluid.flows[flow].rate).collect::<Vec<_>>();
@@ -317,7 +337,8 @@ mod tests {
                 rates.iter().sum::<u64>() + slack >= link.rate
                     && rates.iter().all(|rate| *rate <= flow.rate + slack)
             };
-            assert!(flow.links.iter().any(|link| holds_up(&link)), "{id:?} {flow:?} could be faster");
+            let could_be_faster = flow.rate < flow.cap && !flow.links.iter().any(|link| holds_up(&link));
+            assert!(!could_be_faster, "{id:?} {flow:?} could be faster");
         }
     }
 
@@ -350,7 +371,8 @@ mod tests {
                         let mut over = links.clone();
                         rng.shuffle(&mut over);
                         over.truncate(rng.usize(1..=4.min(links.len())));
-                        fluid.start(at(now), over, bytes, None);
+                        let cap = if rng.bool() { u64::MAX } else { rng.u64(500..500_000) };
+                        fluid.start(at(now), over, cap, bytes, None);
                         sent += u128::from(bytes);
                     }
                 }
