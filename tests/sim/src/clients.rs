@@ -28,6 +28,7 @@ impl World {
             assert!(content == self.blobs[blob].content, "the cache has a wrong blob");
             place.clients[client].done = true;
             self.unserved -= 1;
+            self.outcome.completed[host] = self.now.since(types::Timestamp::ZERO);
             return;
         }
         place.clients[client].reading = true;
@@ -123,6 +124,9 @@ impl World {
             let client = &mut self.hosts[spot.host].places[spot.blob].clients[reader.client];
             client.done = right;
             self.unserved -= usize::from(right);
+            if right {
+                self.outcome.completed[spot.host] = self.now.since(types::Timestamp::ZERO);
+            }
             if !right {
                 // A part is not proven; this client checks it and asks again.
                 self.comes_again(spot, reader.client);

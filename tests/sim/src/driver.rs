@@ -1,6 +1,7 @@
 //! What the daemon's download engine does: carries out a download's effects, and reports.
 
 use crate::host::{Fetching, Spot};
+use crate::network::{Cargo, Job};
 use crate::world::{Happening, World};
 use download_core::{Effect, Event, FetchId, Fetched, ReadId};
 use std::ops::Range;
@@ -16,7 +17,9 @@ impl World {
         let Some(running) = self.hosts[spot.host].running(spot) else { return };
         let mut effects = Vec::new();
         running.core.handle(self.now, event, &mut effects);
-        running.core.check_invariants();
+        if self.settings.thorough {
+            running.core.check_invariants();
+        }
         if let Some(deadline) = running.core.next_deadline() {
             assert!(deadline > self.now, "a deadline that has come must have been acted upon");
             if running.tick_at.is_none_or(|set| deadline < set) {
@@ -55,9 +58,15 @@ impl World {
             Effect::Fetch { fetch, parent, piece, before, after } => {
                 self.fetch(spot, fetch, parent, (piece, before, after));
             }
-            Effect::CancelFetch { fetch } => drop(running.fetches.remove(&fetch)),
+            Effect::CancelFetch { fetch } => {
+                running.fetches.remove(&fetch);
+                self.uncarry(spot, Job::Fetch(fetch));
+            }
             Effect::ReadOrigin { read, pieces } => self.read_origin(spot, read, pieces),
-            Effect::CancelRead { read } => drop(running.reads.remove(&read)),
+            Effect::CancelRead { read } => {
+                running.reads.remove(&read);
+                self.uncarry(spot, Job::Read(read));
+            }
             Effect::Hash { piece, before, expect } => {
                 let bytes = running.kept.remove(&piece).expect("what is to be hashed is kept");
                 let at = self.now + self.settings.hash_time;
@@ -82,7 +91,12 @@ impl World {
             Effect::FailReaders { reason } => self.fail_readers(spot, &reason),
             Effect::Stop => {
                 assert!(running.readers.is_empty(), "a download stopped under its readers");
+                let fetches = running.fetches.keys().map(|fetch| Job::Fetch(*fetch));
+                let jobs: Vec<_> = fetches.chain(running.reads.keys().map(|read| Job::Read(*read))).collect();
                 place.running = None;
+                for job in jobs {
+                    self.uncarry(spot, job);
+                }
             }
         }
     }
@@ -94,7 +108,7 @@ impl World {
         parent: HostId,
         (piece, before, after): (PieceIndex, State, State),
     ) {
-        let parent = self.hosts.iter().position(|host| host.id == parent).expect("a host of this cluster");
+        let parent = self.numbers[&parent];
         let delay = self.delay();
         if let Some(running) = self.hosts[spot.host].running(spot) {
             running.fetches.insert(fetch, Fetching { parent, piece, before, after });
@@ -137,7 +151,9 @@ impl World {
             return self.fetch_fails(spot, fetch, FetchFailure::NotHeld);
         };
         if host.uploads >= self.settings.upload_slots {
-            return self.fetch_fails(spot, fetch, FetchFailure::Busy);
+            host.waiting.push_back((spot, fetch));
+            let at = self.now + self.settings.slot_patience;
+            return self.queue.push(at, Happening::NoSlot { spot, fetch });
         }
         let mut bytes = bytes.to_vec();
         if host.corrupts {
@@ -149,6 +165,10 @@ impl World {
         if stalls {
             let at = self.now + NOT_THERE * 3;
             return self.queue.push(at, Happening::Comes { spot, fetch, from, bytes: None });
+        }
+        if self.network.is_some() {
+            let len = bytes.len() as u64;
+            return self.carry(spot, len, Cargo::Piece { fetch, from, bytes });
         }
         self.queue.push(nearly, Happening::Nearly { spot, fetch });
         self.queue.push(self.now + time, Happening::Comes { spot, fetch, from, bytes: Some(bytes) });
@@ -162,6 +182,30 @@ impl World {
         }
     }
 
+    /// An upload ends: the parent's slot is free for who waits, if it still runs.
+    pub(crate) fn upload_ends(&mut self, from: (usize, u64)) {
+        let parent = &mut self.hosts[from.0];
+        if !parent.alive || parent.incarnation != from.1 {
+            return;
+        }
+        parent.uploads -= 1;
+        while self.hosts[from.0].uploads < self.settings.upload_slots
+            && let Some((spot, fetch)) = self.hosts[from.0].waiting.pop_front()
+        {
+            self.parent_is_asked(spot, fetch);
+        }
+    }
+
+    /// A request has waited for an upload slot for long enough.
+    pub(crate) fn slot_did_not_come(&mut self, spot: Spot, fetch: FetchId) {
+        let Some(Fetching { parent, .. }) = self.fetching(spot, fetch) else { return };
+        let waiting = &mut self.hosts[parent].waiting;
+        if let Some(place) = waiting.iter().position(|waits| *waits == (spot, fetch)) {
+            waiting.remove(place);
+            self.fetch_fails(spot, fetch, FetchFailure::Busy);
+        }
+    }
+
     /// A transfer ends: the parent's slot is free, and the child checks what it got. `from` is the parent and how often
     /// it had been started when it was asked.
     pub(crate) fn piece_comes(
@@ -171,10 +215,10 @@ impl World {
         from: (usize, u64),
         bytes: Option<&[u8]>,
     ) {
-        let parent = &mut self.hosts[from.0];
+        let parent = &self.hosts[from.0];
         let same = parent.alive && parent.incarnation == from.1;
-        if same {
-            parent.uploads -= 1;
+        if self.network.is_none() || bytes.is_none() {
+            self.upload_ends(from);
         }
         let Some(Fetching { piece, before, after, .. }) = self.fetching(spot, fetch) else { return };
         if !same {
@@ -199,8 +243,29 @@ impl World {
         if let Some(running) = self.hosts[spot.host].running(spot) {
             running.reads.insert(read, pieces);
         }
+        if self.network.is_some() {
+            let round_trip = self.delay() + self.delay();
+            return self.queue.push(self.now + round_trip, Happening::OriginAsked { spot, read });
+        }
         let time = self.delay() + self.origin_time();
         self.queue.push(self.now + time, Happening::Origin { spot, read });
+    }
+
+    /// A request has reached the origin, and its answer this host: bytes follow, unless it is an error.
+    pub(crate) fn origin_is_asked(&mut self, spot: Spot, read: ReadId) {
+        if self.origin_refusal(spot.host).is_some() {
+            return self.origin_sends(spot, read);
+        }
+        self.origin_goes_on(spot, read);
+    }
+
+    /// Puts the next piece of a request on the links.
+    fn origin_goes_on(&mut self, spot: Spot, read: ReadId) {
+        let layout = self.blobs[spot.blob].layout;
+        let Some(running) = self.hosts[spot.host].running(spot) else { return };
+        let Some(pieces) = running.reads.get(&read) else { return };
+        let len = layout.len_of(PieceIndex(pieces.start));
+        self.carry(spot, u64::from(len), Cargo::Origin { read });
     }
 
     pub(crate) fn origin_time(&mut self) -> Duration {
@@ -235,8 +300,12 @@ impl World {
         bytes[0] ^= u8::from(lies);
         self.origin.bytes += bytes.len() as u64;
         running.kept.insert(piece, bytes);
-        let after = if last { Duration::ZERO } else { time };
-        self.queue.push(self.now + after, Happening::Origin { spot, read });
+        if last || self.network.is_none() {
+            let after = if last { Duration::ZERO } else { time };
+            self.queue.push(self.now + after, Happening::Origin { spot, read });
+        } else {
+            self.origin_goes_on(spot, read);
+        }
         self.download_event(spot, Event::OriginPiece { read, piece });
     }
 

@@ -3,7 +3,7 @@
 use crate::blob::Blob;
 use crate::store::Stored;
 use download_core::{Download, FetchId, LinkState, ReadId, ReaderId};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::ops::Range;
 use types::{ByteRange, HostId, PieceIndex, State, Timestamp};
 
@@ -81,6 +81,8 @@ pub(crate) struct Host {
     pub(crate) is_lied_to: bool,
     pub(crate) has_right: bool,
     pub(crate) uploads: u16,
+    /// Requests that wait for an upload slot, the oldest first.
+    pub(crate) waiting: VecDeque<(Spot, FetchId)>,
     pub(crate) places: Vec<Place>,
     pub(crate) link: LinkState,
     /// Counts its streams; what was sent on an older one is lost.
@@ -102,6 +104,7 @@ impl Host {
             is_lied_to: false,
             has_right,
             uploads: 0,
+            waiting: VecDeque::new(),
             places: blobs.iter().map(place).collect(),
             link: LinkState::Down,
             session: 0,

@@ -6,7 +6,7 @@
 //! or if something does not end in a bounded time after the last fault.
 //!
 //! Time is counted, not waited for. Pieces are 128 bytes, with real bytes and real chains, so that every lie is really
-//! found. Links are simple here: a piece takes a time, and a host has slots.
+//! found. Links are simple, a piece takes a time and a host has slots; or, with [`Links`], transfers share them fairly.
 
 mod blob;
 mod check;
@@ -14,6 +14,7 @@ mod clients;
 mod driver;
 mod fluid;
 mod host;
+mod network;
 mod outcome;
 mod queue;
 mod settings;
@@ -25,5 +26,5 @@ mod world;
 pub use blob::{Blob, PIECE_LEN};
 pub use fluid::{FlowId, Fluid, LinkId, Mark};
 pub use outcome::Outcome;
-pub use settings::{Fault, Settings};
+pub use settings::{Fault, Links, Settings};
 pub use world::World;

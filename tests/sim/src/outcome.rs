@@ -17,6 +17,10 @@ pub struct Outcome {
     pub origin_bytes: u64,
     /// Bytes read from the origin for single readers, past the chain.
     pub through_bytes: u64,
+    /// Bytes between zones, where zones have boundaries.
+    pub boundary_bytes: u64,
+    /// When each host's last client had all it wanted, after the start.
+    pub completed: Vec<Duration>,
     /// Bytes that each host sent to others.
     pub uploaded_bytes: Vec<u64>,
     /// Errors that readers got: host, blob, why.
@@ -32,14 +36,18 @@ pub struct Outcome {
 pub(crate) struct Trace {
     hash: u64,
     verbose: bool,
+    thorough: bool,
 }
 
 impl Trace {
-    pub(crate) const fn new(verbose: bool) -> Self {
-        Self { hash: 0xcbf2_9ce4_8422_2325, verbose }
+    pub(crate) const fn new(verbose: bool, thorough: bool) -> Self {
+        Self { hash: 0xcbf2_9ce4_8422_2325, verbose, thorough }
     }
 
     pub(crate) fn note(&mut self, now: Timestamp, who: &str, number: usize, what: &dyn Debug) {
+        if !self.verbose && !self.thorough {
+            return;
+        }
         let line = format!("{now} {who} {number}: {what:?}");
         if self.verbose {
             println!("{line}");

@@ -1,6 +1,7 @@
 //! What a run is like: hosts, blobs, speeds, and what goes wrong when.
 
 use crate::blob::PIECE_LEN;
+use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
 use std::time::Duration;
 use types::LeaseFailure;
@@ -71,6 +72,47 @@ pub enum Fault {
     },
 }
 
+/// Links with rates. All are in bytes per second.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Links {
+    /// How many bytes on the links a blob's byte stands for.
+    pub scale: u64,
+    /// What a host sends at most.
+    pub up: u64,
+    /// What a host receives at most.
+    pub down: u64,
+    /// Hosts with other rates, up and down, by their numbers.
+    pub others: BTreeMap<usize, (u64, u64)>,
+    /// What the origin sends at most.
+    pub origin: u64,
+    /// What the origin sends at most for one request.
+    pub origin_request: u64,
+    /// What a zone's boundary lets through in each direction; everything if it has none.
+    pub boundary: Option<u64>,
+}
+
+impl Links {
+    /// Equal hosts and an origin at `rate`, with pieces of `piece_len` bytes.
+    #[must_use]
+    pub const fn equal(rate: u64, piece_len: u32) -> Self {
+        Self {
+            scale: (piece_len / PIECE_LEN) as u64,
+            up: rate,
+            down: rate,
+            others: BTreeMap::new(),
+            origin: rate,
+            origin_request: u64::MAX,
+            boundary: None,
+        }
+    }
+
+    /// What a host sends and receives at most.
+    #[must_use]
+    pub fn of(&self, host: usize) -> (u64, u64) {
+        self.others.get(&host).copied().unwrap_or((self.up, self.down))
+    }
+}
+
 /// A run. Everything that is left to chance follows from `seed`.
 #[derive(Clone, Debug)]
 pub struct Settings {
@@ -86,6 +128,8 @@ pub struct Settings {
     pub arrival: Duration,
     /// The time that a message takes, one way.
     pub delay: RangeInclusive<Duration>,
+    /// Links with rates; without them each transfer takes the times below, whatever else is sent.
+    pub links: Option<Links>,
     /// The time that a piece takes from a peer.
     pub piece_time: RangeInclusive<Duration>,
     /// The time that a piece takes from the origin, per request.
@@ -94,6 +138,8 @@ pub struct Settings {
     pub hash_time: Duration,
     /// Uploads at once per host.
     pub upload_slots: u16,
+    /// How long a request waits for an upload slot before it is refused as busy.
+    pub slot_patience: Duration,
     /// Downloads at once per host.
     pub download_slots: u16,
     /// One in so many hosts has no right at the origin; 0 for none such.
@@ -110,6 +156,9 @@ pub struct Settings {
     pub patience: Duration,
     /// Whether to print everything.
     pub verbose: bool,
+    /// Whether to check all invariants and note everything after every step: what takes most of the time with many
+    /// hosts. Without it, the invariants are checked now and then, and the run has no trace.
+    pub thorough: bool,
 }
 
 impl Settings {
@@ -125,10 +174,12 @@ impl Settings {
             blobs,
             arrival: ms(20),
             delay: Duration::from_micros(200)..=ms(1),
+            links: None,
             piece_time: ms(2)..=ms(2),
             origin_time: ms(1)..=ms(1),
             hash_time: Duration::from_micros(100),
             upload_slots: 2,
+            slot_patience: Duration::ZERO,
             download_slots: 2,
             without_right: 0,
             stalls: 0,
@@ -147,6 +198,39 @@ impl Settings {
             },
             patience: Duration::from_secs(120),
             verbose: false,
+            thorough: true,
+        }
+    }
+
+    /// A rollout over links, with the daemons' and the scheduler's own settings for pieces of `piece_len` bytes. A host
+    /// hashes 1 GB/s.
+    #[must_use]
+    pub fn rollout(seed: u64, hosts: usize, blobs: Vec<u32>, piece_len: u32, links: Links) -> Self {
+        let (download, scheduler) = (download_core::Options::default(), scheduler_core::Options::default());
+        let scaled = |bytes: u64| bytes / links.scale;
+        Self {
+            arrival: Duration::ZERO,
+            hash_time: Duration::from_nanos(u64::from(piece_len)),
+            download: download_core::Options {
+                stripe_bytes: scaled(download.stripe_bytes),
+                window_bytes: scaled(download.window_bytes),
+                readahead_bytes: scaled(download.readahead_bytes),
+                ..download
+            },
+            scheduler: scheduler_core::Options {
+                piece_len: Some(PIECE_LEN),
+                source_ahead_bytes: scaled(scheduler.source_ahead_bytes),
+                source_ahead_min_bytes: scaled(scheduler.source_ahead_min_bytes),
+                source_rate_min: scaled(scheduler.source_rate_min),
+                transfer_rate_min: scaled(scheduler.transfer_rate_min),
+                // It has run for long.
+                quiet_period: Duration::ZERO,
+                ..scheduler
+            },
+            slot_patience: Duration::from_millis(50),
+            thorough: false,
+            links: Some(links),
+            ..Self::quiet(seed, hosts, blobs)
         }
     }
 

@@ -51,16 +51,22 @@ impl World {
         if !self.hosts[host].alive {
             return;
         }
+        self.uncarry_host(host);
         let was_connected = self.hosts[host].link != LinkState::Down;
         let dead = &mut self.hosts[host];
         dead.alive = false;
         dead.incarnation += 1;
         dead.uploads = 0;
+        let waited = std::mem::take(&mut dead.waiting);
         dead.link = LinkState::Down;
         dead.session += 1;
         for place in &mut dead.places {
             place.running = None;
             place.clients.iter_mut().for_each(|client| client.reading = false);
+        }
+        for (spot, fetch) in waited {
+            let delay = self.delay();
+            self.queue.push(self.now + delay, Happening::Unreachable { spot, fetch });
         }
         if was_connected {
             let session = self.hosts[host].session;

@@ -14,6 +14,9 @@ use types::{
 const RECONNECT: std::ops::RangeInclusive<Duration> =
     Duration::from_millis(50)..=Duration::from_millis(1_000);
 
+/// A run that is not thorough checks the scheduler's invariants once in so many steps.
+const CHECK_EVERY: u64 = 4096;
+
 impl World {
     pub(crate) fn send_to_scheduler(&mut self, host: usize, message: HostMessage) {
         let delay = self.delay();
@@ -44,10 +47,12 @@ impl World {
         self.trace.note(self.now, "to scheduler", 0, &event);
         let mut effects = Vec::new();
         self.scheduler.core.handle(self.now, event, &mut effects);
-        self.scheduler.core.check_invariants();
+        self.steps += 1;
+        if self.settings.thorough || self.steps.is_multiple_of(CHECK_EVERY) {
+            self.scheduler.core.check_invariants();
+        }
         for Effect::Send { host, message } in effects {
-            let number =
-                self.hosts.iter().position(|h| h.id == host).expect("only hosts that joined are told");
+            let number = self.numbers[&host];
             self.trace.note(self.now, "scheduler to", number, &message.body);
             self.scheduler.reported.check_assignment(host, &message.key, &message.body);
             let delay = self.delay();
@@ -150,13 +155,17 @@ impl World {
             self.connects_later(host);
             return;
         }
+        let rates = self.settings.links.as_ref().map_or((0, 0), |links| {
+            let (up, down) = links.of(host);
+            (up / links.scale, down / links.scale)
+        });
         let spec = HostSpec {
             zone: Label::new(&format!("zone{}", host % self.settings.zones)),
             rack: Label::new("rack"),
             upload_slots: self.settings.upload_slots,
             download_slots: self.settings.download_slots,
-            upload_rate: 0,
-            download_rate: 0,
+            upload_rate: rates.0,
+            download_rate: rates.1,
         };
         let connected = &mut self.hosts[host];
         connected.session += 1;

@@ -6,14 +6,16 @@
 use crate::blob::Blob;
 use crate::check::Reported;
 use crate::host::{Client, Host, Spot};
+use crate::network::Network;
 use crate::outcome::{Outcome, Trace};
 use crate::queue::Queue;
 use crate::settings::{Fault, Settings};
 use download_core::{FetchId, ReadId, ReaderId};
 use scheduler_core::Scheduler;
+use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
 use std::time::Duration;
-use types::{ByteRange, HostMessage, LeaseFailure, PieceIndex, SchedulerMessage, State, Timestamp};
+use types::{ByteRange, HostId, HostMessage, LeaseFailure, PieceIndex, SchedulerMessage, State, Timestamp};
 
 /// Things that happen in one run at most: a run that takes more goes round in circles.
 const HAPPENINGS_MAX: u64 = 20_000_000;
@@ -30,10 +32,13 @@ pub(crate) enum Happening {
     Thaw,
     Tick { spot: Spot },
     Asked { spot: Spot, fetch: FetchId },
+    NoSlot { spot: Spot, fetch: FetchId },
     Nearly { spot: Spot, fetch: FetchId },
     Comes { spot: Spot, fetch: FetchId, from: (usize, u64), bytes: Option<Vec<u8>> },
     Unreachable { spot: Spot, fetch: FetchId },
     Origin { spot: Spot, read: ReadId },
+    OriginAsked { spot: Spot, read: ReadId },
+    Flows,
     Hashes { spot: Spot, piece: PieceIndex, before: State, expect: Option<State>, bytes: Vec<u8> },
     Consumes { spot: Spot },
     ReadThrough { spot: Spot, reader: ReaderId },
@@ -71,6 +76,12 @@ pub struct World {
     pub(crate) queue: Queue<Happening>,
     pub(crate) blobs: Vec<Blob>,
     pub(crate) hosts: Vec<Host>,
+    /// Each host's number.
+    pub(crate) numbers: BTreeMap<HostId, usize>,
+    /// Links with rates, if the run has them.
+    pub(crate) network: Option<Network>,
+    /// Steps of the scheduler so far.
+    pub(crate) steps: u64,
     pub(crate) scheduler: SchedulerSide,
     pub(crate) origin: Origin,
     pub(crate) trace: Trace,
@@ -89,7 +100,7 @@ impl World {
         let blobs: Vec<_> = settings.blobs.iter().map(|pieces| Blob::new(*pieces, rng.u64(..))).collect();
         let right =
             |host: usize| settings.without_right == 0 || host.is_multiple_of(settings.without_right.max(2));
-        let hosts = (0..settings.hosts).map(|host| Host::new(host, right(host), &blobs)).collect();
+        let hosts: Vec<_> = (0..settings.hosts).map(|host| Host::new(host, right(host), &blobs)).collect();
         let scheduler = SchedulerSide {
             core: Scheduler::new(settings.scheduler.clone(), rng.u64(..)),
             is_up: true,
@@ -98,8 +109,12 @@ impl World {
             tick_at: None,
             reported: Reported::default(),
         };
+        let host_count = settings.hosts;
         let mut world = Self {
-            trace: Trace::new(settings.verbose),
+            trace: Trace::new(settings.verbose, settings.thorough),
+            numbers: hosts.iter().map(|host| host.id).zip(0..).collect(),
+            network: settings.links.as_ref().map(|links| Network::new(links, settings.hosts, settings.zones)),
+            steps: 0,
             settings,
             rng,
             now: Timestamp::ZERO,
@@ -108,7 +123,7 @@ impl World {
             hosts,
             scheduler,
             origin: Origin::default(),
-            outcome: Outcome::default(),
+            outcome: Outcome { completed: vec![Duration::ZERO; host_count], ..Outcome::default() },
             next_serial: 0,
             unserved: 0,
             mended: false,
@@ -163,6 +178,7 @@ impl World {
         self.outcome.took = self.now.since(Timestamp::ZERO);
         self.outcome.origin_bytes = self.origin.bytes;
         self.outcome.through_bytes = self.origin.through_bytes;
+        self.outcome.boundary_bytes = self.network.as_ref().map_or(0, |network| network.boundary_bytes);
         self.outcome.blob_bytes = self.blobs.iter().map(|blob| blob.layout.size()).sum();
         self.outcome.trace = self.trace.hash();
         self.outcome.counters = self.scheduler.core.summary().counters;
@@ -183,12 +199,15 @@ impl World {
             Happening::Thaw => self.scheduler_thaws(),
             Happening::Tick { spot } => self.download_tick(spot),
             Happening::Asked { spot, fetch } => self.parent_is_asked(spot, fetch),
+            Happening::NoSlot { spot, fetch } => self.slot_did_not_come(spot, fetch),
             Happening::Nearly { spot, fetch } => self.piece_nearly_comes(spot, fetch),
             Happening::Comes { spot, fetch, from, bytes } => {
                 self.piece_comes(spot, fetch, from, bytes.as_deref());
             }
             Happening::Unreachable { spot, fetch } => self.parent_is_unreachable(spot, fetch),
             Happening::Origin { spot, read } => self.origin_sends(spot, read),
+            Happening::OriginAsked { spot, read } => self.origin_is_asked(spot, read),
+            Happening::Flows => self.flows(),
             Happening::Hashes { spot, piece, before, expect, bytes } => {
                 self.piece_is_hashed(spot, piece, (before, expect), &bytes);
             }

@@ -1,0 +1,223 @@
+//! Transfers as flows over links with rates: what a piece takes follows from who else sends at the same time.
+//!
+//! A piece from a peer crosses the parent's uplink and the child's downlink, and between zones the boundary of each; one
+//! from the origin crosses the origin's link in place of the uplink. A blob's byte stands for [`Links::scale`] bytes on
+//! the links, so that large blobs cost little memory.
+
+use crate::fluid::{FlowId, Fluid, LinkId, Mark};
+use crate::host::Spot;
+use crate::settings::Links;
+use crate::world::{Happening, World};
+use download_core::{FetchId, ReadId};
+use std::collections::BTreeMap;
+use std::time::Duration;
+use types::Timestamp;
+
+/// A daemon tells that a piece is nearly there when what comes in a round trip is left, or a quarter of it if that comes
+/// within this time.
+const EARLY: Duration = Duration::from_millis(20);
+
+/// What a flow carries.
+#[derive(Debug)]
+pub(crate) enum Cargo {
+    /// A piece from the parent and its incarnation.
+    Piece { fetch: FetchId, from: (usize, u64), bytes: Vec<u8> },
+    /// The next piece of a request to the origin.
+    Origin { read: ReadId },
+}
+
+/// By what a flow is found again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Job {
+    Fetch(FetchId),
+    Read(ReadId),
+}
+
+/// The links of a run and what is on them.
+#[derive(Debug)]
+pub(crate) struct Network {
+    rates: Links,
+    fluid: Fluid,
+    /// Each host's, up and down.
+    hosts: Vec<(LinkId, LinkId)>,
+    /// Each zone's boundary, out and in.
+    zones: Vec<(LinkId, LinkId)>,
+    origin: LinkId,
+    flows: BTreeMap<FlowId, (Spot, Cargo)>,
+    jobs: BTreeMap<(Spot, Job), FlowId>,
+    /// The wake that is in the queue.
+    pub(crate) wake_at: Option<Timestamp>,
+    /// Bytes that crossed a boundary between zones, those of the origin left out.
+    pub(crate) boundary_bytes: u64,
+}
+
+impl Cargo {
+    const fn job(&self) -> Job {
+        match self {
+            Self::Piece { fetch, .. } => Job::Fetch(*fetch),
+            Self::Origin { read } => Job::Read(*read),
+        }
+    }
+}
+
+impl Network {
+    pub(crate) fn new(rates: &Links, hosts: usize, zones: usize) -> Self {
+        let mut fluid = Fluid::default();
+        let host_links = (0..hosts).map(|host| {
+            let (up, down) = rates.of(host);
+            (fluid.link(up), fluid.link(down))
+        });
+        let hosts = host_links.collect();
+        let boundaries = rates.boundary.map_or(0, |_| zones);
+        let boundary = rates.boundary.unwrap_or(0);
+        let zones = (0..boundaries).map(|_| (fluid.link(boundary), fluid.link(boundary))).collect();
+        let origin = fluid.link(rates.origin);
+        Self {
+            rates: rates.clone(),
+            fluid,
+            hosts,
+            zones,
+            origin,
+            flows: BTreeMap::new(),
+            jobs: BTreeMap::new(),
+            wake_at: None,
+            boundary_bytes: 0,
+        }
+    }
+
+    fn start(&mut self, now: Timestamp, spot: Spot, zones: usize, len: u64, early: u64, cargo: Cargo) {
+        let mut links = vec![self.hosts[spot.host].1];
+        let mut cap = u64::MAX;
+        let to = spot.host % zones;
+        match &cargo {
+            Cargo::Piece { from: (parent, _), .. } => {
+                links.push(self.hosts[*parent].0);
+                let from = parent % zones;
+                if from != to {
+                    self.boundary_bytes += len;
+                    links.extend(self.zones.get(from).map(|zone| zone.0));
+                    links.extend(self.zones.get(to).map(|zone| zone.1));
+                }
+            }
+            // The origin stands in the first zone.
+            Cargo::Origin { .. } => {
+                links.push(self.origin);
+                cap = self.rates.origin_request;
+                if to != 0 {
+                    links.extend(self.zones.first().map(|zone| zone.0));
+                    links.extend(self.zones.get(to).map(|zone| zone.1));
+                }
+            }
+        }
+        let bytes = len * self.rates.scale;
+        let job = (spot, cargo.job());
+        let flow = self.fluid.start(now, links, cap, bytes, Some(early.min(bytes)));
+        self.flows.insert(flow, (spot, cargo));
+        self.jobs.insert(job, flow);
+    }
+
+    /// Ends a job's flow, if it has one, and says what it carried.
+    fn stop(&mut self, now: Timestamp, spot: Spot, job: Job) -> Option<Cargo> {
+        let flow = self.jobs.remove(&(spot, job))?;
+        self.fluid.stop(now, flow);
+        self.flows.remove(&flow).map(|(_, cargo)| cargo)
+    }
+}
+
+impl World {
+    /// Puts a piece on the links.
+    pub(crate) fn carry(&mut self, spot: Spot, len: u64, cargo: Cargo) {
+        let round_trip = *self.settings.delay.end() * 2;
+        let zones = self.settings.zones;
+        let Some(network) = &mut self.network else { return };
+        // At an even share of the parent's slots.
+        let rate = match &cargo {
+            Cargo::Piece { from, .. } => network.rates.of(from.0).0 / u64::from(self.settings.upload_slots),
+            Cargo::Origin { .. } => 0,
+        };
+        let in_time = |time: Duration| {
+            u64::try_from(u128::from(rate) * time.as_nanos() / 1_000_000_000).unwrap_or(u64::MAX)
+        };
+        let early = in_time(round_trip).max(in_time(EARLY).min(len * network.rates.scale / 4));
+        network.start(self.now, spot, zones, len, early, cargo);
+        self.wake_network();
+    }
+
+    /// A job is given up: its flow ends, and so does the upload.
+    pub(crate) fn uncarry(&mut self, spot: Spot, job: Job) {
+        let Some(network) = &mut self.network else { return };
+        if let Some(Cargo::Piece { from, .. }) = network.stop(self.now, spot, job) {
+            self.upload_ends(from);
+        }
+        self.wake_network();
+    }
+
+    /// All that a host sends and receives breaks off. Its children find out soon.
+    pub(crate) fn uncarry_host(&mut self, host: usize) {
+        let Some(network) = &self.network else { return };
+        let mut broken = Vec::new();
+        for (spot, cargo) in network.flows.values() {
+            match cargo {
+                Cargo::Piece { from, fetch, .. } if from.0 == host => {
+                    broken.push((*spot, Some(*fetch), cargo.job()))
+                }
+                _ if spot.host == host => broken.push((*spot, None, cargo.job())),
+                _ => {}
+            }
+        }
+        for (spot, fetch, job) in broken {
+            self.uncarry(spot, job);
+            if let Some(fetch) = fetch {
+                let delay = self.delay();
+                self.queue.push(self.now + delay, Happening::Unreachable { spot, fetch });
+            }
+        }
+    }
+
+    fn wake_network(&mut self) {
+        let Some(network) = &mut self.network else { return };
+        let Some(at) = network.fluid.next_mark() else { return };
+        if network.wake_at.is_none_or(|set| at < set) {
+            network.wake_at = Some(at);
+            self.queue.push(at.max(self.now), Happening::Flows);
+        }
+    }
+
+    /// Flows have come to their marks.
+    pub(crate) fn flows(&mut self) {
+        let now = self.now;
+        if let Some(network) = &mut self.network {
+            if network.wake_at != Some(now) {
+                return;
+            }
+            network.wake_at = None;
+        }
+        while let Some((flow, mark)) = self.network.as_mut().and_then(|network| network.fluid.due(now)) {
+            self.flow_marks(flow, mark);
+        }
+        self.wake_network();
+    }
+
+    fn flow_marks(&mut self, flow: FlowId, mark: Mark) {
+        let Some(network) = &mut self.network else { return };
+        if mark == Mark::NearlyDone {
+            if let Some((spot, Cargo::Piece { fetch, .. })) = network.flows.get(&flow) {
+                let (spot, fetch) = (*spot, *fetch);
+                self.piece_nearly_comes(spot, fetch);
+            }
+            return;
+        }
+        let Some((spot, cargo)) = network.flows.remove(&flow) else { return };
+        network.jobs.remove(&(spot, cargo.job()));
+        match cargo {
+            // The parent's slot is free when its last byte has left.
+            Cargo::Piece { fetch, from, bytes } => {
+                self.upload_ends(from);
+                let delay = self.delay();
+                let bytes = Some(bytes);
+                self.queue.push(self.now + delay, Happening::Comes { spot, fetch, from, bytes });
+            }
+            Cargo::Origin { read } => self.origin_sends(spot, read),
+        }
+    }
+}
