@@ -64,8 +64,10 @@ impl PieceSource for Uploads {
 
 /// The ranges in which a piece is read.
 fn parts_of(piece: ByteRange) -> impl Iterator<Item = ByteRange> + Send {
-    let starts = (piece.start()..piece.end()).step_by(READ_LEN as usize);
-    starts.filter_map(move |start| ByteRange::new(start, (start + READ_LEN).min(piece.end())))
+    (0..piece.len().div_ceil(READ_LEN)).filter_map(move |part| {
+        let start = piece.start() + part * READ_LEN;
+        ByteRange::new(start, (start + READ_LEN).min(piece.end()))
+    })
 }
 
 fn note(error: &StoreError, child: HostId) {
