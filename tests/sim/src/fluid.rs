@@ -122,7 +122,7 @@ impl Fluid {
         }
         let touched = links.iter().copied().collect();
         let scaled = |bytes: u64| u128::from(bytes) * NANOS;
-        let nearly = nearly.filter(|nearly| *nearly < bytes).map(scaled);
+        let nearly = nearly.map(|nearly| scaled(nearly.min(bytes)));
         let left = scaled(bytes);
         self.flows.insert(id, Flow { links, cap, rate: 0, left, since: now, nearly, next: None });
         self.set_mark(id);

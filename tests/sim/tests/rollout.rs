@@ -1,0 +1,115 @@
+//! Rollouts over links with rates: near their bound, never faster than it, and whole whatever goes wrong.
+
+use proptest::prelude::*;
+use sim::{Links, Outcome, PIECE_LEN, Settings, World};
+use std::time::Duration;
+use support::bound::{Bound, Pieces, Rates, Rollout};
+
+/// 1 Gbit/s in bytes per second.
+const GIGABIT: u64 = 125_000_000;
+/// The piece length of a blob of 1 GiB.
+const PIECE: u32 = 2 << 20;
+/// Pieces of the blob: 256 MiB.
+const COUNT: u32 = 128;
+const LATENCY: Duration = Duration::from_micros(200);
+
+fn settings(seed: u64, hosts: usize) -> Settings {
+    let links = Links::equal(GIGABIT, PIECE);
+    Settings { delay: LATENCY..=LATENCY, ..Settings::rollout(seed, hosts, vec![COUNT], PIECE, links) }
+}
+
+/// The bound of a rollout without trouble, with its blob as it turned out.
+fn bound(settings: &Settings, outcome: &Outcome) -> Bound {
+    let links = settings.links.as_ref().unwrap();
+    let piece = u64::from(PIECE_LEN) * links.scale;
+    let last = outcome.blob_bytes * links.scale - u64::from(COUNT - 1) * piece;
+    let hosts = (0..settings.hosts).map(|host| {
+        let (up, down) = links.of(host);
+        Rates { up, down }
+    });
+    let pieces = Pieces::new([(piece, u64::from(COUNT - 1)), (last, 1)]);
+    let (origin_rate, hosts) = (links.origin, hosts.collect());
+    Rollout { pieces, origin_rate, hosts, sites: Vec::new(), latency: LATENCY }.bound()
+}
+
+/// Runs it, and says how much longer it took than the bound.
+fn ratio(settings: Settings) -> f64 {
+    let outcome = World::new(settings.clone()).run();
+    let bound = bound(&settings, &outcome);
+    assert_eq!((outcome.origin_bytes, outcome.through_bytes), (outcome.blob_bytes, 0), "read once");
+    assert!(outcome.took >= bound.once(), "{:?} is faster than the bound {bound:?}", outcome.took);
+    assert_eq!(outcome.completed.iter().max(), Some(&outcome.took));
+    let ratio = outcome.took.as_secs_f64() / bound.once().as_secs_f64();
+    println!(
+        "seed {}, {} hosts: {ratio:.3} × the bound of {:?}",
+        settings.seed,
+        settings.hosts,
+        bound.once()
+    );
+    ratio
+}
+
+/// What is aimed at is 1.02; this is what may not get worse on the way.
+#[test]
+fn a_crowd_is_near_its_bound() {
+    for hosts in [2, 10, 50] {
+        assert!(ratio(settings(1, hosts)) <= 1.15);
+    }
+}
+
+#[test]
+fn one_host_takes_what_the_origin_takes() {
+    assert!(ratio(settings(1, 1)) <= 1.01);
+}
+
+#[test]
+fn a_slow_host_keeps_nobody_else_waiting() {
+    let without = World::new(settings(3, 20)).run();
+    let mut with = settings(3, 20);
+    let links = with.links.as_mut().unwrap();
+    links.others.insert(7, (GIGABIT / 10, GIGABIT / 10));
+    let with = World::new(with).run();
+    let others = (0..20).filter(|host| *host != 7).map(|host| with.completed[host]).max().unwrap();
+    println!("{others:?} with, {:?} without a slow host, which took {:?}", without.took, with.completed[7]);
+    assert!(others < without.took * 2 && others < with.completed[7]);
+}
+
+#[test]
+fn what_is_sent_between_zones_is_counted() {
+    let mut settings = settings(4, 12);
+    settings.zones = 3;
+    settings.links.as_mut().unwrap().boundary = Some(GIGABIT / 10);
+    let outcome = World::new(settings).run();
+    let crossed = outcome.boundary_bytes as f64 / outcome.blob_bytes as f64;
+    println!("{crossed:.2} blobs crossed between three zones");
+    assert!((2.0..2.1).contains(&crossed), "once into each of the two other zones");
+}
+
+#[test]
+fn the_same_seed_gives_the_same_run() {
+    let run = |seed| World::new(Settings { thorough: true, ..settings(seed, 5) }).run();
+    assert_eq!(run(5), run(5));
+    assert_ne!(run(5).trace, run(6).trace);
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(96))]
+
+    /// Whatever goes wrong, over links of any rates everybody gets the right bytes in a bounded time.
+    #[test]
+    fn whatever_goes_wrong_over_links_it_ends_well(seed: u64) {
+        let mut settings = Settings::troubled(seed);
+        let mut rng = fastrand::Rng::with_seed(seed);
+        let mut links = Links::equal(0, PIECE);
+        let mut rate = || GIGABIT >> rng.u32(0..5);
+        (links.up, links.down, links.origin) = (rate(), rate(), rate());
+        links.others.insert(0, (rate(), rate()));
+        links.boundary = Some(rate());
+        settings.links = Some(links);
+        settings.slot_patience = Duration::from_millis(50);
+        // What must end in any case may take its time: the origin may be the slowest of all.
+        settings.patience = Duration::from_secs(600);
+        println!("seed {seed}");
+        let _ = World::new(settings).run();
+    }
+}
