@@ -157,12 +157,12 @@ impl World {
         let Some(network) = &self.network else { return };
         let mut broken = Vec::new();
         for (spot, cargo) in network.flows.values() {
-            match cargo {
-                Cargo::Piece { from, fetch, .. } if from.0 == host => {
-                    broken.push((*spot, Some(*fetch), cargo.job()))
-                }
-                _ if spot.host == host => broken.push((*spot, None, cargo.job())),
-                _ => {}
+            let child_of = match cargo {
+                Cargo::Piece { from, fetch, .. } if from.0 == host => Some(*fetch),
+                _ => None,
+            };
+            if child_of.is_some() || spot.host == host {
+                broken.push((*spot, child_of, cargo.job()));
             }
         }
         for (spot, fetch, job) in broken {
