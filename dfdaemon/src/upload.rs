@@ -91,7 +91,7 @@ mod tests {
     async fn written(dir: &std::path::Path) -> (Uploads, Blob, Vec<u8>) {
         let options = store::Options { free_floor: 0.0, ..store::Options::new(dir) };
         let store = tokio::task::spawn_blocking(|| Store::open(options)).await.unwrap().unwrap();
-        let content: Vec<u8> = (0..SIZE).map(|i| (i % 251) as u8).collect();
+        let content: Vec<u8> = (0..251).cycle().take(SIZE).collect();
         let digest = Digest::sha256(&content);
         let layout = PieceLayout::new(SIZE as u64, PIECE).unwrap();
         let blob = store.create(&digest, layout).await.unwrap();

@@ -30,7 +30,7 @@ async fn fetched(
     len: u64,
     parts: impl FnOnce(Vec<Bytes>) -> Parts,
 ) -> Result<Bytes, FetchError> {
-    let content = Bytes::from(blob.content.clone());
+    let content = blob.content.clone();
     let cut: Vec<_> = (0..content.len()).step_by(300_000).collect();
     let cut: Vec<_> = cut.iter().map(|&at| content.slice(at..content.len().min(at + 300_000))).collect();
     let whole = stream::iter(cut.clone().into_iter().map(Ok)).boxed();
