@@ -144,7 +144,7 @@ impl Download {
                 self.source.arrived(read, piece, is_held, turn);
             }
             Event::OriginEnded { read, result } => self.read_ended(read, result, turn),
-            Event::Lost { pieces } => pieces.iter().for_each(|piece| self.lose(piece)),
+            Event::Lost { pieces } => pieces.iter().for_each(|piece| self.lost(piece, turn)),
             Event::Hashed { piece, after, stored, matched } => {
                 self.hashed(piece, after, matched, stored, turn);
             }
@@ -252,6 +252,15 @@ impl Download {
         self.discard(&[piece], turn);
     }
 
+    /// The store lost this piece. If it was suspect, it will never be seen whether what readers were given was right.
+    fn lost(&mut self, piece: PieceIndex, turn: &mut Turn<'_>) {
+        if self.proof.is_suspect(piece) {
+            self.discard_unsure(piece, turn);
+        } else {
+            self.lose(piece);
+        }
+    }
+
     /// The store has this piece no more.
     fn lose(&mut self, piece: PieceIndex) {
         if self.proof.lose(piece) {
@@ -275,10 +284,14 @@ impl Download {
     /// Forgets all states but those that this host computed. What hangs on the others becomes suspect, and everything
     /// that was being done on their strength ends.
     pub(crate) fn reset_chain(&mut self, turn: &mut Turn<'_>) {
-        self.proof.reset();
+        let doubtful = self.proof.reset();
         self.told.older_states = false;
         self.source.cancel(turn, |_| true);
         self.peers.cancel(turn, |_| true);
+        // Readers may have been given them.
+        for piece in doubtful {
+            self.discard_unsure(piece, turn);
+        }
         turn.push(Effect::ForgetStates);
         for (boundary, states) in self.proof.trusted_runs() {
             turn.push(Effect::LearnStates { boundary, states });

@@ -45,6 +45,8 @@ pub(crate) struct Proof {
     /// Boundaries whose state this host computed; the two ends are known from the start.
     trusted: PieceSet,
     suspects: BTreeMap<PieceIndex, Link>,
+    /// Pieces that were held, so that readers may have been given their bytes, and that are gone from the store.
+    lost: PieceSet,
     /// Every link has been checked once: the chain is true, also if pieces get lost later.
     proven: bool,
 }
@@ -54,7 +56,8 @@ impl Proof {
     pub(crate) fn new(layout: PieceLayout, chain: Chain, held: PieceSet) -> (Self, PieceSet) {
         let count = layout.count();
         let (trusted, suspects) = (PieceSet::empty(count + 1), BTreeMap::new());
-        let mut proof = Self { layout, chain, held, trusted, suspects, proven: false };
+        let lost = PieceSet::empty(count);
+        let mut proof = Self { layout, chain, held, trusted, suspects, lost, proven: false };
         proof.trust_ends_only();
         let mut void = PieceSet::empty(count);
         for piece in proof.held.iter().filter(|piece| proof.chain.link(*piece).is_none()) {
@@ -78,6 +81,10 @@ impl Proof {
 
     pub(crate) fn suspects(&self) -> impl Iterator<Item = PieceIndex> + '_ {
         self.suspects.keys().copied()
+    }
+
+    pub(crate) fn is_suspect(&self, piece: PieceIndex) -> bool {
+        self.suspects.contains_key(&piece)
     }
 
     /// Whether every link from the initial value to the digest has been checked on this host.
@@ -146,13 +153,18 @@ impl Proof {
     pub(crate) fn hold(&mut self, piece: PieceIndex) -> bool {
         assert!(self.chain.link(piece).is_some(), "piece {piece} was verified without its states");
         self.suspects.remove(&piece);
+        self.lost.remove(piece);
         self.held.insert(piece)
     }
 
     /// The piece is gone from the store; whether it was held.
     pub(crate) fn lose(&mut self, piece: PieceIndex) -> bool {
         self.suspects.remove(&piece);
-        self.held.remove(piece)
+        let held = self.held.remove(piece);
+        if held && !self.proven {
+            self.lost.insert(piece);
+        }
+        held
     }
 
     /// Forgets a suspect, since its bytes are about to be replaced; whether it was one.
@@ -167,8 +179,9 @@ impl Proof {
         }
     }
 
-    /// Forgets every state that this host did not compute, and holds only what hangs on the others.
-    pub(crate) fn reset(&mut self) {
+    /// Forgets every state that this host did not compute, and holds only what hangs on the others. Gives those of the lost
+    /// pieces that hang on what is forgotten: that they were right can never be seen any more.
+    pub(crate) fn reset(&mut self) -> Vec<PieceIndex> {
         let empty = Chain::new(*self.chain.digest(), self.layout).expect("the same chain was made before");
         let old = std::mem::replace(&mut self.chain, empty);
         for boundary in self.trusted.iter() {
@@ -184,6 +197,11 @@ impl Proof {
                 self.suspects.insert(piece, Link { before: *before, after: *after });
             }
         }
+        let doubtful: Vec<_> = self.lost.iter().filter(|piece| self.chain.link(*piece).is_none()).collect();
+        for piece in &doubtful {
+            self.lost.remove(*piece);
+        }
+        doubtful
     }
 
     /// The states that this host computed, in runs with their first boundary; the two ends alone are no news.
@@ -206,8 +224,13 @@ impl Proof {
             return PieceSet::empty(self.layout.count());
         }
         self.trust_ends_only();
-        self.reset();
-        let mut void = std::mem::replace(&mut self.held, PieceSet::empty(self.layout.count()));
+        let doubtful = self.reset();
+        let none = || PieceSet::empty(self.layout.count());
+        let mut void = std::mem::replace(&mut self.held, none());
+        let lost = std::mem::replace(&mut self.lost, none());
+        for piece in doubtful.into_iter().chain(lost.iter()) {
+            void.insert(piece);
+        }
         for piece in std::mem::take(&mut self.suspects).into_keys() {
             void.insert(piece);
         }
