@@ -176,8 +176,14 @@ const FOUND: &[(u64, &str)] = &[
     (8_084_529_373_710_751_780, "a host blamed its parents for what it had believed before"),
     (17_522_370_736_329_396_581, "a chain of two hosts' states was closed on the word of one"),
     (117_085, "a source was not woken when it had less to read itself"),
-    (18_261_665_317_963_465_946, "a reader kept bytes of a false chain whose pieces had been lost before it was found out"),
-    (6_168_379_008_443_705_215, "a reader kept bytes of a false chain whose pieces were lost after it was found out"),
+    (
+        18_261_665_317_963_465_946,
+        "a reader kept bytes of a false chain whose pieces had been lost before it was found out",
+    ),
+    (
+        6_168_379_008_443_705_215,
+        "a reader kept bytes of a false chain whose pieces were lost after it was found out",
+    ),
 ];
 
 #[test]
