@@ -53,6 +53,25 @@ fn after_a_reset_the_same_states_restore_a_piece_and_others_void_it() {
     assert_eq!(fetches(&effects).len(), 1, "it is fetched again");
 }
 
+/// Readers may have been given bytes of a piece that the store lost since, and that nobody can check any more.
+#[test]
+fn a_piece_that_was_lost_is_void_when_its_chain_is_false() {
+    let mut bed = up(10);
+    for piece in [2, 5, 7] {
+        fetch(&mut bed, piece, 1);
+    }
+    assert!(
+        discarded(&bed.event(Event::Lost { pieces: set(10, [2, 5]) })).is_empty(),
+        "the chain may be true"
+    );
+    fetch(&mut bed, 5, 1);
+    let effects = bed.hear(SchedulerBody::ChainReset { epoch: Epoch(1) });
+    assert_eq!(discarded(&effects), [&set(10, [2])], "5 is there again and can be checked");
+    let effects = bed.event(Event::Lost { pieces: set(10, [7]) });
+    assert_eq!(discarded(&effects), [&set(10, [7])], "now it cannot be checked any more");
+    assert!(discarded(&bed.hear(SchedulerBody::ChainReset { epoch: Epoch(2) })).is_empty(), "told once");
+}
+
 #[test]
 fn what_this_host_computed_survives_a_reset() {
     let mut bed = up(10);
