@@ -6,7 +6,7 @@ use crate::world::{Happening, World};
 use download_core::{Download, Event, Failure, ReaderId, Spec};
 use std::collections::BTreeMap;
 use std::time::Duration;
-use types::{ByteRange, Credential, PieceSet, Priority};
+use types::{ByteRange, Credential, PieceIndex, PieceSet, Priority};
 
 /// Between two looks of a reader at what there is.
 const LOOK: Duration = Duration::from_micros(50);
@@ -121,13 +121,16 @@ impl World {
             let right = self.blobs[spot.blob].bytes(reader.range) == reader.got;
             let whole = reader.range.len() == self.blobs[spot.blob].layout.size();
             assert!(right || !whole, "a client got a wrong blob");
-            let client = &mut self.hosts[spot.host].places[spot.blob].clients[reader.client];
-            client.done = right;
-            self.unserved -= usize::from(right);
-            if right {
+            let place = &mut self.hosts[spot.host].places[spot.blob];
+            // Where only this host has a right, the others depend on it for what it lost behind this reader's back.
+            let mut read = self.blobs[spot.blob].layout.pieces_of(reader.range).map(PieceIndex);
+            let done = right && read.all(|piece| place.stored.pieces().contains(piece));
+            place.clients[reader.client].done = done;
+            self.unserved -= usize::from(done);
+            if done {
                 self.outcome.completed[spot.host] = self.now.since(types::Timestamp::ZERO);
             }
-            if !right {
+            if !done {
                 // A part is not proven; this client checks it and asks again.
                 self.comes_again(spot, reader.client);
             }

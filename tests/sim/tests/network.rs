@@ -194,4 +194,6 @@ fn found_seeds() {
     }
     println!("a chain was closed on the word of a host that had told only its end");
     run(crowded(993_261_076_924_679_183));
+    println!("a client needed what the only host with a right had lost and did not want any more");
+    run(crowded(12_185_986_398_887_742_409));
 }
