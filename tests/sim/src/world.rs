@@ -109,7 +109,7 @@ impl World {
             tick_at: None,
             reported: Reported::default(),
         };
-        let host_count = settings.hosts;
+        let completed = vec![Duration::ZERO; settings.hosts];
         let mut world = Self {
             trace: Trace::new(settings.verbose, settings.thorough),
             numbers: hosts.iter().map(|host| host.id).zip(0..).collect(),
@@ -123,7 +123,7 @@ impl World {
             hosts,
             scheduler,
             origin: Origin::default(),
-            outcome: Outcome { completed: vec![Duration::ZERO; host_count], ..Outcome::default() },
+            outcome: Outcome { completed, ..Outcome::default() },
             next_serial: 0,
             unserved: 0,
             mended: false,
