@@ -249,6 +249,7 @@ impl Download {
         self.peers.forget(piece, turn);
         self.source.forget(piece, turn);
         self.lose(piece);
+        self.proof.told_void(piece);
         self.discard(&[piece], turn);
     }
 

@@ -167,6 +167,11 @@ impl Proof {
         held
     }
 
+    /// Readers have been told that this piece is void.
+    pub(crate) fn told_void(&mut self, piece: PieceIndex) {
+        self.lost.remove(piece);
+    }
+
     /// Forgets a suspect, since its bytes are about to be replaced; whether it was one.
     pub(crate) fn give_up_suspect(&mut self, piece: PieceIndex) -> bool {
         self.suspects.remove(&piece).is_some()
@@ -223,15 +228,12 @@ impl Proof {
         if self.proven {
             return PieceSet::empty(self.layout.count());
         }
+        let none = PieceSet::empty(self.layout.count());
+        let mut void = std::mem::replace(&mut self.lost, none.clone());
         self.trust_ends_only();
-        let doubtful = self.reset();
-        let none = || PieceSet::empty(self.layout.count());
-        let mut void = std::mem::replace(&mut self.held, none());
-        let lost = std::mem::replace(&mut self.lost, none());
-        for piece in doubtful.into_iter().chain(lost.iter()) {
-            void.insert(piece);
-        }
-        for piece in std::mem::take(&mut self.suspects).into_keys() {
+        self.reset();
+        let held = std::mem::replace(&mut self.held, none);
+        for piece in held.iter().chain(std::mem::take(&mut self.suspects).into_keys()) {
             void.insert(piece);
         }
         void
