@@ -129,8 +129,7 @@ impl World {
             self.unserved -= usize::from(done);
             if done {
                 self.outcome.completed[spot.host] = self.now.since(types::Timestamp::ZERO);
-            }
-            if !done {
+            } else {
                 // A part is not proven; this client checks it and asks again.
                 self.comes_again(spot, reader.client);
             }

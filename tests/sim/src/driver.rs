@@ -151,6 +151,9 @@ impl World {
             return self.fetch_fails(spot, fetch, FetchFailure::NotHeld);
         };
         if host.uploads >= self.settings.upload_slots {
+            if self.settings.slot_patience.is_zero() {
+                return self.fetch_fails(spot, fetch, FetchFailure::Busy);
+            }
             host.waiting.push_back((spot, fetch));
             let at = self.now + self.settings.slot_patience;
             return self.queue.push(at, Happening::NoSlot { spot, fetch });

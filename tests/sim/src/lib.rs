@@ -9,6 +9,7 @@
 //! found. Links are simple, a piece takes a time and a host has slots; or, with [`Links`], transfers share them fairly.
 
 mod blob;
+mod bound;
 mod check;
 mod clients;
 mod driver;

@@ -47,7 +47,7 @@ pub(crate) struct Network {
     jobs: BTreeMap<(Spot, Job), FlowId>,
     /// The wake that is in the queue.
     pub(crate) wake_at: Option<Timestamp>,
-    /// Bytes that crossed a boundary between zones, those of the origin left out.
+    /// Bytes of the transfers from one zone to another, those from the origin left out.
     pub(crate) boundary_bytes: u64,
 }
 

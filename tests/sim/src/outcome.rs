@@ -13,6 +13,8 @@ pub struct Outcome {
     pub took: Duration,
     /// Bytes of all blobs together.
     pub blob_bytes: u64,
+    /// The lengths of all their pieces.
+    pub pieces: Vec<u64>,
     /// Bytes read from the origin in whole pieces.
     pub origin_bytes: u64,
     /// Bytes read from the origin for single readers, past the chain.

@@ -51,7 +51,6 @@ impl World {
         if !self.hosts[host].alive {
             return;
         }
-        self.uncarry_host(host);
         let was_connected = self.hosts[host].link != LinkState::Down;
         let dead = &mut self.hosts[host];
         dead.alive = false;
@@ -64,6 +63,8 @@ impl World {
             place.running = None;
             place.clients.iter_mut().for_each(|client| client.reading = false);
         }
+        // It is dead already, so that nobody who waits for a slot gets one of those that fall free.
+        self.uncarry_host(host);
         for (spot, fetch) in waited {
             let delay = self.delay();
             self.queue.push(self.now + delay, Happening::Unreachable { spot, fetch });

@@ -180,6 +180,10 @@ impl World {
         self.outcome.through_bytes = self.origin.through_bytes;
         self.outcome.boundary_bytes = self.network.as_ref().map_or(0, |network| network.boundary_bytes);
         self.outcome.blob_bytes = self.blobs.iter().map(|blob| blob.layout.size()).sum();
+        let lengths = |blob: &Blob| {
+            blob.layout.pieces().map(|piece| blob.layout.range(piece).len()).collect::<Vec<_>>()
+        };
+        self.outcome.pieces = self.blobs.iter().flat_map(lengths).collect();
         self.outcome.trace = self.trace.hash();
         self.outcome.counters = self.scheduler.core.summary().counters;
         self.outcome

@@ -1,9 +1,8 @@
 //! Rollouts over links with rates: near their bound, never faster than it, and whole whatever goes wrong.
 
 use proptest::prelude::*;
-use sim::{Links, Outcome, PIECE_LEN, Settings, World};
+use sim::{Links, Settings, World};
 use std::time::Duration;
-use support::bound::{Bound, Pieces, Rates, Rollout};
 
 /// 1 Gbit/s in bytes per second.
 const GIGABIT: u64 = 125_000_000;
@@ -18,24 +17,10 @@ fn settings(seed: u64, hosts: usize) -> Settings {
     Settings { delay: LATENCY..=LATENCY, ..Settings::rollout(seed, hosts, vec![COUNT], PIECE, links) }
 }
 
-/// The bound of a rollout without trouble, with its blob as it turned out.
-fn bound(settings: &Settings, outcome: &Outcome) -> Bound {
-    let links = settings.links.as_ref().expect("links with rates");
-    let piece = u64::from(PIECE_LEN) * links.scale;
-    let last = outcome.blob_bytes * links.scale - u64::from(COUNT - 1) * piece;
-    let hosts = (0..settings.hosts).map(|host| {
-        let (up, down) = links.of(host);
-        Rates { up, down }
-    });
-    let pieces = Pieces::new([(piece, u64::from(COUNT - 1)), (last, 1)]);
-    let (origin_rate, hosts) = (links.origin, hosts.collect());
-    Rollout { pieces, origin_rate, hosts, sites: Vec::new(), latency: LATENCY }.bound()
-}
-
 /// Runs it, and says how much longer it took than the bound.
 fn ratio(settings: &Settings) -> f64 {
     let outcome = World::new(settings.clone()).run();
-    let bound = bound(settings, &outcome);
+    let bound = settings.bound(&outcome).expect("it has links");
     assert_eq!((outcome.origin_bytes, outcome.through_bytes), (outcome.blob_bytes, 0), "read once");
     assert!(outcome.took >= bound.once(), "{:?} is faster than the bound {bound:?}", outcome.took);
     assert_eq!(outcome.completed.iter().max(), Some(&outcome.took));
@@ -92,24 +77,37 @@ fn the_same_seed_gives_the_same_run() {
     assert_ne!(run(5).trace, run(6).trace);
 }
 
+/// A troubled run over links of some rates.
+fn over_links(seed: u64) -> Settings {
+    let mut settings = Settings::troubled(seed);
+    let mut rng = fastrand::Rng::with_seed(seed);
+    let mut links = Links::equal(0, PIECE);
+    let mut rate = || GIGABIT >> rng.u32(0..5);
+    (links.up, links.down, links.origin) = (rate(), rate(), rate());
+    links.others.insert(0, (rate(), rate()));
+    links.boundary = Some(rate());
+    settings.links = Some(links);
+    settings.slot_patience = Duration::from_millis(50);
+    // What must end in any case may take its time: the origin may be the slowest of all.
+    settings.patience = Duration::from_secs(600);
+    settings
+}
+
+/// Far from what it should be (docs/scheduling.md); that it ends is all that is asked so far.
+#[test]
+fn several_blobs_through_a_slow_origin_come_in_the_end() {
+    let outcome = World::new(over_links(8_970_349_317_080_730_322)).run();
+    let read = outcome.origin_bytes as f64 / outcome.blob_bytes as f64;
+    println!("{:?}, {read:.2} times the bytes from the origin", outcome.took);
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(96))]
 
     /// Whatever goes wrong, over links of any rates everybody gets the right bytes in a bounded time.
     #[test]
     fn whatever_goes_wrong_over_links_it_ends_well(seed: u64) {
-        let mut settings = Settings::troubled(seed);
-        let mut rng = fastrand::Rng::with_seed(seed);
-        let mut links = Links::equal(0, PIECE);
-        let mut rate = || GIGABIT >> rng.u32(0..5);
-        (links.up, links.down, links.origin) = (rate(), rate(), rate());
-        links.others.insert(0, (rate(), rate()));
-        links.boundary = Some(rate());
-        settings.links = Some(links);
-        settings.slot_patience = Duration::from_millis(50);
-        // What must end in any case may take its time: the origin may be the slowest of all.
-        settings.patience = Duration::from_secs(600);
         println!("seed {seed}");
-        let _ = World::new(settings).run();
+        let _ = World::new(over_links(seed)).run();
     }
 }
