@@ -141,10 +141,10 @@ impl Driver {
             messages += self.take(input);
             if messages >= TURN_MESSAGES {
                 messages = 0;
-                self.flush();
+                self.tick();
             }
         }
-        self.flush();
+        self.tick();
     }
 
     fn handle(&mut self, event: Event) {

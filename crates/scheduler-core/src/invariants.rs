@@ -1,9 +1,9 @@
 //! What must always hold, checked from scratch: for tests and simulations, after every step.
 
-use crate::Scheduler;
 use crate::demand::Demand;
 use crate::slab::{MemberIx, SwarmIx};
 use crate::swarm::Swarm;
+use crate::{Scheduler, Work};
 use types::{PieceIndex, PieceSet};
 
 impl Scheduler {
@@ -97,7 +97,7 @@ impl Scheduler {
         }
         if let Some(demand) = swarm.demand.as_deref() {
             self.check_counts(six, swarm, demand);
-            self.check_lists(swarm, demand);
+            self.check_lists(six, swarm, demand);
             self.check_lease(six, swarm, demand);
         }
     }
@@ -141,10 +141,13 @@ impl Scheduler {
         }
     }
 
-    fn check_lists(&self, swarm: &Swarm, demand: &Demand) {
+    /// Whoever could send or receive more is listed, or noted for the next match.
+    fn check_lists(&self, six: SwarmIx, swarm: &Swarm, demand: &Demand) {
+        let Work { fresh, feed, fill, hungry, .. } = &self.work;
         for (ix, member) in swarm.members.iter() {
             let host = &self.hosts[member.host];
-            let idle = demand.idle.place(ix).is_some();
+            let idle =
+                demand.idle.place(ix).is_some() || feed.contains(&member.host) || fresh.contains(&(six, ix));
             assert!(
                 idle || !member.usable || member.held.is_empty() || !host.can_upload(self.now),
                 "{:?} could upload and nobody sees it",
@@ -155,7 +158,10 @@ impl Scheduler {
                 continue;
             }
             assert!(
-                demand.is_listed(ix) || !host.can_download(self.now),
+                demand.is_listed(ix)
+                    || !host.can_download(self.now)
+                    || fill.contains(&member.host)
+                    || hungry.contains(&six),
                 "{:?} waits and nobody sees it",
                 host.id
             );
@@ -165,11 +171,14 @@ impl Scheduler {
                 host.id
             );
         }
-        let hungry: usize = demand.hungry.iter().sum();
+        let count: usize = demand.hungry.iter().sum();
         let listed =
             swarm.members.iter().filter(|(ix, _)| demand.is_listed(*ix) && !demand.is_sated(*ix)).count();
-        assert_eq!(hungry, listed, "the hungry are counted");
-        assert!(hungry == 0 || demand.retry_alarm.is_set(), "the hungry look again some time");
+        assert_eq!(count, listed, "the hungry are counted");
+        assert!(
+            count == 0 || demand.retry_alarm.is_set() || self.work.is_to_match(),
+            "the hungry look again some time"
+        );
     }
 
     fn could_get(&self, swarm: &Swarm, demand: &Demand, ix: MemberIx) -> bool {

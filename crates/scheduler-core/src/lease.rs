@@ -5,6 +5,7 @@ use crate::slab::{HostIx, MemberIx, SwarmIx};
 use crate::swarm::{Barred, Member, Swarm};
 use crate::timers::Timer;
 use std::cmp::Reverse;
+use std::collections::BTreeSet;
 use std::time::Duration;
 use types::{Credential, Epoch, PieceIndex, PieceSet, SchedulerBody, Timestamp};
 
@@ -246,9 +247,21 @@ impl Scheduler {
         let swarm = &self.swarms[six];
         let Some(lease) = self.lease(six) else { return 0 };
         let ahead = self.ahead(swarm);
-        let budget = if lease.shared { ahead.saturating_sub(lease.unique) } else { 2 * ahead };
+        let unique = lease.unique.saturating_sub(self.sent_once(six, lease));
+        let budget = if lease.shared { ahead.saturating_sub(unique) } else { 2 * ahead };
         let beyond = lease.remaining.iter().nth(usize::try_from(budget).unwrap_or(usize::MAX));
         beyond.map_or(swarm.count(), |piece| piece.0).max(lease.limit)
+    }
+
+    /// How many of the counted pieces that only the source holds it is sending to somebody.
+    fn sent_once(&self, six: SwarmIx, lease: &Lease) -> u64 {
+        let Some(demand) = self.swarms[six].demand.as_deref() else { return 0 };
+        let uploads = self.hosts[lease.host].uploads.iter().map(|tix| &self.transfers[*tix]);
+        let first = uploads.filter(|transfer| {
+            let piece = transfer.piece;
+            transfer.swarm == six && lease.counted.contains(piece) && demand.holders[piece.as_usize()] == 1
+        });
+        first.map(|transfer| transfer.piece).collect::<BTreeSet<_>>().len() as u64
     }
 
     /// By how many pieces a source may be ahead.

@@ -4,9 +4,10 @@
 //! what happened with [`Scheduler::handle`], carries out the [`Effect`]s, and comes back at
 //! [`Scheduler::next_deadline`]. The same events with the same seed give the same effects.
 //!
-//! A turn has two halves. First the event changes what is known: who holds what, which slots are free, what is in
-//! doubt; what follows from that is only noted ([`Work`]). Then the notes are worked off: leases, pushes, pulls. So no
-//! decision is taken on a half-changed state.
+//! Events change what is known: who holds what, which slots are free, what is in doubt. What follows for chains and
+//! leases is decided at the end of each event, so never on a half-changed state. Who gets what from whom is only noted
+//! ([`Work`]) until the next [`Event::Tick`], which is due at once: a driver that has more events at hand hands them in
+//! first, and the choice is made among all slots that fell free together.
 //!
 //! Where to look: `membership` hosts and blobs, `swarm` and `demand` the counting, `lease` and `returns` the source, `closing` the
 //! chain, `matching` and `pick` who gets what, `transfers` the slots, `blame` what went wrong.
@@ -68,7 +69,8 @@ pub enum Event {
         /// What.
         message: HostMessage,
     },
-    /// Time has passed: the answer to [`Scheduler::next_deadline`].
+    /// The answer to [`Scheduler::next_deadline`]: time has passed, or no other event is at hand and what was noted can
+    /// be matched.
     Tick,
 }
 
@@ -84,7 +86,7 @@ pub enum Effect {
     },
 }
 
-/// What a turn has still to look at.
+/// What is still to be looked at.
 #[derive(Debug, Default)]
 struct Work {
     /// Chains that were spoken against.
@@ -99,6 +101,12 @@ struct Work {
     fill: Vec<HostIx>,
     /// Blobs of which much became available at once.
     hungry: BTreeSet<SwarmIx>,
+}
+
+impl Work {
+    fn is_to_match(&self) -> bool {
+        !(self.fresh.is_empty() && self.feed.is_empty() && self.fill.is_empty() && self.hungry.is_empty())
+    }
 }
 
 /// The state machine.
@@ -163,6 +171,7 @@ impl Scheduler {
             self.timers.set(&mut self.quiet_alarm, Timer::Quiet, self.quiet_until);
         }
         self.run_timers();
+        let decide = matches!(event, Event::Tick);
         match event {
             Event::HostJoined { host, spec } => self.on_joined(host, spec),
             Event::HostLeft { host } => self.on_left(&host),
@@ -172,15 +181,22 @@ impl Scheduler {
             },
             Event::Tick => {}
         }
-        self.settle();
+        self.settle(decide);
         *effects = std::mem::take(&mut self.out);
     }
 
     /// When [`Event::Tick`] is due at the latest, if no other event comes first. Before the first event it is
-    /// [`Timestamp::ZERO`]: a driver ticks once at its start, which begins the quiet period.
+    /// [`Timestamp::ZERO`]: a driver ticks once at its start, which begins the quiet period. It is the time of the last
+    /// event, so due at once, while something waits to be matched.
     #[must_use]
     pub fn next_deadline(&self) -> Option<Timestamp> {
-        if self.started { self.timers.next() } else { Some(Timestamp::ZERO) }
+        if !self.started {
+            Some(Timestamp::ZERO)
+        } else if self.work.is_to_match() {
+            Some(self.now)
+        } else {
+            self.timers.next()
+        }
     }
 
     fn run_timers(&mut self) {
@@ -241,21 +257,15 @@ impl Scheduler {
         }
     }
 
-    /// Works off what the event left to do: first what decides about chains and sources, then the matching.
-    fn settle(&mut self) {
+    /// Works off what events left to do: first what decides about chains and sources, then, if `decide`, the matching.
+    fn settle(&mut self, decide: bool) {
         loop {
             if let Some(six) = self.work.doubted.pop_first() {
                 self.weigh_doubts(six);
             } else if let Some(six) = self.work.leases.pop_first() {
                 self.consider(six);
-            } else if let Some(six) = self.work.hungry.pop_first() {
-                self.fill_all(six);
-            } else if let Some((six, ix)) = self.work.fresh.pop() {
-                self.push_fresh(six, ix);
-            } else if let Some(host) = self.work.feed.pop() {
-                self.feed(host);
-            } else if let Some(host) = self.work.fill.pop() {
-                self.fill(host);
+            } else if decide && self.work.is_to_match() {
+                self.match_noted();
             } else {
                 return;
             }

@@ -8,6 +8,7 @@ use crate::demand::{PRIORITIES, rank};
 use crate::pick::{Choice, Judge};
 use crate::slab::{HostIx, MemberIx, SwarmIx};
 use crate::timers::Timer;
+use std::collections::BTreeSet;
 use std::time::Duration;
 use types::{BlobFailure, SchedulerBody};
 
@@ -64,12 +65,12 @@ impl Scheduler {
 
     /// Gives something of one blob from `parent` to a hungry child of one priority, if there is one.
     fn push_one(&mut self, six: SwarmIx, parent: MemberIx, rank: usize) -> bool {
-        let Self { swarms, hosts, options, rng, scratch, stale, now, .. } = self;
+        let Self { swarms, hosts, transfers, options, rng, scratch, stale, now, .. } = self;
         let Some(swarm) = swarms.get(six) else { return false };
         let Some(demand) = swarm.demand.as_deref().filter(|demand| demand.hungry[rank] > 0) else {
             return false;
         };
-        let mut judge = Judge { swarm, demand, hosts, options, now: *now, scratch };
+        let mut judge = Judge { six, swarm, demand, hosts, transfers, options, now: *now, scratch };
         let mut best = None;
         stale.clear();
         let own = demand.part_ix(parent);
@@ -95,10 +96,10 @@ impl Scheduler {
 
     /// Gets something of one blob for `child` from a parent with a free slot, if there is one.
     fn pull_one(&mut self, six: SwarmIx, child: MemberIx) -> bool {
-        let Self { swarms, hosts, options, rng, scratch, stale, now, .. } = self;
+        let Self { swarms, hosts, transfers, options, rng, scratch, stale, now, .. } = self;
         let Some(swarm) = swarms.get(six) else { return false };
         let Some(demand) = swarm.demand.as_deref() else { return false };
-        let mut judge = Judge { swarm, demand, hosts, options, now: *now, scratch };
+        let mut judge = Judge { six, swarm, demand, hosts, transfers, options, now: *now, scratch };
         if !judge.needs(child) {
             if let Some(demand) = swarms[six].demand.as_deref_mut() {
                 demand.set_sated(child);
@@ -126,14 +127,51 @@ impl Scheduler {
         best.map(|choice| self.assign(six, choice)).is_some()
     }
 
-    /// A member holds something new: it is passed on at once if its host has a slot free.
-    pub(crate) fn push_fresh(&mut self, six: SwarmIx, member: MemberIx) {
-        self.offer(six, member);
-        let Some(host) = self.swarms.get(six).and_then(|s| Some(s.members.get(member)?.host)) else { return };
-        for rank in 0..PRIORITIES {
-            while self.hosts[host].can_upload(self.now) && self.push_one(six, member, rank) {}
+    /// Matches all that was noted. The parents with the scarcest pieces choose first, one child each in turn: what few
+    /// hold must multiply before what many hold fills the children's slots.
+    pub(crate) fn match_noted(&mut self) {
+        while let Some(six) = self.work.hungry.pop_first() {
+            self.fill_all(six);
         }
-        self.retry_later(six);
+        let fresh = std::mem::take(&mut self.work.fresh);
+        let feed = std::mem::take(&mut self.work.feed);
+        let fill = std::mem::take(&mut self.work.fill);
+        let holders =
+            fresh.iter().filter_map(|(six, ix)| Some(self.swarms.get(*six)?.members.get(*ix)?.host));
+        let parents: BTreeSet<HostIx> = holders.chain(feed).collect();
+        for host in &fill {
+            self.wake_all(*host);
+        }
+        for host in &parents {
+            self.offer_all(*host);
+        }
+        let mut parents: Vec<_> = parents.into_iter().collect();
+        while !parents.is_empty() {
+            let mut order: Vec<_> = parents
+                .iter()
+                .filter_map(|host| Some((self.scarcest(*host)?, self.rng.u32(..), *host)))
+                .collect();
+            order.sort_unstable();
+            parents = order.into_iter().map(|(.., host)| host).filter(|host| self.feed(*host)).collect();
+        }
+        fill.into_iter().for_each(|host| self.fill(host));
+        fresh.into_iter().for_each(|(six, _)| self.retry_later(six));
+    }
+
+    /// How scarce the scarcest piece is that a host with a free slot has for somebody, if there is one.
+    fn scarcest(&mut self, host: HostIx) -> Option<u8> {
+        let Self { swarms, hosts, scratch, now, .. } = self;
+        let parent = hosts.get(host).filter(|host| host.can_upload(*now))?;
+        let levels = parent.offers.iter().filter_map(|six| {
+            let swarm = swarms.get(*six)?;
+            let demand =
+                swarm.demand.as_deref().filter(|demand| demand.hungry.iter().any(|count| *count > 0))?;
+            let held = swarm.members[parent.memberships[six]].held.words();
+            scratch.clear();
+            scratch.extend(held.iter().zip(demand.avail.words()).map(|(held, avail)| held & avail));
+            demand.rarity.rarest(scratch).map(|(level, _)| level)
+        });
+        levels.min()
     }
 
     /// Lists a member as one that could upload, if it can.
@@ -147,30 +185,37 @@ impl Scheduler {
         }
     }
 
-    /// A host's upload slot fell free: the blobs that it holds are served in turn, the urgent ones first.
-    pub(crate) fn feed(&mut self, host: HostIx) {
-        let Some(parent) = self.hosts.get(host).filter(|h| h.can_upload(self.now)) else { return };
+    /// Lists a host with a free upload slot in all blobs of which it holds something that is wanted.
+    fn offer_all(&mut self, host: HostIx) {
+        let Some(parent) = self.hosts.get(host).filter(|host| host.can_upload(self.now)) else { return };
+        let offers: Vec<_> = parent.offers.iter().map(|six| (*six, parent.memberships[six])).collect();
+        offers.into_iter().for_each(|(six, member)| self.offer(six, member));
+    }
+
+    /// Lists a host with a free download slot in all blobs that it lacks something of.
+    fn wake_all(&mut self, host: HostIx) {
+        let Some(child) = self.hosts.get(host).filter(|host| host.can_download(self.now)) else { return };
+        let wants: Vec<_> = child.wants.iter().map(|(_, six)| (*six, child.memberships[six])).collect();
+        wants.into_iter().for_each(|(six, member)| self.wake(six, member));
+    }
+
+    /// Gives one piece from a host with a free upload slot to a child: the blobs that it holds are served in turn, the
+    /// urgent ones first. Whether it gave anything.
+    fn feed(&mut self, host: HostIx) -> bool {
+        let Some(parent) = self.hosts.get(host).filter(|host| host.can_upload(self.now)) else {
+            return false;
+        };
         let turn = in_turn(parent.offers.iter().copied(), parent.fed);
-        for six in &turn {
-            let member = self.hosts[host].memberships[six];
-            self.offer(*six, member);
-        }
         for rank in 0..PRIORITIES {
-            let mut served = true;
-            while served {
-                served = false;
-                for six in &turn {
-                    if !self.hosts[host].can_upload(self.now) {
-                        return;
-                    }
-                    let member = self.hosts[host].memberships[six];
-                    if self.push_one(*six, member, rank) {
-                        self.hosts[host].fed = Some(*six);
-                        served = true;
-                    }
+            for six in &turn {
+                let member = self.hosts[host].memberships[six];
+                if self.push_one(*six, member, rank) {
+                    self.hosts[host].fed = Some(*six);
+                    return true;
                 }
             }
         }
+        false
     }
 
     /// A host's download slot fell free: the blobs that it wants get something in turn, the urgent ones first.
@@ -178,9 +223,7 @@ impl Scheduler {
         let Some(child) = self.hosts.get(host).filter(|h| h.can_download(self.now)) else { return };
         let wants: Vec<_> = child.wants.iter().copied().collect();
         let filled = child.filled;
-        for (_, six) in &wants {
-            self.wake(*six, self.hosts[host].memberships[six]);
-        }
+        self.wake_all(host);
         for group in wants.chunk_by(|a, b| a.0 == b.0) {
             let mut turn = in_turn(group.iter().map(|(_, six)| *six), filled);
             while !turn.is_empty() {

@@ -20,7 +20,8 @@ pub struct Options {
     /// A transfer is expected to move at least this many bytes per second: a piece that takes longer than
     /// [`Self::transfer_timeout`] at this rate gets the longer time. Default 512 KiB/s.
     pub transfer_rate_min: u64,
-    /// How many bytes a source may hold that no second host has, while others want the blob: what its death costs.
+    /// How many bytes a source may hold that no second host has or is being sent, while others want the blob: with what is
+    /// on its way, what its death costs.
     /// Default 16 MiB.
     pub source_ahead_bytes: u64,
     /// The least that a source may be ahead, in bytes: two stripes of the origin's reader. Default 8 MiB; four pieces
@@ -35,7 +36,7 @@ pub struct Options {
     /// After the start no new lease is granted for this long, since hosts may still announce what they hold. It
     /// begins with the first event handled. Default 1 s; zero for a scheduler without remote hosts.
     pub quiet_period: Duration,
-    /// Pieces with this many copies or more, held and in flight, count as equally common. Default 32, at most 255.
+    /// Pieces with this many copies or more, held and in flight, count as equally common. Default 192, at most 255.
     pub rarity_cap: u8,
     /// How many hosts are looked at, drawn at random, for one match. Default 4.
     pub samples: usize,
@@ -95,7 +96,7 @@ impl Default for Options {
             source_limit_patience: Duration::from_secs(1),
             source_patience: Duration::from_secs(1),
             quiet_period: Duration::from_secs(1),
-            rarity_cap: 32,
+            rarity_cap: 192,
             samples: 4,
             scan_max: 64,
             gate_patience: Duration::from_secs(2),

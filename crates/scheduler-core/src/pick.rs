@@ -4,10 +4,11 @@
 //! lowest index among equals. A reader that is blocked gets its piece sooner, for at most a quarter of its picks.
 
 use crate::demand::Demand;
-use crate::hosts::Hosts;
+use crate::hosts::{Host, Hosts};
 use crate::options::Options;
-use crate::slab::MemberIx;
+use crate::slab::{MemberIx, Slab, SwarmIx, TransferIx};
 use crate::swarm::{Swarm, Want};
+use crate::transfers::Transfer;
 use types::{PieceIndex, Timestamp};
 
 /// How far beyond a blocked reader's position a piece still counts as helping it.
@@ -48,9 +49,11 @@ pub(crate) struct Choice {
 
 /// One swarm, looked at at one moment.
 pub(crate) struct Judge<'a> {
+    pub(crate) six: SwarmIx,
     pub(crate) swarm: &'a Swarm,
     pub(crate) demand: &'a Demand,
     pub(crate) hosts: &'a Hosts,
+    pub(crate) transfers: &'a Slab<TransferIx, Transfer>,
     pub(crate) options: &'a Options,
     pub(crate) now: Timestamp,
     pub(crate) scratch: &'a mut Vec<u64>,
@@ -122,11 +125,16 @@ impl Judge<'_> {
         }
         let crossing = self.demand.part_ix(child) != self.demand.part_ix(parent);
         self.candidates(child, parent, want, crossing);
-        let (level, piece) = self.demand.rarity.rarest(self.scratch)?;
+        let (mut level, mut piece) = self.demand.rarity.rarest(self.scratch)?;
         let shunned = !want.banned.is_empty() || !child_host.avoid.is_empty();
         let restrained = self.is_restrained(parent, want, shunned);
         if restrained && level > FIRST_COPY {
-            return None;
+            if crossing || self.demand.parts.len() == 1 {
+                return None;
+            }
+            self.first_in_zone(child, parent_host);
+            piece = self.demand.rarity.rarest(self.scratch)?.1;
+            level = FIRST_COPY + 1;
         }
         let boosted =
             self.boosted(want).filter(|b| !restrained || self.demand.rarity.level(*b) <= FIRST_COPY);
@@ -167,6 +175,28 @@ impl Judge<'_> {
             let gate = part.crossing.words().iter().zip(part.held.words());
             for (word, (crossing, held)) in self.scratch.iter_mut().zip(gate) {
                 *word &= !(if opened { *crossing } else { crossing | held });
+            }
+        }
+    }
+
+    /// Of the candidates only those that nobody but this parent has in the child's zone, and nobody is sent from here: other
+    /// zones have them, and the gate is shut for them.
+    fn first_in_zone(&mut self, child: MemberIx, parent: &Host) {
+        let own = self.demand.part_ix(child);
+        let part = &self.demand.parts[own as usize];
+        for (w, word) in (0u32..).zip(self.scratch.iter_mut()) {
+            let mut left = *word;
+            while left != 0 {
+                let bit = left.trailing_zeros();
+                left &= left - 1;
+                if part.holders[(w * 64 + bit) as usize] > 1 {
+                    *word &= !(1 << bit);
+                }
+            }
+        }
+        for transfer in parent.uploads.iter().map(|tix| &self.transfers[*tix]) {
+            if transfer.swarm == self.six && self.demand.part_ix(transfer.child) == own {
+                self.scratch[transfer.piece.as_usize() / 64] &= !(1 << (transfer.piece.0 % 64));
             }
         }
     }

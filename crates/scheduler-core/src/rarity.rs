@@ -1,23 +1,27 @@
 //! How many copies of each piece there are, held and in flight, and the rarest piece of a set.
 //!
 //! Copies above a cap count as equal, so that new pieces spread first and the rest comes in reading order
-//! (docs: "capped rarity, then the lowest index"). One bitmap per level makes the choice a scan over words.
+//! (docs: "capped rarity, then the lowest index"). Below it they are told apart the less finely the more there are: in
+//! a large crowd a piece with ten copies is as far behind one with fifteen as a piece with hundred behind one with
+//! hundred and fifty. One bitmap per level makes the choice a scan over words.
 
 use types::{PieceIndex, PieceSet};
 
 #[derive(Debug)]
 pub(crate) struct Rarity {
     copies: Vec<u32>,
-    /// Pieces by `min(copies, cap)`.
+    cap: u32,
+    /// Pieces by [`level_of`] their copies, up to the cap.
     levels: Vec<PieceSet>,
 }
 
 impl Rarity {
     /// No copies of any of `count` pieces.
     pub(crate) fn new(count: u32, cap: u8) -> Self {
-        let mut levels = vec![PieceSet::empty(count); usize::from(cap.max(1)) + 1];
+        let cap = u32::from(cap.max(1));
+        let mut levels = vec![PieceSet::empty(count); usize::from(level_of(cap)) + 1];
         levels[0] = PieceSet::full(count);
-        Self { copies: vec![0; count as usize], levels }
+        Self { copies: vec![0; count as usize], cap, levels }
     }
 
     pub(crate) fn copies(&self, piece: PieceIndex) -> u32 {
@@ -25,11 +29,7 @@ impl Rarity {
     }
 
     pub(crate) fn level(&self, piece: PieceIndex) -> u8 {
-        self.level_of(self.copies(piece))
-    }
-
-    fn level_of(&self, copies: u32) -> u8 {
-        u8::try_from(copies).unwrap_or(u8::MAX).min(u8::try_from(self.levels.len() - 1).unwrap_or(u8::MAX))
+        level_of(self.copies(piece).min(self.cap))
     }
 
     pub(crate) fn add(&mut self, piece: PieceIndex) {
@@ -42,7 +42,7 @@ impl Rarity {
     }
 
     fn set(&mut self, piece: PieceIndex, copies: u32) {
-        let (old, new) = (self.level(piece), self.level_of(copies));
+        let (old, new) = (self.level(piece), level_of(copies.min(self.cap)));
         self.copies[piece.as_usize()] = copies;
         if old != new {
             self.levels[usize::from(old)].remove(piece);
@@ -69,9 +69,32 @@ impl Rarity {
     }
 }
 
+/// The level of a number of copies: itself up to 8, then 12, 16, 24, 32, 48 and so on begin another.
+fn level_of(copies: u32) -> u8 {
+    const EXACT: u32 = 8;
+    let level = match copies {
+        0..=EXACT => copies,
+        _ => {
+            let octave = copies.ilog2();
+            EXACT + 2 * (octave - EXACT.ilog2()) + (copies >> (octave - 1) & 1)
+        }
+    };
+    u8::try_from(level).unwrap_or(u8::MAX)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn more_copies_are_no_lower_level() {
+        assert_eq!(
+            [0, 1, 7, 8, 11, 12, 15, 16, 23, 24, 255].map(level_of),
+            [0, 1, 7, 8, 8, 9, 9, 10, 10, 11, 17]
+        );
+        assert!((0..2_000).all(|copies| level_of(copies) <= level_of(copies + 1)));
+        assert_eq!(level_of(u32::MAX), 8 + 57, "no number is too large");
+    }
 
     #[test]
     fn rarest_first_then_lowest_index() {

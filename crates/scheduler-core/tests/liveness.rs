@@ -44,7 +44,7 @@ fn without_faults_each_byte_leaves_the_origin_once() {
         let counters = world.summary().counters;
         let zones = (setup.zones as u64).min(setup.hosts as u64);
         // With the source's zone served first, each piece enters each other zone once.
-        assert_eq!(counters.crossings, 3 * 40 * (zones - 1), "seed {seed}");
+        assert_eq!(counters.crossings, 3 * 40 * (zones - 1), "seed {seed} {counters:?}");
         assert_eq!(counters.crossings_again, 0, "seed {seed}");
     }
 }

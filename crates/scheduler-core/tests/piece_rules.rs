@@ -46,6 +46,24 @@ fn a_source_sends_each_piece_about_once() {
 }
 
 #[test]
+fn a_source_sends_its_own_zone_what_it_sent_to_another_zone_first() {
+    let (mut s, blob) = (Script::new(options()), Blob::new(20, 1));
+    s.join_as(host(0), spec_in("near", ""));
+    s.join_as(host(1), spec_in("far", ""));
+    let epoch = lease_in(&s.want(host(0), &blob.key(), blob.none())).unwrap().1;
+    s.want(host(1), &blob.key(), blob.none());
+    assert_eq!(assigns_in(&s.read(host(0), &blob, epoch, 0)), [(0, host(0), host(1))]);
+    s.verified(host(1), &blob.key(), 0, PieceFrom::Peer(host(0)));
+    (2..4).for_each(|n| drop(s.join_as(host(n), spec_in("near", ""))));
+    let told = s.want(host(2), &blob.key(), blob.none());
+    assert_eq!(assigns_in(&told), [(0, host(0), host(2))], "the gate is shut for what the source holds");
+    let told = s.want(host(3), &blob.key(), blob.none());
+    assert_eq!(assigns_in(&told), [], "once is enough: the other passes it on");
+    let told = s.verified(host(2), &blob.key(), 0, PieceFrom::Peer(host(0)));
+    assert_eq!(assigns_in(&told), [(0, host(2), host(3))]);
+}
+
+#[test]
 fn a_source_helps_out_when_nothing_moves() {
     let (mut s, blob) = (Script::new(options()), Blob::new(20, 1));
     (0..3).for_each(|n| drop(s.join(host(n))));

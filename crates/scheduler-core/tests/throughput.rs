@@ -23,6 +23,7 @@ impl Crowd {
     fn event(&mut self, event: Event) {
         self.now += Duration::from_micros(1);
         self.scheduler.handle(self.now, event, &mut self.effects);
+        self.scheduler.handle(self.now, Event::Tick, &mut self.effects);
         self.told.extend(self.effects.drain(..).map(|Effect::Send { host, message }| (host, message.body)));
     }
 

@@ -67,7 +67,8 @@ impl World {
     /// Puts the scheduler's next deadline into the queue.
     pub(crate) fn tick_scheduler(&mut self) {
         let Some(deadline) = self.scheduler.core.next_deadline() else { return };
-        let at = deadline.max(self.now);
+        let due_at_once = deadline <= self.now && self.steps > 0;
+        let at = if due_at_once { self.now + self.settings.turn } else { deadline.max(self.now) };
         if self.scheduler.tick_at.is_none_or(|set| at < set) {
             self.scheduler.tick_at = Some(at);
             self.queue.push(at, Happening::SchedulerTick);

@@ -125,6 +125,8 @@ impl Script {
         let mut effects = Vec::new();
         self.scheduler.handle(self.now, event, &mut effects);
         self.scheduler.check_invariants();
+        self.scheduler.handle(self.now, Event::Tick, &mut effects);
+        self.scheduler.check_invariants();
         let assigned = effects.iter().filter_map(|Effect::Send { message, .. }| {
             matches!(message.body, SchedulerBody::Assign { .. }).then_some(message.key.digest)
         });

@@ -229,6 +229,11 @@ impl World {
         let mut effects = Vec::new();
         self.scheduler.handle(self.now, event, &mut effects);
         self.scheduler.check_invariants();
+        // Now and then more events are at hand before it may match.
+        if self.rng.u8(..4) > 0 {
+            self.scheduler.handle(self.now, Event::Tick, &mut effects);
+            self.scheduler.check_invariants();
+        }
         for effect in effects {
             for byte in format!("{effect:?}").bytes() {
                 self.trace = (self.trace ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3);
