@@ -90,7 +90,8 @@ pub struct P2pConfig {
     pub advertise: Option<IpAddr>,
     /// Pieces uploaded at once. Default 4, 1 to 64.
     pub upload_slots: u16,
-    /// Pieces downloaded at once, over all blobs. Default 8, 1 to 256.
+    /// Pieces downloaded at once, over all blobs. Default 4, 1 to 256. As many as uploads: with more, each transfer gets a
+    /// smaller part of its parent (docs/scheduling.md).
     pub download_slots: u16,
     /// Bytes per second sent to peers at most, at least 1 KiB. Default: no limit.
     pub upload_rate: Option<u64>,

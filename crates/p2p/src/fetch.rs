@@ -26,9 +26,8 @@ pub(crate) struct Fetcher {
     received: AtomicU64,
 }
 
-/// A parent whose upload slot is promised again keeps a child waiting for [`Options::upload_slot_patience`] only, so that
-/// 'nearly done' is not said earlier than this before the end.
-const EARLY: Duration = Duration::from_millis(20);
+/// What the scheduler takes to decide.
+const DECISION: Duration = Duration::from_micros(200);
 
 /// A failed exchange.
 #[derive(Debug)]
@@ -194,7 +193,8 @@ impl<F: FnOnce() + Send> Transfer<'_, F> {
         Ok(())
     }
 
-    /// Tells once that what comes in a round trip is left, or a quarter of the piece if that comes soon.
+    /// Tells once that what is left comes while the next piece is asked for: from this host to the scheduler, back, and from
+    /// here to the parent. Earlier, and the next would share the link with this one before its time.
     fn note_nearly_done(&mut self, received: usize, start: Instant, round_trip: Duration) {
         if self.nearly_done.is_none() {
             return;
@@ -202,7 +202,8 @@ impl<F: FnOnce() + Send> Transfer<'_, F> {
         let (received, whole) = (received as u128, u128::from(self.expected));
         let elapsed = start.elapsed().as_nanos().max(1);
         let comes_in = |time: Duration| received * time.as_nanos() / elapsed;
-        if whole - received <= comes_in(round_trip).max(comes_in(EARLY).min(whole / 4))
+        let notice = comes_in(round_trip * 3 / 2 + DECISION).min(whole * 3 / 4);
+        if whole - received <= notice
             && let Some(nearly_done) = self.nearly_done.take()
         {
             nearly_done();

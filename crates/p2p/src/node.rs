@@ -108,7 +108,7 @@ impl P2p {
     /// Gets a piece from `parent` into `piece`, in place of what is there: whole and of the right length, not verified.
     /// After an error it holds nothing of use.
     ///
-    /// `nearly_done` is called once, when about a round trip's worth remains, or a quarter if that comes within 20 ms.
+    /// `nearly_done` is called once, when what remains comes in about one and a half round trips.
     ///
     /// Cancel safe: a fetch that is dropped closes its connection.
     ///

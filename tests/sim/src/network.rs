@@ -13,9 +13,8 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 use types::Timestamp;
 
-/// A daemon tells that a piece is nearly there when what comes in a round trip is left, or a quarter of it if that comes
-/// within this time.
-const EARLY: Duration = Duration::from_millis(20);
+/// A daemon tells that a piece is nearly there when what is left comes within one and a half round trips and this time.
+const DECISION: Duration = Duration::from_micros(200);
 
 /// What a flow carries.
 #[derive(Debug)]
@@ -138,7 +137,7 @@ impl World {
         let in_time = |time: Duration| {
             u64::try_from(u128::from(rate) * time.as_nanos() / 1_000_000_000).unwrap_or(u64::MAX)
         };
-        let early = in_time(round_trip).max(in_time(EARLY).min(len * network.rates.scale / 4));
+        let early = in_time(round_trip * 3 / 2 + DECISION).min(len * network.rates.scale * 3 / 4);
         network.start(self.now, spot, zones, len, early, cargo);
         self.wake_network();
     }
