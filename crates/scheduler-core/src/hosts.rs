@@ -1,5 +1,6 @@
 //! The connected hosts: what they are, their slots, and whom they cannot use at the moment.
 
+use crate::boundary::Window;
 use crate::slab::{HostIx, MemberIx, Slab, SwarmIx, TransferIx, ZoneIx};
 use crate::timers::Alarm;
 use std::collections::{BTreeMap, BTreeSet};
@@ -102,11 +103,21 @@ const LEASES_MAX: u32 = 4;
 /// The most parents that one child leaves alone at a time.
 const AVOID_MAX: usize = 256;
 
+/// A zone that hosts are in.
+#[derive(Debug)]
+struct Zone {
+    label: Label,
+    hosts: usize,
+    /// What crosses its boundary, inwards and outwards.
+    inwards: Window,
+    outwards: Window,
+}
+
 #[derive(Debug, Default)]
 pub(crate) struct Hosts {
     slab: Slab<HostIx, Host>,
     by_id: BTreeMap<HostId, HostIx>,
-    zones: Slab<ZoneIx, (Label, usize)>,
+    zones: Slab<ZoneIx, Zone>,
     by_zone: BTreeMap<Label, ZoneIx>,
 }
 
@@ -137,11 +148,11 @@ impl Hosts {
     }
 
     pub(crate) fn join(&mut self, id: HostId, spec: HostSpec) -> HostIx {
-        let zone = *self
-            .by_zone
-            .entry(spec.zone.clone())
-            .or_insert_with_key(|label| self.zones.insert((label.clone(), 0)));
-        self.zones[zone].1 += 1;
+        let zone = *self.by_zone.entry(spec.zone.clone()).or_insert_with_key(|label| {
+            let (inwards, outwards) = (Window::default(), Window::default());
+            self.zones.insert(Zone { label: label.clone(), hosts: 0, inwards, outwards })
+        });
+        self.zones[zone].hosts += 1;
         let host = self.slab.insert(Host {
             id,
             spec,
@@ -170,12 +181,38 @@ impl Hosts {
     pub(crate) fn leave(&mut self, host: HostIx) {
         let Some(gone) = self.slab.remove(host) else { return };
         self.by_id.remove(&gone.id);
-        let (label, count) = &mut self.zones[gone.zone];
-        *count -= 1;
-        if *count == 0 {
-            self.by_zone.remove(label);
+        let zone = &mut self.zones[gone.zone];
+        zone.hosts -= 1;
+        if zone.hosts == 0 {
+            self.by_zone.remove(&zone.label);
             self.zones.remove(gone.zone);
         }
+    }
+
+    /// Whether one more piece may cross now from zone `from` into zone `to`.
+    pub(crate) fn may_cross(&self, from: ZoneIx, to: ZoneIx) -> bool {
+        self.zones[from].outwards.is_open() && self.zones[to].inwards.is_open()
+    }
+
+    /// Whether a piece may cross into zone `to` that several zones could send: room for another is left.
+    pub(crate) fn may_cross_again(&self, to: ZoneIx) -> bool {
+        self.zones[to].inwards.is_wide_open()
+    }
+
+    pub(crate) fn begin_crossing(&mut self, from: ZoneIx, to: ZoneIx) {
+        self.zones[from].outwards.enter();
+        self.zones[to].inwards.enter();
+    }
+
+    /// A piece has crossed in this time, or has not crossed by then; or it was given up early, then without one.
+    pub(crate) fn end_crossing(&mut self, from: ZoneIx, to: ZoneIx, took: Option<Duration>) {
+        self.zones[from].outwards.leave(took);
+        self.zones[to].inwards.leave(took);
+    }
+
+    /// How many pieces cross each zone's boundary, inwards and outwards.
+    pub(crate) fn crossings(&self) -> impl Iterator<Item = (ZoneIx, u32, u32)> {
+        self.zones.iter().map(|(zone, each)| (zone, each.inwards.crossing(), each.outwards.crossing()))
     }
 }
 

@@ -15,6 +15,7 @@ impl Scheduler {
         assert!(self.out.is_empty(), "no effect is kept back");
         self.check_hosts();
         self.check_transfers();
+        self.check_boundaries();
         for (six, swarm) in self.swarms.iter() {
             self.check_swarm(six, swarm);
         }
@@ -138,6 +139,17 @@ impl Scheduler {
             assert_eq!(demand.held.contains(piece), holders[i] > 0, "{piece} is held by a usable host");
             let available = holders[i] > 0 && swarm.linked.contains(piece);
             assert_eq!(demand.avail.contains(piece), available, "{piece} is available");
+        }
+    }
+
+    fn check_boundaries(&self) {
+        for (zone, inwards, outwards) in self.hosts.crossings() {
+            let crossing = self.transfers.iter().filter(|(_, transfer)| transfer.crossing);
+            let ends = crossing.map(|(_, t)| (self.hosts[t.parent_host].zone, self.hosts[t.child_host].zone));
+            let count = ends.fold((0, 0), |(into, out), (from, to)| {
+                (into + u32::from(to == zone), out + u32::from(from == zone))
+            });
+            assert_eq!((inwards, outwards), count, "what crosses a boundary is counted");
         }
     }
 

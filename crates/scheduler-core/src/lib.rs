@@ -13,6 +13,7 @@
 //! chain, `matching` and `pick` who gets what, `transfers` the slots, `blame` what went wrong.
 
 mod blame;
+mod boundary;
 mod closing;
 mod demand;
 mod hosts;

@@ -252,7 +252,7 @@ impl Scheduler {
     pub(crate) fn stop_wanting(&mut self, six: SwarmIx, ix: MemberIx) -> Option<Box<Want>> {
         let transfers = self.swarms[six].members[ix].want.as_ref()?.transfers.clone();
         for tix in transfers {
-            self.end_transfer(tix);
+            self.end_transfer(tix, false);
         }
         let swarm = &mut self.swarms[six];
         let want = swarm.set_want(ix, None)?;

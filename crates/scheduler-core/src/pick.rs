@@ -124,8 +124,20 @@ impl Judge<'_> {
             return None;
         }
         let crossing = self.demand.part_ix(child) != self.demand.part_ix(parent);
+        if crossing && !self.hosts.may_cross(p.zone, c.zone) {
+            return None;
+        }
         self.candidates(child, parent, want, crossing);
         let (mut level, mut piece) = self.demand.rarity.rarest(self.scratch)?;
+        if crossing && level > FIRST_COPY {
+            let only_here = self.only_from_here(child, parent);
+            // What several zones could send leaves room for what only one can.
+            if !only_here && !self.hosts.may_cross_again(c.zone) {
+                return None;
+            }
+            level = if only_here { FIRST_COPY + 1 } else { FIRST_COPY + 2 };
+            piece = first_of(self.scratch)?;
+        }
         let shunned = !want.banned.is_empty() || !child_host.avoid.is_empty();
         let restrained = self.is_restrained(parent, want, shunned);
         if restrained && level > FIRST_COPY {
@@ -141,7 +153,6 @@ impl Judge<'_> {
         let piece = boosted.unwrap_or(piece);
         let level = match boosted {
             Some(_) => FIRST_COPY,
-            None if crossing => level.min(FIRST_COPY + 1),
             None => level,
         };
         let fast = u8::try_from(63 - (child_host.spec.upload_rate | 1).ilog2()).unwrap_or(u8::MAX);
@@ -177,6 +188,22 @@ impl Judge<'_> {
                 *word &= !(if opened { *crossing } else { crossing | held });
             }
         }
+    }
+
+    /// Of the candidates for a crossing only those that no third zone holds or is being sent, if there are such: a zone sends
+    /// what it alone has, and what several have they exchange, so that no boundary carries a piece twice. Whether there are.
+    fn only_from_here(&mut self, child: MemberIx, parent: MemberIx) -> bool {
+        let own = [child, parent].map(|member| self.demand.part_ix(member));
+        let others = (0u32..).zip(&self.demand.parts).filter(|(ix, _)| !own.contains(ix));
+        let others: Vec<_> = others.map(|(_, part)| (part.held.words(), part.crossing.words())).collect();
+        let elsewhere = |w: usize| others.iter().fold(0, |all, (held, crossing)| all | held[w] | crossing[w]);
+        if !self.scratch.iter().enumerate().any(|(w, word)| word & !elsewhere(w) != 0) {
+            return false;
+        }
+        for (w, word) in self.scratch.iter_mut().enumerate() {
+            *word &= !elsewhere(w);
+        }
+        true
     }
 
     /// Of the candidates only those that nobody but this parent has in the child's zone, and nobody is sent from here: other
@@ -226,4 +253,12 @@ impl Judge<'_> {
             word >> (piece.0 % 64) & 1 == 1
         })
     }
+}
+
+/// The lowest piece of a bitmap.
+fn first_of(bitmap: &[u64]) -> Option<PieceIndex> {
+    (0u32..)
+        .zip(bitmap)
+        .find(|(_, word)| **word != 0)
+        .map(|(w, word)| PieceIndex(w * 64 + word.trailing_zeros()))
 }

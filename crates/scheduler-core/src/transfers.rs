@@ -1,11 +1,12 @@
 //! Pieces on their way: begun, nearly done, verified, failed, out of time. Slots are counted here.
 
 use crate::Scheduler;
+use crate::boundary;
 use crate::pick::Choice;
 use crate::slab::{HostIx, MemberIx, SwarmIx, TransferIx};
 use crate::timers::{Alarm, Timer};
 use std::time::Duration;
-use types::{Epoch, FetchFailure, HostId, PieceFrom, PieceIndex, SchedulerBody};
+use types::{Epoch, FetchFailure, HostId, PieceFrom, PieceIndex, SchedulerBody, Timestamp};
 
 #[derive(Debug)]
 pub(crate) struct Transfer {
@@ -20,6 +21,7 @@ pub(crate) struct Transfer {
     pub(crate) credited_up: bool,
     pub(crate) credited_down: bool,
     pub(crate) crossing: bool,
+    began: Timestamp,
     alarm: Alarm,
 }
 
@@ -50,6 +52,7 @@ impl Scheduler {
             credited_up: false,
             credited_down: false,
             crossing,
+            began: self.now,
             alarm: Alarm::default(),
         };
         let tix = self.transfers.insert(transfer);
@@ -80,6 +83,8 @@ impl Scheduler {
             self.counters.crossings += 1;
             self.counters.crossings_again += u64::from(part.held.contains(piece));
             part.crossing.insert(piece);
+            let (from, to) = (self.hosts[parent_host].zone, self.hosts[child_host].zone);
+            self.hosts.begin_crossing(from, to);
         }
         if !self.hosts[child_host].can_download(self.now) {
             demand.unlist(child);
@@ -91,9 +96,14 @@ impl Scheduler {
         self.tell(six, child, body);
     }
 
-    /// Takes a transfer off the books; its slots are free and looked after at the end of the turn.
-    pub(crate) fn end_transfer(&mut self, tix: TransferIx) -> Option<Transfer> {
+    /// Takes a transfer off the books; its slots are free and looked after at the next match. `done` if the piece has come.
+    pub(crate) fn end_transfer(&mut self, tix: TransferIx, done: bool) -> Option<Transfer> {
         let mut transfer = self.transfers.remove(tix)?;
+        if transfer.crossing {
+            let (from, to) = (self.hosts[transfer.parent_host].zone, self.hosts[transfer.child_host].zone);
+            let took = self.now.since(transfer.began);
+            self.hosts.end_crossing(from, to, (done || took > boundary::TARGET).then_some(took));
+        }
         self.timers.clear(&mut transfer.alarm, Timer::Transfer(tix));
         let swarm = &mut self.swarms[transfer.swarm];
         let member = &mut swarm.members[transfer.child];
@@ -123,7 +133,7 @@ impl Scheduler {
 
     /// Ends a transfer that the child has to give up, and lets it look for another parent.
     pub(crate) fn cancel(&mut self, tix: TransferIx) {
-        let Some(transfer) = self.end_transfer(tix) else { return };
+        let Some(transfer) = self.end_transfer(tix, false) else { return };
         let parent = self.hosts[transfer.parent_host].id;
         self.tell(transfer.swarm, transfer.child, SchedulerBody::Cancel { piece: transfer.piece, parent });
         self.missed(transfer.swarm, transfer.child);
@@ -165,7 +175,7 @@ impl Scheduler {
             PieceFrom::Peer(_) => self.counters.verified_peer += 1,
         }
         while let Some(tix) = self.transfer_of(six, ix, piece) {
-            let Some(transfer) = self.end_transfer(tix) else { break };
+            let Some(transfer) = self.end_transfer(tix, true) else { break };
             let parent = self.hosts[transfer.parent_host].id;
             if from == PieceFrom::Peer(parent) {
                 self.served_well(transfer.child_host, transfer.parent_host);
@@ -224,7 +234,7 @@ impl Scheduler {
             self.counters.ignored += 1;
             return;
         };
-        let Some(transfer) = self.end_transfer(tix) else { return };
+        let Some(transfer) = self.end_transfer(tix, false) else { return };
         match why {
             FetchFailure::Corrupt => self.counters.failed_corrupt += 1,
             FetchFailure::Busy => self.counters.failed_busy += 1,
