@@ -37,14 +37,16 @@ const GIB: u64 = 1024 * MIB;
 /// Every host computes the same one, so that pieces are the same everywhere. A small piece fills the pipeline of a
 /// rollout sooner (its ramp is about `log2(hosts)` pieces long) and costs more messages, a large one the other way
 /// round. The steps keep the ramp at a few percent of the whole (docs/scheduling.md has figures) and the number of pieces
-/// at about 4,000 or below; above 32 GiB the length doubles with the size so that a set of pieces stays small. Always a power of two and so a
-/// multiple of every hash's block.
+/// at 16,384 or below; above 64 GiB pieces are as long as they get. Always a power of two and so a multiple of every
+/// hash's block.
 #[must_use]
 pub const fn piece_len_for(size: u64) -> u32 {
     let len = if size < 32 * MIB {
         512 * KIB
     } else if size < 4 * GIB {
         MIB
+    } else if size < 64 * GIB {
+        4 * MIB
     } else {
         16 * MIB
     };

@@ -174,7 +174,9 @@ fn piece_lengths_grow_with_the_size() {
         (32 * MIB - 1, 512 << 10),
         (32 * MIB, 1 << 20),
         (4096 * MIB - 1, 1 << 20),
-        (4096 * MIB, 16 << 20),
+        (4096 * MIB, 4 << 20),
+        (65_536 * MIB - 1, 4 << 20),
+        (65_536 * MIB, 16 << 20),
         (PieceLayout::SIZE_MAX, 16 << 20),
     ];
     for (size, len) in table {
