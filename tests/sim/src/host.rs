@@ -74,6 +74,8 @@ pub(crate) struct Place {
 pub(crate) struct Host {
     pub(crate) id: HostId,
     pub(crate) alive: bool,
+    /// It is dead for good.
+    pub(crate) left: bool,
     /// Counts its starts.
     pub(crate) incarnation: u64,
     pub(crate) corrupts: bool,
@@ -99,6 +101,7 @@ impl Host {
         Self {
             id,
             alive: true,
+            left: false,
             incarnation: 0,
             corrupts: false,
             is_lied_to: false,

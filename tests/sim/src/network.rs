@@ -98,14 +98,10 @@ impl Network {
                     links.extend(self.zones.get(to).map(|zone| zone.1));
                 }
             }
-            // The origin stands in the first zone.
+            // The origin is outside all zones, and as near to each.
             Cargo::Origin { .. } => {
                 links.push(self.origin);
                 cap = self.rates.origin_request;
-                if to != 0 {
-                    links.extend(self.zones.first().map(|zone| zone.0));
-                    links.extend(self.zones.get(to).map(|zone| zone.1));
-                }
             }
         }
         let bytes = len * self.rates.scale;

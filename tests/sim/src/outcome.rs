@@ -9,7 +9,7 @@ use types::Timestamp;
 /// What came of a run.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Outcome {
-    /// From the start to the last client's last byte, in simulated time.
+    /// From the start to the last client's last byte, in simulated time, or to the last fault's end.
     pub took: Duration,
     /// Bytes of all blobs together.
     pub blob_bytes: u64,
@@ -21,7 +21,9 @@ pub struct Outcome {
     pub through_bytes: u64,
     /// Bytes between zones, where zones have boundaries.
     pub boundary_bytes: u64,
-    /// When each host's last client had all it wanted, after the start.
+    /// When each host's first client came, after the start.
+    pub came: Vec<Duration>,
+    /// When each host's last client had all it wanted, after the start; zero for a host that left.
     pub completed: Vec<Duration>,
     /// Bytes that each host sent to others.
     pub uploaded_bytes: Vec<u64>,

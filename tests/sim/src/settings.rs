@@ -21,6 +21,13 @@ pub enum Fault {
         /// Whether its disk survived.
         keeps_store: bool,
     },
+    /// A host dies and does not come back: nobody waits for its clients.
+    HostLeaves {
+        /// Which.
+        host: usize,
+    },
+    /// The same of the host that is the source of the first blob at that moment, if one is.
+    SourceLeaves,
     /// A host's stream to the scheduler breaks; it connects again.
     LinkBreaks {
         /// Which.
@@ -126,6 +133,8 @@ pub struct Settings {
     pub blobs: Vec<u32>,
     /// Within which time the clients come, each at a moment of its own.
     pub arrival: Duration,
+    /// If not zero, the hosts' clients come one host after the other instead, so far apart.
+    pub rolling: Duration,
     /// The time that a message takes, one way.
     pub delay: RangeInclusive<Duration>,
     /// Links with rates; without them each transfer takes the times below, whatever else is sent.
@@ -163,6 +172,15 @@ pub struct Settings {
     pub thorough: bool,
 }
 
+/// How many slots a host needs each way, so that the next transfer on a slot is there when one ends: one and a half round trips
+/// go by from the notice to the next first byte, and that must be two thirds of a transfer at most, or the notice would
+/// come before the transfer has begun. Two at least.
+#[must_use]
+pub fn slots_for(rate: u64, round_trip: Duration, piece_len: u64) -> u16 {
+    let in_transit = u128::from(rate) * round_trip.as_nanos() * 9 / 4 / 1_000_000_000;
+    u16::try_from(in_transit.div_ceil(u128::from(piece_len))).unwrap_or(u16::MAX).max(2)
+}
+
 /// What a scheduler's loop takes: the messages that come meanwhile are decided upon together.
 const TURN: Duration = Duration::from_micros(50);
 
@@ -178,6 +196,7 @@ impl Settings {
             zones: 1,
             blobs,
             arrival: ms(20),
+            rolling: Duration::ZERO,
             delay: Duration::from_micros(200)..=ms(1),
             links: None,
             piece_time: ms(2)..=ms(2),
@@ -201,7 +220,7 @@ impl Settings {
                 source_ahead_min_bytes: 8 * piece,
                 ..scheduler_core::Options::default()
             },
-            patience: Duration::from_secs(120),
+            patience: Duration::from_secs(300),
             turn: Duration::ZERO,
             verbose: false,
             thorough: true,
@@ -239,6 +258,15 @@ impl Settings {
             links: Some(links),
             ..Self::quiet(seed, hosts, blobs)
         }
+    }
+
+    /// The same with this latency one way, and slots enough for it.
+    #[must_use]
+    pub fn with_latency(self, delay: Duration) -> Self {
+        let links = self.links.as_ref();
+        let rate = links.map_or(0, |links| links.up);
+        let slots = slots_for(rate, delay * 2, links.map_or(1, |links| links.scale) * u64::from(PIECE_LEN));
+        Self { delay: delay..=delay, upload_slots: slots, download_slots: slots, ..self }
     }
 
     /// A run in which anything may go wrong, as the seed says, for about ten seconds; then all is well again.

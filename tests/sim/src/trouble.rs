@@ -17,6 +17,8 @@ impl World {
         match fault {
             Fault::HostDies { host } => self.host_dies(host),
             Fault::HostReturns { host, keeps_store } => self.host_returns(host, keeps_store),
+            Fault::HostLeaves { host } => self.host_leaves(host),
+            Fault::SourceLeaves => self.source_leaves(),
             Fault::LinkBreaks { host } => self.disconnects(host),
             Fault::SchedulerRestarts { gone } => self.scheduler_dies(gone),
             Fault::SchedulerFreezes { lasts } => self.scheduler_freezes(lasts),
@@ -76,8 +78,26 @@ impl World {
         }
     }
 
+    fn host_leaves(&mut self, host: usize) {
+        self.host_dies(host);
+        self.hosts[host].left = true;
+        self.outcome.completed[host] = Duration::ZERO;
+        for client in self.hosts[host].places.iter_mut().flat_map(|place| &mut place.clients) {
+            self.unserved -= usize::from(!std::mem::replace(&mut client.done, true));
+        }
+    }
+
+    fn source_leaves(&mut self) {
+        let key = &self.blobs[0].key;
+        let blobs = self.scheduler.core.summary().blobs;
+        let source = blobs.into_iter().find(|blob| blob.digest == key.digest).and_then(|blob| blob.source);
+        if let Some((source, _)) = source {
+            self.host_leaves(self.numbers[&source]);
+        }
+    }
+
     fn host_returns(&mut self, host: usize, keeps_store: bool) {
-        if self.hosts[host].alive {
+        if self.hosts[host].alive || self.hosts[host].left {
             return;
         }
         self.hosts[host].alive = true;

@@ -18,7 +18,7 @@ use std::time::Duration;
 use types::{ByteRange, HostId, HostMessage, LeaseFailure, PieceIndex, SchedulerMessage, State, Timestamp};
 
 /// Things that happen in one run at most: a run that takes more goes round in circles.
-const HAPPENINGS_MAX: u64 = 20_000_000;
+const HAPPENINGS_MAX: u64 = 500_000_000;
 
 #[derive(Clone, Debug)]
 pub(crate) enum Happening {
@@ -110,6 +110,7 @@ impl World {
             reported: Reported::default(),
         };
         let completed = vec![Duration::ZERO; settings.hosts];
+        let came = vec![Duration::MAX; settings.hosts];
         let mut world = Self {
             trace: Trace::new(settings.verbose, settings.thorough),
             numbers: hosts.iter().map(|host| host.id).zip(0..).collect(),
@@ -123,7 +124,7 @@ impl World {
             hosts,
             scheduler,
             origin: Origin::default(),
-            outcome: Outcome { completed, ..Outcome::default() },
+            outcome: Outcome { completed, came, ..Outcome::default() },
             next_serial: 0,
             unserved: 0,
             mended: false,
@@ -155,7 +156,12 @@ impl World {
         let client = clients.len();
         clients.push(Client { range, done: false, reading: false });
         self.unserved += 1;
-        let at = self.now + self.between(&(Duration::ZERO..=self.settings.arrival));
+        let at = if self.settings.rolling.is_zero() {
+            self.now + self.between(&(Duration::ZERO..=self.settings.arrival))
+        } else {
+            self.now + self.settings.rolling * u32::try_from(host).unwrap_or(u32::MAX)
+        };
+        self.outcome.came[host] = self.outcome.came[host].min(at.since(Timestamp::ZERO));
         self.queue.push(at, Happening::ClientComes { host, blob, client });
     }
 
@@ -232,7 +238,8 @@ impl World {
     /// When the run must have ended: a bounded time after the last fault.
     fn give_up_at(&self) -> Timestamp {
         let last = self.settings.faults.last().map_or(Duration::ZERO, |(at, _)| *at);
-        Timestamp::ZERO + last + self.settings.arrival + self.settings.patience
+        let rolling = self.settings.rolling * u32::try_from(self.settings.hosts).unwrap_or(u32::MAX);
+        Timestamp::ZERO + last + self.settings.arrival + rolling + self.settings.patience
     }
 
     pub(crate) fn between(&mut self, range: &RangeInclusive<Duration>) -> Duration {

@@ -1,0 +1,180 @@
+//! The command behind `cargo sim`: rollouts beside their bounds, and troubled networks by their seeds.
+
+use clap::{Args, Parser, Subcommand};
+use sim::paper::{Row, scenarios};
+use sim::{Links, Settings, World};
+use std::io::{IsTerminal as _, Write as _};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+use types::PieceLayout;
+
+/// Simulates clusters: the real scheduler and the real downloads on links with rates, in counted time.
+#[derive(Debug, Parser)]
+#[command(name = "cargo sim", bin_name = "cargo sim")]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run the scenarios by which the scheduler is judged; exits with 1 if one misses its limit
+    Paper(Paper),
+    /// Run one flash crowd beside its lower bound
+    Rollout(Rollout),
+    /// Run troubled networks by their seeds: one prints everything that happens, several only those that fail
+    Replay {
+        /// The first seed
+        seed: u64,
+        /// How many seeds
+        #[arg(default_value_t = 1)]
+        count: u64,
+    },
+}
+
+#[derive(Debug, Args)]
+struct Paper {
+    /// Leave out scenarios with more hosts
+    #[arg(long, value_name = "HOSTS")]
+    hosts_max: Option<usize>,
+    /// Where all chance comes from
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+    /// Print one JSON object instead of the table
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Debug, Args)]
+struct Rollout {
+    /// How many hosts, 1 to 20000
+    #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u16).range(1..=20_000))]
+    hosts: u16,
+    /// The blob's size in MiB, 1 to 65536
+    #[arg(long, default_value_t = 1024, value_parser = clap::value_parser!(u64).range(1..=65_536))]
+    mib: u64,
+    /// The piece length in KiB, a power of two [default: what the daemons take]
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..=65_536))]
+    piece_kib: Option<u32>,
+    /// The rate of the origin and of each host, each way, in Mbit/s, 1 to 400000
+    #[arg(long, default_value_t = 1000, value_parser = clap::value_parser!(u64).range(1..=400_000))]
+    mbit: u64,
+    /// One way, in microseconds
+    #[arg(long, default_value_t = 200, value_parser = clap::value_parser!(u64).range(1..=1_000_000))]
+    latency_us: u64,
+    /// Transfers at once per host, up and down, 1 to 64 [default: as many as the latency asks for]
+    #[arg(long, value_parser = clap::value_parser!(u16).range(1..=64))]
+    slots: Option<u16>,
+    /// Where all chance comes from
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+}
+
+fn main() -> ExitCode {
+    match Cli::parse().command {
+        Command::Paper(args) => paper(&args),
+        Command::Rollout(args) => rollout(&args),
+        Command::Replay { seed, count: 1 } => {
+            let outcome = World::new(Settings { verbose: true, ..Settings::troubled(seed) }).run();
+            println!("{outcome:#?}");
+            ExitCode::SUCCESS
+        }
+        Command::Replay { seed, count } => sweep(seed, count),
+    }
+}
+
+fn paper(args: &Paper) -> ExitCode {
+    let (chosen, left_out): (Vec<_>, Vec<_>) =
+        scenarios().into_iter().partition(|scenario| args.hosts_max.is_none_or(|max| scenario.hosts <= max));
+    let mut rows = Vec::new();
+    for (done, scenario) in chosen.iter().enumerate() {
+        progress(&format!("{done} of {} scenarios, now one of {} hosts", chosen.len(), scenario.hosts));
+        let new = scenario.run(args.seed);
+        progress("");
+        if !args.json {
+            new.iter().for_each(print);
+        }
+        rows.extend(new);
+    }
+    if args.json {
+        println!(
+            "{}",
+            serde_json::json!({ "seed": args.seed, "scenarios": rows, "left_out": left_out.len() })
+        );
+    } else {
+        let missed = rows.iter().filter(|row| !row.pass).count();
+        println!(
+            "{} figures, {missed} beyond their limits; {} scenarios left out",
+            rows.len(),
+            left_out.len()
+        );
+    }
+    if rows.iter().all(|row| row.pass) { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+fn print(row: &Row) {
+    let Row { name, value, limit, pass, detail } = row;
+    println!("{} {value:>7.4} ≤ {limit:<6} {name} ({detail})", if *pass { "ok  " } else { "MISS" });
+}
+
+/// One line on the terminal that the next one replaces.
+fn progress(text: &str) {
+    if std::io::stderr().is_terminal() {
+        eprint!("\r\x1b[K{text}");
+        // Only a sign of life.
+        drop(std::io::stderr().flush());
+    }
+}
+
+fn rollout(args: &Rollout) -> ExitCode {
+    let size = args.mib << 20;
+    let layout = match args.piece_kib {
+        Some(kib) => kib.checked_mul(1024).and_then(|len| PieceLayout::new(size, len)),
+        None => PieceLayout::for_size(size),
+    };
+    let Some(layout) = layout else {
+        eprintln!("error: --piece-kib must be a power of two");
+        return ExitCode::from(2);
+    };
+    let links = Links::equal(args.mbit * 125_000, layout.piece_len());
+    let blobs = vec![layout.count()];
+    let mut settings =
+        Settings::rollout(args.seed, usize::from(args.hosts), blobs, layout.piece_len(), links)
+            .with_latency(Duration::from_micros(args.latency_us));
+    if let Some(slots) = args.slots {
+        (settings.upload_slots, settings.download_slots) = (slots, slots);
+    }
+    let started = Instant::now();
+    let outcome = World::new(settings.clone()).run();
+    let bound = settings.bound(&outcome).expect("it has links");
+    let times = |bound: Duration| outcome.took.as_secs_f64() / bound.as_secs_f64();
+    println!(
+        "{} hosts, {} slots: {:.3} s, {:.3} × the bound with one source ({:.3} s), {:.3} × any; origin ÷ blob {:.4}",
+        settings.hosts,
+        settings.upload_slots,
+        outcome.took.as_secs_f64(),
+        times(bound.once()),
+        bound.once().as_secs_f64(),
+        times(bound.any()),
+        outcome.origin_bytes as f64 / outcome.blob_bytes as f64,
+    );
+    println!("{:?}; simulated in {:.1} s", outcome.counters, started.elapsed().as_secs_f64());
+    ExitCode::SUCCESS
+}
+
+fn sweep(first: u64, count: u64) -> ExitCode {
+    std::panic::set_hook(Box::new(|_| {}));
+    let mut failed = 0;
+    for seed in first..first.saturating_add(count) {
+        let result = catch_unwind(AssertUnwindSafe(|| World::new(Settings::troubled(seed)).run()));
+        if let Err(panic) = result {
+            failed += 1;
+            let text = panic.downcast_ref::<String>().map(String::as_str);
+            let text = text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("?");
+            println!("{seed}: {}", text.lines().next().unwrap_or_default());
+        }
+    }
+    println!("{failed} of {count} failed");
+    if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
