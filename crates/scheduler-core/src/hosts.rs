@@ -1,6 +1,7 @@
 //! The connected hosts: what they are, their slots, and whom they cannot use at the moment.
 
 use crate::boundary::Window;
+use crate::pace::Pace;
 use crate::slab::{HostIx, MemberIx, Slab, SwarmIx, TransferIx, ZoneIx};
 use crate::timers::Alarm;
 use std::collections::{BTreeMap, BTreeSet};
@@ -26,6 +27,9 @@ pub(crate) struct Host {
     /// Transfers in which it is the child.
     pub(crate) downloads: usize,
     pub(crate) downloads_credited: usize,
+    /// How fast it sent and received of late.
+    pub(crate) upload_pace: Pace,
+    pub(crate) download_pace: Pace,
     pub(crate) leases: u32,
     pub(crate) memberships: BTreeMap<SwarmIx, MemberIx>,
     /// The blobs that it wants and does not hold all of.
@@ -161,6 +165,8 @@ impl Hosts {
             uploads_credited: 0,
             downloads: 0,
             downloads_credited: 0,
+            upload_pace: Pace::default(),
+            download_pace: Pace::default(),
             leases: 0,
             memberships: BTreeMap::new(),
             wants: BTreeSet::new(),

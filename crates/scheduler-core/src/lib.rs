@@ -22,6 +22,7 @@ mod lease;
 mod matching;
 mod membership;
 mod options;
+mod pace;
 mod pick;
 mod rarity;
 mod returns;
@@ -38,6 +39,7 @@ pub use summary::{BlobSummary, Counters, HostSummary, Summary};
 use crate::blame::Record;
 use crate::hosts::Hosts;
 use crate::membership::{Entry, Wish};
+use crate::pace::Usual;
 use crate::slab::{HostIx, MemberIx, Slab, SwarmIx, TransferIx};
 use crate::swarm::Swarm;
 use crate::timers::{Alarm, Timer, Timers};
@@ -127,6 +129,7 @@ pub struct Scheduler {
     timers: Timers,
     records: BTreeMap<HostId, Record>,
     counters: Counters,
+    usual_pace: Usual,
     /// The host that is being forgotten: nothing is sent to it any more.
     leaving: Option<HostIx>,
     work: Work,
@@ -153,6 +156,7 @@ impl Scheduler {
             timers: Timers::default(),
             records: BTreeMap::new(),
             counters: Counters::default(),
+            usual_pace: Usual::default(),
             leaving: None,
             work: Work::default(),
             out: Vec::new(),

@@ -2,6 +2,7 @@
 
 use crate::Scheduler;
 use crate::boundary;
+use crate::pace::pace_of;
 use crate::pick::Choice;
 use crate::slab::{HostIx, MemberIx, SwarmIx, TransferIx};
 use crate::timers::{Alarm, Timer};
@@ -56,6 +57,8 @@ impl Scheduler {
             alarm: Alarm::default(),
         };
         let tix = self.transfers.insert(transfer);
+        let slow_parent = self.hosts[parent_host].upload_pace.is_slow(self.usual_pace)
+            && !self.hosts[child_host].download_pace.is_slow(self.usual_pace);
         self.timers.set(&mut self.transfers[tix].alarm, Timer::Transfer(tix), self.now + timeout);
 
         let want = swarm.members[child].want.as_mut().expect("only a member that wants the blob is hungry");
@@ -67,6 +70,9 @@ impl Scheduler {
         let was_told = std::mem::replace(&mut want.told, false);
         self.hosts[child_host].downloads += 1;
         self.hosts[parent_host].uploads.push(tix);
+        // What comes slowly takes next to nothing of the child's link, so no slot either.
+        self.promise_slots(tix, slow_parent, false);
+        let swarm = &mut self.swarms[six];
 
         let demand = swarm.demand.as_mut().expect("where somebody is hungry there is a demand");
         demand.source_extras += u32::from(demand.is_extra(child, parent, piece));
@@ -150,21 +156,34 @@ impl Scheduler {
             self.counters.ignored += 1;
             return;
         };
+        self.promise_slots(tix, true, true);
+        let Transfer { child_host, parent_host, .. } = self.transfers[tix];
+        self.work.feed.push(parent_host);
+        self.work.fill.push(child_host);
+    }
+
+    /// Lets another transfer begin while this one still runs. No more promises than slots, so that a child that promises
+    /// and does not deliver cannot pile up work.
+    fn promise_slots(&mut self, tix: TransferIx, down: bool, up: bool) {
         let transfer = &mut self.transfers[tix];
-        let (child, parent) = (transfer.child_host, transfer.parent_host);
-        // No more promises than slots, so that a child that promises and does not deliver cannot pile up work.
-        if !transfer.credited_down
-            && self.hosts[child].downloads_credited < self.hosts[child].download_slots()
-        {
+        let child = &mut self.hosts[transfer.child_host];
+        if down && !transfer.credited_down && child.downloads_credited < child.download_slots() {
             transfer.credited_down = true;
-            self.hosts[child].downloads_credited += 1;
+            child.downloads_credited += 1;
         }
-        if !transfer.credited_up && self.hosts[parent].uploads_credited < self.hosts[parent].upload_slots() {
+        let parent = &mut self.hosts[transfer.parent_host];
+        if up && !transfer.credited_up && parent.uploads_credited < parent.upload_slots() {
             transfer.credited_up = true;
-            self.hosts[parent].uploads_credited += 1;
+            parent.uploads_credited += 1;
         }
-        self.work.feed.push(parent);
-        self.work.fill.push(child);
+    }
+
+    fn note_pace(&mut self, transfer: &Transfer) {
+        let len = self.swarms[transfer.swarm].layout.len_of(transfer.piece);
+        let pace = pace_of(len, self.now.since(transfer.began));
+        self.usual_pace.add(pace);
+        self.hosts[transfer.parent_host].upload_pace.add(pace);
+        self.hosts[transfer.child_host].download_pace.add(pace);
     }
 
     /// A member verified and stored a piece.
@@ -178,6 +197,7 @@ impl Scheduler {
             let Some(transfer) = self.end_transfer(tix, true) else { break };
             let parent = self.hosts[transfer.parent_host].id;
             if from == PieceFrom::Peer(parent) {
+                self.note_pace(&transfer);
                 self.served_well(transfer.child_host, transfer.parent_host);
             } else {
                 self.tell(six, ix, SchedulerBody::Cancel { piece, parent });

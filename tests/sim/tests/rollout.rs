@@ -111,3 +111,14 @@ proptest! {
         let _ = World::new(over_links(seed)).run();
     }
 }
+
+/// The scenarios that a test has time for; the rest is the business of `cargo sim paper`.
+#[test]
+fn small_scenarios_are_within_their_limits() {
+    for scenario in sim::paper::scenarios().into_iter().filter(|scenario| scenario.hosts <= 150) {
+        for row in scenario.run(1) {
+            println!("{row:?}");
+            assert!(row.pass, "{row:?}");
+        }
+    }
+}
