@@ -220,7 +220,7 @@ impl Settings {
                 source_ahead_min_bytes: 8 * piece,
                 ..scheduler_core::Options::default()
             },
-            patience: Duration::from_secs(300),
+            patience: Duration::from_secs(120),
             turn: Duration::ZERO,
             verbose: false,
             thorough: true,

@@ -18,7 +18,9 @@ use std::time::Duration;
 use types::{ByteRange, HostId, HostMessage, LeaseFailure, PieceIndex, SchedulerMessage, State, Timestamp};
 
 /// Things that happen in one run at most: a run that takes more goes round in circles.
-const HAPPENINGS_MAX: u64 = 500_000_000;
+const HAPPENINGS_MAX: u64 = 20_000_000;
+/// As many for each piece on each host, if that is more.
+const HAPPENINGS_PER_PIECE: u64 = 64;
 
 #[derive(Clone, Debug)]
 pub(crate) enum Happening {
@@ -172,11 +174,13 @@ impl World {
     #[must_use]
     pub fn run(mut self) -> Outcome {
         let mut happenings = 0;
+        let pieces: u64 = self.settings.blobs.iter().copied().map(u64::from).sum();
+        let most = HAPPENINGS_MAX.max(HAPPENINGS_PER_PIECE * pieces * self.settings.hosts as u64);
         while self.unserved > 0 || !self.mended {
             let Some((at, happening)) = self.queue.pop() else { self.give_up("nothing will ever happen") };
             self.now = at;
             happenings += 1;
-            if happenings > HAPPENINGS_MAX || at > self.give_up_at() {
+            if happenings > most || at > self.give_up_at() {
                 self.give_up("it takes too long");
             }
             self.happen(happening);

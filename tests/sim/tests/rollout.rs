@@ -6,7 +6,7 @@ use std::time::Duration;
 
 /// 1 Gbit/s in bytes per second.
 const GIGABIT: u64 = 125_000_000;
-/// The piece length of a blob of 1 GiB.
+/// What a piece has on the links.
 const PIECE: u32 = 2 << 20;
 /// Pieces of the blob: 256 MiB.
 const COUNT: u32 = 128;
