@@ -41,7 +41,7 @@ impl Download {
             }
             SchedulerBody::LeaseLimit { epoch, limit } => {
                 if let Some(lease) = self.source.lease.as_mut().filter(|lease| lease.epoch == epoch) {
-                    lease.limit = lease.limit.max(limit);
+                    lease.limit = limit;
                     lease.unconfirmed_until = None;
                 }
             }

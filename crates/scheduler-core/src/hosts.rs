@@ -70,6 +70,16 @@ impl Host {
         self.downloads - self.downloads_credited < self.download_slots() && self.download_pause <= now
     }
 
+    /// It reads for a client from an origin, and what nobody waits for would take a part of its link.
+    pub(crate) fn is_occupied(&self) -> bool {
+        self.leases > 0 && self.wants.first().is_some_and(|(priority, _)| *priority == Priority::Waiting)
+    }
+
+    /// Whether it can be given a piece of a blob with this priority.
+    pub(crate) fn can_take(&self, priority: Priority, now: Timestamp) -> bool {
+        self.can_download(now) && (priority == Priority::Waiting || !self.is_occupied())
+    }
+
     /// How long it may say nothing of a lease with this time: all that it reads shares its link.
     pub(crate) fn lease_time(&self, ttl: Duration) -> Duration {
         ttl * self.leases.clamp(1, LEASES_MAX)

@@ -2,9 +2,10 @@
 
 use crate::demand::Demand;
 use crate::slab::{MemberIx, SwarmIx};
-use crate::swarm::Swarm;
+use crate::swarm::{Member, Swarm};
 use crate::{Scheduler, Work};
-use types::{PieceIndex, PieceSet};
+use std::collections::{BTreeMap, BTreeSet};
+use types::{PieceIndex, PieceSet, Priority, Registry};
 
 impl Scheduler {
     /// Checks what must always hold.
@@ -16,6 +17,7 @@ impl Scheduler {
         self.check_hosts();
         self.check_transfers();
         self.check_boundaries();
+        self.check_admission();
         for (six, swarm) in self.swarms.iter() {
             self.check_swarm(six, swarm);
         }
@@ -26,6 +28,17 @@ impl Scheduler {
                 assert!(self.swarms.get(*six).is_some(), "the index points to a swarm that is gone");
             }
         }
+    }
+
+    fn check_admission(&self) {
+        let mut reading: BTreeMap<&Registry, BTreeSet<SwarmIx>> = BTreeMap::new();
+        for (six, swarm) in self.swarms.iter() {
+            if let Some(lease) = swarm.demand.as_deref().and_then(|demand| demand.lease.as_ref()) {
+                reading.entry(&lease.registry).or_default().insert(six);
+            }
+        }
+        let noted = self.admission.all().filter(|(_, reading)| !reading.is_empty());
+        assert!(reading.iter().map(|(registry, blobs)| (*registry, blobs)).eq(noted), "leases by registry");
     }
 
     fn check_hosts(&self) {
@@ -79,6 +92,11 @@ impl Scheduler {
         let wanting = swarm.members.iter().filter(|(_, m)| m.want.is_some()).count();
         let lacking = swarm.members.iter().filter(|(_, m)| m.lacks()).count();
         assert_eq!((swarm.wanting, swarm.lacking), (wanting, lacking), "wants are counted");
+        let waits = |member: &Member| {
+            member.lacks() && member.want.as_ref().is_some_and(|want| want.priority == Priority::Waiting)
+        };
+        let awaiting = swarm.members.iter().filter(|(_, member)| waits(member)).count();
+        assert_eq!(swarm.awaiting, awaiting, "what clients wait for is counted");
         assert_eq!(swarm.demand.is_some(), wanting > 0, "counted is while somebody wants");
         for piece in swarm.layout.pieces() {
             assert_eq!(
@@ -171,7 +189,7 @@ impl Scheduler {
             }
             assert!(
                 demand.is_listed(ix)
-                    || !host.can_download(self.now)
+                    || !member.want.as_ref().is_some_and(|want| host.can_take(want.priority, self.now))
                     || fill.contains(&member.host)
                     || hungry.contains(&six),
                 "{:?} waits and nobody sees it",

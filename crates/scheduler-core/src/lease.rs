@@ -7,7 +7,7 @@ use crate::timers::Timer;
 use std::cmp::Reverse;
 use std::collections::BTreeSet;
 use std::time::Duration;
-use types::{Credential, Epoch, PieceIndex, PieceSet, SchedulerBody, Timestamp};
+use types::{Credential, Epoch, PieceIndex, PieceSet, Priority, Registry, SchedulerBody, Timestamp};
 
 /// A source is ahead by this many pieces at least, however large they are.
 const AHEAD_MIN_PIECES: u64 = 4;
@@ -18,6 +18,8 @@ const LAPSE_DOUBLINGS: u32 = 4;
 pub(crate) struct Lease {
     pub(crate) member: MemberIx,
     pub(crate) host: HostIx,
+    /// In whose name its source reads.
+    pub(crate) registry: Registry,
     pub(crate) epoch: Epoch,
     /// The epoch with which it was granted: its source may not know yet of those with which it was renewed.
     pub(crate) since: Epoch,
@@ -87,7 +89,7 @@ impl Scheduler {
         if self.now < wait_until {
             self.timers.set(&mut demand.consider_alarm, Timer::Consider(six), wait_until);
         } else if let Some(source) = self.choose_source(six, None) {
-            match self.spread_until(six, source) {
+            match self.held_back_until(six, source) {
                 Some(at) => self.consider_at(six, at),
                 None => self.grant(six, source),
             }
@@ -96,15 +98,64 @@ impl Scheduler {
         }
     }
 
-    /// Until when the first lease of a blob is held back because the only host for it reads another blob already.
-    fn spread_until(&self, six: SwarmIx, source: MemberIx) -> Option<Timestamp> {
+    /// Until when a blob that nobody has begun to read waits: the only host for it reads another already, or many are
+    /// being read from its registry.
+    fn held_back_until(&mut self, six: SwarmIx, source: MemberIx) -> Option<Timestamp> {
         let swarm = &self.swarms[six];
         let demand = swarm.demand.as_deref()?;
+        if demand.last_source.is_some() || swarm.learnt {
+            return None;
+        }
+        let Member { host, registry, .. } = &swarm.members[source];
         let until = demand.last_gain + self.options.lease_spread;
-        let is_new = demand.last_source.is_none() && !swarm.learnt;
-        let reads_others = self.hosts[swarm.members[source].host].leases > 0;
         let others_may_come = swarm.wanting < self.hosts.len();
-        (is_new && reads_others && others_may_come && self.now < until).then_some(until)
+        if self.hosts[*host].leases > 0 && others_may_come && self.now < until {
+            return Some(until);
+        }
+        let is_awaited = swarm.awaiting > 0;
+        let wait = if is_awaited { self.options.lease_wait } else { self.options.preheat_wait };
+        let for_clients = self.read_for_clients(registry).count();
+        let ahead = if is_awaited { for_clients } else { self.admission.reading(registry).len() };
+        let is_free = ahead < self.options.leases_at_once && (is_awaited || for_clients == 0);
+        let until = demand.last_gain + wait;
+        if is_free || self.now >= until {
+            return None;
+        }
+        let wants = swarm.members.iter().filter_map(|(_, member)| member.want.as_ref());
+        let priority = wants.map(|want| want.priority).min().unwrap_or(Priority::Prefetch);
+        self.admission.wait(registry, (priority, demand.last_gain, six));
+        Some(until)
+    }
+
+    /// The blobs of the registry that are being read and that clients wait for.
+    fn read_for_clients(&self, registry: &Registry) -> impl Iterator<Item = SwarmIx> {
+        self.admission.reading(registry).filter(|six| self.swarms[*six].awaiting > 0)
+    }
+
+    /// Looks again at all that is read from the same registry: whether clients wait for `six` has changed.
+    pub(crate) fn others_give_way(&mut self, six: SwarmIx) {
+        let Some(registry) = self.lease(six).map(|lease| lease.registry.clone()) else { return };
+        self.work.leases.extend(self.admission.reading(&registry));
+    }
+
+    /// Whether the source is to wait since nobody waits for its blob, and clients wait for another of its registry.
+    fn gives_way(&self, six: SwarmIx) -> bool {
+        let lease = self.lease(six).filter(|_| self.swarms[six].awaiting == 0);
+        lease.is_some_and(|lease| self.read_for_clients(&lease.registry).next().is_some())
+    }
+
+    /// A source has done with a registry: the next blob can be begun, and those that gave way read on.
+    fn admit_next(&mut self, registry: &Registry) {
+        if self.read_for_clients(registry).next().is_none() {
+            self.work.leases.extend(self.admission.reading(registry));
+        }
+        while let Some(six) = self.admission.next(registry) {
+            let demand = self.swarms.get(six).and_then(|swarm| swarm.demand.as_deref());
+            if demand.is_some_and(|demand| demand.last_source.is_none()) {
+                self.work.leases.insert(six);
+                return;
+            }
+        }
     }
 
     fn consider_at(&mut self, six: SwarmIx, at: Timestamp) {
@@ -151,11 +202,14 @@ impl Scheduler {
         let demand = swarm.demand.as_deref().expect("a lease is for a blob that somebody wants");
         let per_piece =
             Duration::from_secs(u64::from(swarm.layout.piece_len()) / self.options.source_rate_min.max(1));
-        let host = swarm.members[ix].host;
+        let Member { host, registry, .. } = &swarm.members[ix];
+        let (host, registry) = (*host, registry.clone());
         self.hosts[host].leases += 1;
+        self.admission.begin(&registry, six);
         Lease {
             member: ix,
             host,
+            registry,
             epoch,
             since: epoch,
             adopted: false,
@@ -185,6 +239,7 @@ impl Scheduler {
         }
         self.counters.leases_granted += 1;
         self.send_lease(six);
+        self.others_give_way(six);
     }
 
     /// Tells the source what is missing now, under the lease's epoch.
@@ -199,7 +254,7 @@ impl Scheduler {
         let (member, epoch, ttl) = (lease.member, lease.epoch, lease.ttl);
         let prefix = swarm.chain.segment(PieceIndex(0), swarm.chain.prefix()).expect("a prefix has no gap");
         self.count_ahead(six, true);
-        let limit = self.new_limit(six);
+        let limit = if self.gives_way(six) { 0 } else { self.new_limit(six) };
         if let Some(lease) = self.lease_mut(six) {
             lease.limit = limit;
         }
@@ -272,6 +327,10 @@ impl Scheduler {
 
     fn raise_limit(&mut self, six: SwarmIx) {
         self.count_ahead(six, false);
+        if self.gives_way(six) {
+            self.hold_up(six);
+            return self.set_lease_alarm(six);
+        }
         let limit = self.new_limit(six);
         let step = self.ahead(&self.swarms[six]) / 4;
         let now = self.now;
@@ -293,6 +352,16 @@ impl Scheduler {
         self.tell(six, member, SchedulerBody::LeaseLimit { epoch, limit });
     }
 
+    /// The source is to ask for nothing more.
+    fn hold_up(&mut self, six: SwarmIx) {
+        let now = self.now;
+        let Some(lease) = self.lease_mut(six).filter(|lease| !lease.is_at_limit()) else { return };
+        let Some(PieceIndex(limit)) = lease.remaining.next_in(PieceIndex(0)) else { return };
+        (lease.limit, lease.moved_at) = (limit, now);
+        let (member, epoch) = (lease.member, lease.epoch);
+        self.tell(six, member, SchedulerBody::LeaseLimit { epoch, limit });
+    }
+
     /// The source got on: its lease lives on.
     pub(crate) fn source_moved(&mut self, six: SwarmIx) {
         let now = self.now;
@@ -307,7 +376,7 @@ impl Scheduler {
     }
 
     fn set_lease_alarm(&mut self, six: SwarmIx) {
-        let patience = self.options.source_limit_patience;
+        let patience = self.limit_patience(six);
         let Some(demand) = self.swarms.get_mut(six).and_then(|swarm| swarm.demand.as_deref_mut()) else {
             return;
         };
@@ -316,9 +385,14 @@ impl Scheduler {
         self.timers.set_by(&mut demand.lease_alarm, Timer::Lease(six), lease.moved_at + wait);
     }
 
+    /// How long a source waits at its limit before it may read a little more.
+    fn limit_patience(&self, six: SwarmIx) -> Duration {
+        if self.gives_way(six) { self.options.preheat_wait } else { self.options.source_limit_patience }
+    }
+
     /// The lease's time may be up; it is not if the source moved since the alarm was set.
     pub(crate) fn on_lease_alarm(&mut self, six: SwarmIx) {
-        let (now, patience) = (self.now, self.options.source_limit_patience);
+        let (now, patience) = (self.now, self.limit_patience(six));
         let Some(swarm) = self.swarms.get_mut(six) else { return };
         let step = u32::try_from(self.options.source_ahead_bytes / 4 / u64::from(swarm.layout.piece_len()));
         let Some(demand) = swarm.demand.as_deref_mut() else { return };
@@ -327,7 +401,9 @@ impl Scheduler {
         let count = lease.remaining.count();
         if lease.is_at_limit() {
             if lease.moved_at + patience <= now {
-                lease.limit = lease.limit.saturating_add(step.unwrap_or(u32::MAX).max(1)).min(count);
+                let from = lease.remaining.next_in(PieceIndex(0)).map_or(lease.limit, |first| first.0);
+                lease.limit =
+                    from.max(lease.limit).saturating_add(step.unwrap_or(u32::MAX).max(1)).min(count);
                 lease.moved_at = now;
                 let (member, epoch, limit) = (lease.member, lease.epoch, lease.limit);
                 self.tell(six, member, SchedulerBody::LeaseLimit { epoch, limit });
@@ -373,6 +449,8 @@ impl Scheduler {
         if let Some(host) = self.hosts.get_mut(lease.host) {
             host.leases -= 1;
         }
+        self.admission.end(&lease.registry, six);
+        self.admit_next(&lease.registry);
         self.missed(six, lease.member);
         self.work.leases.insert(six);
         Some((lease.member, lease.epoch))

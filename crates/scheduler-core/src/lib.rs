@@ -12,6 +12,7 @@
 //! Where to look: `membership` hosts and blobs, `swarm` and `demand` the counting, `lease` and `returns` the source, `closing` the
 //! chain, `matching` and `pick` who gets what, `transfers` the slots, `blame` what went wrong.
 
+mod admission;
 mod blame;
 mod boundary;
 mod closing;
@@ -36,6 +37,7 @@ mod transfers;
 pub use options::Options;
 pub use summary::{BlobSummary, Counters, HostSummary, Summary};
 
+use crate::admission::Admission;
 use crate::blame::Record;
 use crate::hosts::Hosts;
 use crate::membership::{Entry, Wish};
@@ -130,6 +132,7 @@ pub struct Scheduler {
     records: BTreeMap<HostId, Record>,
     counters: Counters,
     usual_pace: Usual,
+    admission: Admission,
     /// The host that is being forgotten: nothing is sent to it any more.
     leaving: Option<HostIx>,
     work: Work,
@@ -157,6 +160,7 @@ impl Scheduler {
             records: BTreeMap::new(),
             counters: Counters::default(),
             usual_pace: Usual::default(),
+            admission: Admission::default(),
             leaving: None,
             work: Work::default(),
             out: Vec::new(),

@@ -5,12 +5,14 @@
 
 use crate::Scheduler;
 use crate::demand::{PRIORITIES, rank};
+use crate::hosts::Hosts;
 use crate::pick::{Choice, Judge};
 use crate::slab::{HostIx, MemberIx, SwarmIx};
+use crate::swarm::Member;
 use crate::timers::Timer;
 use std::collections::BTreeSet;
 use std::time::Duration;
-use types::{BlobFailure, SchedulerBody};
+use types::{BlobFailure, SchedulerBody, Timestamp};
 
 /// How many other zones are looked at for one match.
 const ZONES_MAX: usize = 4;
@@ -82,7 +84,7 @@ impl Scheduler {
             others += usize::from(part != own);
             let draw = (&mut *rng, options.samples, options.scan_max);
             Self::survey(draw, demand.hungry_in(part, rank), &mut best, stale, |child| {
-                if !hosts[swarm.members[child].host].can_download(*now) {
+                if !takes(&swarm.members[child], hosts, *now) {
                     return Look::Full;
                 }
                 judge.pair(child, parent).map_or(Look::Unfit, Look::Fits)
@@ -236,7 +238,11 @@ impl Scheduler {
                     if !self.is_hungry(six, member) {
                         continue;
                     }
-                    if self.pull_one(six, member) {
+                    if !takes(&self.swarms[six].members[member], &self.hosts, self.now) {
+                        if let Some(demand) = self.swarms[six].demand.as_deref_mut() {
+                            demand.unlist(member);
+                        }
+                    } else if self.pull_one(six, member) {
                         self.hosts[host].filled = Some(six);
                         left.push(six);
                     } else if self.is_hungry(six, member) {
@@ -273,7 +279,7 @@ impl Scheduler {
         let Some(member) = swarm.members.get_mut(ix).filter(|m| m.lacks()) else { return };
         let (Some(want), Some(demand)) = (&member.want, swarm.demand.as_deref_mut()) else { return };
         self.hosts[member.host].wants.insert((want.priority, six));
-        if !demand.is_listed(ix) && self.hosts[member.host].can_download(now) {
+        if !demand.is_listed(ix) && self.hosts[member.host].can_take(want.priority, now) {
             demand.set_hungry(ix, want.priority);
             self.retry_later(six);
         }
@@ -330,8 +336,7 @@ impl Scheduler {
             if !self.is_hungry(six, member) {
                 continue;
             }
-            let host = self.swarms[six].members[member].host;
-            if !self.hosts[host].can_download(self.now) {
+            if !takes(&self.swarms[six].members[member], &self.hosts, self.now) {
                 if let Some(demand) = self.swarms[six].demand.as_deref_mut() {
                     demand.unlist(member);
                 }
@@ -353,7 +358,7 @@ impl Scheduler {
         if want.told || !shunned || waited < STARVED || !want.transfers.is_empty() || demand.is_source(ix) {
             return;
         }
-        let useful = |parent: &crate::swarm::Member| {
+        let useful = |parent: &Member| {
             let id = &self.hosts[parent.host].id;
             let words = parent.held.words().iter().zip(demand.avail.words()).zip(want.have.words());
             parent.usable
@@ -384,6 +389,11 @@ impl Scheduler {
             demand.set_hungry(ix, want.priority);
         }
     }
+}
+
+/// Whether a member's host can be given a piece for it now.
+fn takes(member: &Member, hosts: &Hosts, now: Timestamp) -> bool {
+    member.want.as_ref().is_some_and(|want| hosts[member.host].can_take(want.priority, now))
 }
 
 /// The blobs of `all` (in order), starting after `last`.

@@ -201,15 +201,15 @@ impl Scheduler {
             _ => None,
         };
         let position = PieceIndex(wish.position.0.min(held.count() - 1));
-        if let Some(want) = &mut self.swarms[six].members[ix].want {
-            let priority = std::mem::replace(&mut want.priority, wish.priority);
+        let priority = self.swarms[six].set_priority(ix, wish.priority);
+        if let (Some(priority), Some(want)) = (priority, &mut self.swarms[six].members[ix].want) {
             want.credential = wish.credential;
             want.expires = expires;
             want.position = position;
             want.blocked = false;
             want.barred = Barred::No;
             want.told = false;
-            self.hosts[host].wants.remove(&(priority, six));
+            self.wants_no_more(host, priority, six);
             self.relist(six, ix);
             self.hold(six, ix, held);
         } else {
@@ -238,6 +238,9 @@ impl Scheduler {
         }
         self.missed(six, ix);
         self.work.leases.insert(six);
+        if wish.priority == Priority::Waiting && self.swarms[six].awaiting == 1 {
+            self.others_give_way(six);
+        }
     }
 
     pub(crate) fn start_wanting(&mut self, six: SwarmIx, ix: MemberIx, want: Box<Want>) {
@@ -259,13 +262,26 @@ impl Scheduler {
         if let Some(demand) = swarm.demand.as_deref_mut() {
             demand.unlist(ix);
         }
-        self.hosts[swarm.members[ix].host].wants.remove(&(want.priority, six));
+        let host = swarm.members[ix].host;
+        self.wants_no_more(host, want.priority, six);
         if self.swarms[six].wanting == 0 {
             self.deactivate(six);
         } else {
             self.work.leases.insert(six);
         }
         Some(want)
+    }
+
+    /// A host lacks nothing of a blob any more, or not with this priority.
+    pub(crate) fn wants_no_more(&mut self, host: HostIx, priority: Priority, six: SwarmIx) {
+        let was_occupied = self.hosts[host].is_occupied();
+        self.hosts[host].wants.remove(&(priority, six));
+        if was_occupied {
+            self.work.fill.push(host);
+        }
+        if priority == Priority::Waiting && self.swarms[six].awaiting == 0 {
+            self.others_give_way(six);
+        }
     }
 
     /// What a host holds, in place of what was known before.
@@ -298,8 +314,9 @@ impl Scheduler {
         let swarm = &mut self.swarms[six];
         let member = &swarm.members[ix];
         if let Some(want) = member.want.as_ref().filter(|_| member.held.is_full() && !was_full) {
-            self.hosts[member.host].wants.remove(&(want.priority, six));
-            if let Some(demand) = swarm.demand.as_deref_mut() {
+            let (host, priority) = (member.host, want.priority);
+            self.wants_no_more(host, priority, six);
+            if let Some(demand) = self.swarms[six].demand.as_deref_mut() {
                 demand.unlist(ix);
             }
         }

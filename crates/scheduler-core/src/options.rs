@@ -12,6 +12,14 @@ pub struct Options {
     /// How long a blob that is new waits for a host that reads no other, before one that does gets its lease too: the
     /// hosts of a rollout do not all ask in the same moment. Default 200 ms.
     pub lease_spread: Duration,
+    /// How many blobs of one registry are read at a time before another is begun. Default 4.
+    pub leases_at_once: usize,
+    /// How long a blob waits at most while so many others are read, which may be for nothing: an
+    /// origin may have more for many than for few. Default 250 ms.
+    pub lease_wait: Duration,
+    /// How long a blob that nobody waits for gives way to those of its registry that clients wait for: so long it is not
+    /// begun, and its source reads a little more only that often. Default 10 s.
+    pub preheat_wait: Duration,
     /// A source is expected to read at least this many bytes per second: a piece that takes longer than
     /// [`Self::lease_ttl`] at this rate extends the lease accordingly. Default 1 MiB/s.
     pub source_rate_min: u64,
@@ -88,6 +96,9 @@ impl Default for Options {
         Self {
             lease_ttl: Duration::from_secs(3),
             lease_spread: Duration::from_millis(200),
+            leases_at_once: 4,
+            lease_wait: Duration::from_millis(250),
+            preheat_wait: Duration::from_secs(10),
             source_rate_min: 1 << 20,
             transfer_timeout: Duration::from_secs(10),
             transfer_rate_min: 512 << 10,

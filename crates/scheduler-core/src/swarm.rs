@@ -38,6 +38,12 @@ impl Member {
     pub(crate) fn lacks(&self) -> bool {
         self.want.is_some() && !self.held.is_full()
     }
+
+    /// Whether it lacks pieces, and whether a client waits for them.
+    fn lack(&self) -> (bool, bool) {
+        let waits = self.want.as_ref().is_some_and(|want| want.priority == Priority::Waiting);
+        (self.lacks(), waits && self.lacks())
+    }
 }
 
 /// Whether a member may be the source.
@@ -120,6 +126,8 @@ pub(crate) struct Swarm {
     /// Members that want the blob, and those of them that do not hold all of it.
     pub(crate) wanting: usize,
     pub(crate) lacking: usize,
+    /// Those that lack something a client waits for.
+    pub(crate) awaiting: usize,
     /// Members that say that the chain is closed, and have not been asked for it.
     pub(crate) claims: BTreeSet<MemberIx>,
     /// Members from which all that lack pieces got wrong ones: they do not count until somebody else comes.
@@ -148,6 +156,7 @@ impl Swarm {
             by_host: BTreeMap::new(),
             wanting: 0,
             lacking: 0,
+            awaiting: 0,
             claims: BTreeSet::new(),
             distrusted: BTreeSet::new(),
             learnt: false,
@@ -181,26 +190,48 @@ impl Swarm {
 
     /// `member` wants the blob from now on, or no more. What it wanted before.
     pub(crate) fn set_want(&mut self, ix: MemberIx, want: Option<Box<Want>>) -> Option<Box<Want>> {
+        self.uncount(ix);
         let member = &mut self.members[ix];
         self.wanting -= usize::from(member.want.is_some());
-        self.lacking -= usize::from(member.lacks());
         let before = std::mem::replace(&mut member.want, want);
         self.wanting += usize::from(member.want.is_some());
-        self.lacking += usize::from(member.lacks());
+        self.count_lack(ix);
         before
+    }
+
+    /// How urgent it is to `member` from now on. How urgent it was.
+    pub(crate) fn set_priority(&mut self, ix: MemberIx, priority: Priority) -> Option<Priority> {
+        self.uncount(ix);
+        let want = self.members[ix].want.as_mut();
+        let before = want.map(|want| std::mem::replace(&mut want.priority, priority));
+        self.count_lack(ix);
+        before
+    }
+
+    fn count_lack(&mut self, ix: MemberIx) {
+        let (lacks, awaits) = self.members[ix].lack();
+        self.lacking += usize::from(lacks);
+        self.awaiting += usize::from(awaits);
+    }
+
+    fn uncount(&mut self, ix: MemberIx) {
+        let (lacks, awaits) = self.members[ix].lack();
+        self.lacking -= usize::from(lacks);
+        self.awaiting -= usize::from(awaits);
     }
 
     /// A piece was verified by `member`. Whether that is new.
     pub(crate) fn gain(&mut self, ix: MemberIx, piece: PieceIndex, now: Timestamp) -> bool {
-        let member = &mut self.members[ix];
-        if member.held.contains(piece) {
+        if self.members[ix].held.contains(piece) {
             return false;
         }
-        Arc::make_mut(&mut member.held).insert(piece);
-        if member.held.is_full() {
-            member.held = Arc::clone(&self.full);
-            self.lacking -= usize::from(member.want.is_some());
+        if self.members[ix].held.len() + 1 == self.full.len() {
+            self.uncount(ix);
+            self.members[ix].held = Arc::clone(&self.full);
+        } else {
+            Arc::make_mut(&mut self.members[ix].held).insert(piece);
         }
+        let member = &mut self.members[ix];
         if let Some(want) = &mut member.want {
             want.have.insert(piece);
         }
@@ -217,12 +248,15 @@ impl Swarm {
         if !member.held.contains(piece) {
             return false;
         }
-        self.lacking += usize::from(member.held.is_full() && member.want.is_some());
+        let was_full = member.held.is_full();
         Arc::make_mut(&mut member.held).remove(piece);
         if let Some(want) = &mut member.want {
             want.have.remove(piece);
         }
-        if member.usable {
+        if was_full {
+            self.count_lack(ix);
+        }
+        if self.members[ix].usable {
             self.count_out(ix, piece);
         }
         true

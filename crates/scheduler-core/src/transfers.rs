@@ -232,7 +232,9 @@ impl Scheduler {
     fn on_complete(&mut self, six: SwarmIx, ix: MemberIx) {
         let swarm = &mut self.swarms[six];
         let Some(want) = &swarm.members[ix].want else { return };
-        self.hosts[swarm.members[ix].host].wants.remove(&(want.priority, six));
+        let (host, priority) = (swarm.members[ix].host, want.priority);
+        self.wants_no_more(host, priority, six);
+        let swarm = &mut self.swarms[six];
         let Some(demand) = &mut swarm.demand else { return };
         demand.unlist(ix);
         if demand.is_source(ix) && !swarm.is_closed() && swarm.chain.is_whole() {

@@ -265,7 +265,7 @@ pub enum SchedulerBody {
         /// Pieces at and above this number are not to be read yet.
         limit: u32,
     },
-    /// The source may read up to here (never less than before).
+    /// The source may read up to here: further than before, or no further for now than what it has asked for.
     LeaseLimit {
         /// The lease.
         epoch: Epoch,

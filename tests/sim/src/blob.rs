@@ -17,14 +17,15 @@ pub struct Blob {
 }
 
 impl Blob {
-    /// A blob of so many pieces, the last of them not full; another number, another blob.
+    /// A blob of so many pieces, the last of them so long, or as long as chance will; another number, another blob.
     ///
     /// # Panics
     /// If it would have no pieces, or too many.
     #[must_use]
-    pub fn new(pieces: u32, number: u64) -> Self {
+    pub fn new(pieces: u32, last: Option<u32>, number: u64) -> Self {
         let mut rng = fastrand::Rng::with_seed(number);
-        let len = pieces * PIECE_LEN - rng.u32(0..PIECE_LEN);
+        let by_chance = PIECE_LEN - rng.u32(0..PIECE_LEN);
+        let len = (pieces - 1) * PIECE_LEN + last.unwrap_or(by_chance).clamp(1, PIECE_LEN);
         let content: Vec<u8> = (0..len).map(|_| rng.u8(..)).collect();
         let layout = PieceLayout::new(u64::from(len), PIECE_LEN).expect("a small blob");
         let registry = Registry::parse("registry.sim").expect("a good name");

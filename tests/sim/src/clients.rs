@@ -10,6 +10,8 @@ use types::{ByteRange, Credential, PieceIndex, PieceSet, Priority};
 
 /// Between two looks of a reader at what there is.
 const LOOK: Duration = Duration::from_micros(50);
+/// The patience where no client waits.
+const FOR_EVER: Duration = Duration::from_secs(1_000_000);
 /// Before a client that got an error tries again.
 const RETRY: Duration = Duration::from_millis(500);
 
@@ -27,8 +29,7 @@ impl World {
             let content: Vec<u8> = self.blobs[blob].layout.pieces().flat_map(piece).copied().collect();
             assert!(content == self.blobs[blob].content, "the cache has a wrong blob");
             place.clients[client].done = true;
-            self.unserved -= 1;
-            self.outcome.completed[host] = self.now.since(types::Timestamp::ZERO);
+            self.is_served(host, blob);
             return;
         }
         place.clients[client].reading = true;
@@ -50,6 +51,11 @@ impl World {
 
     fn start_download(&mut self, host: usize, blob: usize) {
         let seed = self.rng.u64(..);
+        let priority = self.priority(blob);
+        let mut options = self.settings.download.clone();
+        if priority != Priority::Waiting {
+            options.patience = FOR_EVER;
+        }
         let Blob { key, layout, .. } = &self.blobs[blob];
         let place = &self.hosts[host].places[blob];
         let spec = Spec {
@@ -58,12 +64,12 @@ impl World {
             held: place.stored.pieces().clone(),
             chain: place.stored.chain().clone(),
             credential: if self.hosts[host].has_right { Credential::Anonymous } else { Credential::None },
-            priority: Priority::Waiting,
+            priority,
             link: self.hosts[host].link,
         };
         let running = Running {
             serial: self.next_serial,
-            core: Download::new(self.settings.download.clone(), seed, spec),
+            core: Download::new(options, seed, spec),
             fetches: BTreeMap::new(),
             reads: BTreeMap::new(),
             kept: BTreeMap::new(),
@@ -126,9 +132,8 @@ impl World {
             let mut read = self.blobs[spot.blob].layout.pieces_of(reader.range).map(PieceIndex);
             let done = right && read.all(|piece| place.stored.pieces().contains(piece));
             place.clients[reader.client].done = done;
-            self.unserved -= usize::from(done);
             if done {
-                self.outcome.completed[spot.host] = self.now.since(types::Timestamp::ZERO);
+                self.is_served(spot.host, spot.blob);
             } else {
                 // A part is not proven; this client checks it and asks again.
                 self.comes_again(spot, reader.client);

@@ -8,6 +8,7 @@
 //! Time is counted, not waited for. Pieces are 128 bytes, with real bytes and real chains, so that every lie is really
 //! found. Links are simple, a piece takes a time and a host has slots; or, with [`Links`], transfers share them fairly.
 
+mod baseline;
 mod blob;
 mod bound;
 mod check;
@@ -25,8 +26,9 @@ mod trouble;
 mod wire;
 mod world;
 
+pub use baseline::Naive;
 pub use blob::{Blob, PIECE_LEN};
 pub use fluid::{FlowId, Fluid, LinkId, Mark};
 pub use outcome::Outcome;
-pub use settings::{Fault, Links, Settings, slots_for};
+pub use settings::{Fault, Links, Settings, Visit, slots_for};
 pub use world::World;

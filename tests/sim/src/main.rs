@@ -38,6 +38,9 @@ struct Paper {
     /// Leave out scenarios with more hosts
     #[arg(long, value_name = "HOSTS")]
     hosts_max: Option<usize>,
+    /// Run only scenarios with this in their names
+    #[arg(long, value_name = "TEXT")]
+    only: Option<String>,
     /// Where all chance comes from
     #[arg(long, default_value_t = 1)]
     seed: u64,
@@ -85,11 +88,13 @@ fn main() -> ExitCode {
 }
 
 fn paper(args: &Paper) -> ExitCode {
-    let (chosen, left_out): (Vec<_>, Vec<_>) =
-        scenarios().into_iter().partition(|scenario| args.hosts_max.is_none_or(|max| scenario.hosts <= max));
+    let (chosen, left_out): (Vec<_>, Vec<_>) = scenarios().into_iter().partition(|scenario| {
+        args.hosts_max.is_none_or(|max| scenario.hosts <= max)
+            && args.only.as_deref().is_none_or(|text| scenario.name.contains(text))
+    });
     let mut rows = Vec::new();
     for (done, scenario) in chosen.iter().enumerate() {
-        progress(&format!("{done} of {} scenarios, now one of {} hosts", chosen.len(), scenario.hosts));
+        progress(&format!("{done} of {} scenarios, now {}", chosen.len(), scenario.name));
         let new = scenario.run(args.seed);
         progress("");
         if !args.json {
@@ -115,7 +120,8 @@ fn paper(args: &Paper) -> ExitCode {
 
 fn print(row: &Row) {
     let Row { name, value, limit, pass, detail } = row;
-    println!("{} {value:>7.4} ≤ {limit:<6} {name} ({detail})", if *pass { "ok  " } else { "MISS" });
+    let limit = limit.map_or_else(|| " ".repeat(8), |limit| format!("≤ {limit:<6}"));
+    println!("{} {value:>7.4} {limit} {name} ({detail})", if *pass { "ok  " } else { "MISS" });
 }
 
 /// One line on the terminal that the next one replaces.
@@ -138,10 +144,8 @@ fn rollout(args: &Rollout) -> ExitCode {
         return ExitCode::from(2);
     };
     let links = Links::equal(args.mbit * 125_000, layout.piece_len());
-    let blobs = vec![layout.count()];
-    let mut settings =
-        Settings::rollout(args.seed, usize::from(args.hosts), blobs, layout.piece_len(), links)
-            .with_latency(Duration::from_micros(args.latency_us));
+    let mut settings = Settings::rollout(args.seed, usize::from(args.hosts), layout, 1, links)
+        .with_latency(Duration::from_micros(args.latency_us));
     if let Some(slots) = args.slots {
         (settings.upload_slots, settings.download_slots) = (slots, slots);
     }

@@ -25,6 +25,8 @@ pub struct Outcome {
     pub came: Vec<Duration>,
     /// When each host's last client had all it wanted, after the start; zero for a host that left.
     pub completed: Vec<Duration>,
+    /// When each blob's last client had all it wanted, after the start.
+    pub served: Vec<Duration>,
     /// Bytes that each host sent to others.
     pub uploaded_bytes: Vec<u64>,
     /// Errors that readers got: host, blob, why.

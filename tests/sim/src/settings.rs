@@ -4,7 +4,7 @@ use crate::blob::PIECE_LEN;
 use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
 use std::time::Duration;
-use types::LeaseFailure;
+use types::{LeaseFailure, PieceIndex, PieceLayout, Priority};
 
 /// Something that goes wrong, or is mended.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -79,6 +79,17 @@ pub enum Fault {
     },
 }
 
+/// Who wants a blob when, and how urgently.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Visit {
+    /// The hosts.
+    pub hosts: Vec<usize>,
+    /// When they begin, after the start.
+    pub at: Duration,
+    /// How urgently. Those for whom no client waits do not turn to the origin by themselves.
+    pub priority: Priority,
+}
+
 /// Links with rates. All are in bytes per second.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Links {
@@ -131,6 +142,10 @@ pub struct Settings {
     pub zones: usize,
     /// The number of pieces of each blob.
     pub blobs: Vec<u32>,
+    /// How long each blob's last piece is; as long as chance will without it.
+    pub last_piece: Option<u32>,
+    /// Blobs that are not wanted by a client on each host.
+    pub visits: BTreeMap<usize, Visit>,
     /// Within which time the clients come, each at a moment of its own.
     pub arrival: Duration,
     /// If not zero, the hosts' clients come one host after the other instead, so far apart.
@@ -195,6 +210,8 @@ impl Settings {
             hosts,
             zones: 1,
             blobs,
+            last_piece: None,
+            visits: BTreeMap::new(),
             arrival: ms(20),
             rolling: Duration::ZERO,
             delay: Duration::from_micros(200)..=ms(1),
@@ -227,10 +244,12 @@ impl Settings {
         }
     }
 
-    /// A rollout over links, with the daemons' and the scheduler's own settings for pieces of `piece_len` bytes. A host
+    /// A rollout of `count` blobs of the same size over links, with the daemons' and the scheduler's own settings. A host
     /// hashes 2 GB/s, as one core with instructions for it does.
     #[must_use]
-    pub fn rollout(seed: u64, hosts: usize, blobs: Vec<u32>, piece_len: u32, links: Links) -> Self {
+    pub fn rollout(seed: u64, hosts: usize, layout: PieceLayout, count: usize, links: Links) -> Self {
+        let piece_len = layout.piece_len();
+        let last = layout.range(PieceIndex(layout.count() - 1)).len().div_ceil(links.scale);
         let (download, scheduler) = (download_core::Options::default(), scheduler_core::Options::default());
         let scaled = |bytes: u64| bytes / links.scale;
         Self {
@@ -256,7 +275,8 @@ impl Settings {
             turn: TURN,
             thorough: false,
             links: Some(links),
-            ..Self::quiet(seed, hosts, blobs)
+            last_piece: u32::try_from(last).ok(),
+            ..Self::quiet(seed, hosts, vec![layout.count(); count])
         }
     }
 

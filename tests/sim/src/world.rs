@@ -15,7 +15,9 @@ use scheduler_core::Scheduler;
 use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
 use std::time::Duration;
-use types::{ByteRange, HostId, HostMessage, LeaseFailure, PieceIndex, SchedulerMessage, State, Timestamp};
+use types::{
+    ByteRange, HostId, HostMessage, LeaseFailure, PieceIndex, Priority, SchedulerMessage, State, Timestamp,
+};
 
 /// Things that happen in one run at most: a run that takes more goes round in circles.
 const HAPPENINGS_MAX: u64 = 20_000_000;
@@ -99,7 +101,8 @@ impl World {
     #[must_use]
     pub fn new(settings: Settings) -> Self {
         let mut rng = fastrand::Rng::with_seed(settings.seed);
-        let blobs: Vec<_> = settings.blobs.iter().map(|pieces| Blob::new(*pieces, rng.u64(..))).collect();
+        let blob = |pieces: &u32| Blob::new(*pieces, settings.last_piece, rng.u64(..));
+        let blobs: Vec<_> = settings.blobs.iter().map(blob).collect();
         let right =
             |host: usize| settings.without_right == 0 || host.is_multiple_of(settings.without_right.max(2));
         let hosts: Vec<_> = (0..settings.hosts).map(|host| Host::new(host, right(host), &blobs)).collect();
@@ -112,6 +115,7 @@ impl World {
             reported: Reported::default(),
         };
         let completed = vec![Duration::ZERO; settings.hosts];
+        let served = vec![Duration::ZERO; settings.blobs.len()];
         let came = vec![Duration::MAX; settings.hosts];
         let mut world = Self {
             trace: Trace::new(settings.verbose, settings.thorough),
@@ -126,7 +130,7 @@ impl World {
             hosts,
             scheduler,
             origin: Origin::default(),
-            outcome: Outcome { completed, came, ..Outcome::default() },
+            outcome: Outcome { completed, served, came, ..Outcome::default() },
             next_serial: 0,
             unserved: 0,
             mended: false,
@@ -140,6 +144,10 @@ impl World {
         for host in 0..self.hosts.len() {
             self.queue.push(self.now, Happening::Connects { host });
             for blob in 0..self.blobs.len() {
+                let visit = self.settings.visits.get(&blob);
+                if visit.is_some_and(|visit| !visit.hosts.contains(&host)) {
+                    continue;
+                }
                 let size = self.blobs[blob].layout.size();
                 self.add_client(host, blob, ByteRange::whole(size));
             }
@@ -158,7 +166,9 @@ impl World {
         let client = clients.len();
         clients.push(Client { range, done: false, reading: false });
         self.unserved += 1;
-        let at = if self.settings.rolling.is_zero() {
+        let at = if let Some(visit) = self.settings.visits.get(&blob) {
+            self.now + visit.at
+        } else if self.settings.rolling.is_zero() {
             self.now + self.between(&(Duration::ZERO..=self.settings.arrival))
         } else {
             self.now + self.settings.rolling * u32::try_from(host).unwrap_or(u32::MAX)
@@ -237,6 +247,18 @@ impl World {
                 self.mend_everything();
             }
         }
+    }
+
+    /// How urgent a blob is.
+    pub(crate) fn priority(&self, blob: usize) -> Priority {
+        self.settings.visits.get(&blob).map_or(Priority::Waiting, |visit| visit.priority)
+    }
+
+    /// A client has all that it wanted.
+    pub(crate) fn is_served(&mut self, host: usize, blob: usize) {
+        self.unserved -= 1;
+        let at = self.now.since(Timestamp::ZERO);
+        (self.outcome.completed[host], self.outcome.served[blob]) = (at, at);
     }
 
     /// When the run must have ended: a bounded time after the last fault.

@@ -3,6 +3,7 @@
 use proptest::prelude::*;
 use sim::{Links, Settings, World};
 use std::time::Duration;
+use types::PieceLayout;
 
 /// 1 Gbit/s in bytes per second.
 const GIGABIT: u64 = 125_000_000;
@@ -14,7 +15,8 @@ const LATENCY: Duration = Duration::from_micros(200);
 
 fn settings(seed: u64, hosts: usize) -> Settings {
     let links = Links::equal(GIGABIT, PIECE);
-    Settings { delay: LATENCY..=LATENCY, ..Settings::rollout(seed, hosts, vec![COUNT], PIECE, links) }
+    let layout = PieceLayout::new(u64::from(COUNT) * u64::from(PIECE), PIECE).expect("whole pieces");
+    Settings { delay: LATENCY..=LATENCY, ..Settings::rollout(seed, hosts, layout, 1, links) }
 }
 
 /// Runs it, and says how much longer it took than the bound.
