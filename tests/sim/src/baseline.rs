@@ -9,6 +9,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 use types::{PieceIndex, PieceLayout, PieceSet, Timestamp};
 
+/// Before a host that found nothing at all asks again.
+const PAUSE: Duration = Duration::from_millis(1);
+
 /// Equal hosts on equal links, and one blob that all want.
 #[derive(Clone, Debug)]
 pub struct Naive {
@@ -37,8 +40,10 @@ struct Peer {
     downloads: usize,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug)]
 enum Step {
+    /// A host looks for what it can get.
+    Asks { child: usize },
     /// The request has reached the parent.
     Begins { child: usize, parent: usize, piece: PieceIndex },
     /// The last byte has reached the child.
@@ -53,9 +58,8 @@ struct Run {
     peers: Vec<Peer>,
     flows: BTreeMap<FlowId, (usize, Option<usize>, PieceIndex)>,
     steps: BTreeMap<(Timestamp, u64), Step>,
-    /// Peers with a slot to upload, and those with one to download that found nothing.
+    /// Hosts with a slot to upload.
     ready: BTreeSet<usize>,
-    hungry: BTreeSet<usize>,
 }
 
 impl Naive {
@@ -82,15 +86,15 @@ impl Naive {
             flows: BTreeMap::new(),
             steps: BTreeMap::new(),
             ready: BTreeSet::new(),
-            hungry: (1..self.hosts).collect(),
         };
         run.read(origin, PieceIndex(0), Timestamp::ZERO);
-        run.to_the_end(origin).since(Timestamp::ZERO)
+        (1..self.hosts).for_each(|child| run.later(Timestamp::ZERO, Step::Asks { child }));
+        run.finish(origin).since(Timestamp::ZERO)
     }
 }
 
 impl Run {
-    fn to_the_end(&mut self, origin: LinkId) -> Timestamp {
+    fn finish(&mut self, origin: LinkId) -> Timestamp {
         let mut now = Timestamp::ZERO;
         while self.peers.iter().any(|peer| !peer.held.is_full()) {
             let step = self.steps.first_key_value().map(|((at, _), _)| *at);
@@ -114,9 +118,6 @@ impl Run {
                     self.take(step, now);
                 }
             }
-            for child in std::mem::take(&mut self.hungry) {
-                self.ask(child, now);
-            }
         }
         now
     }
@@ -134,6 +135,7 @@ impl Run {
 
     fn take(&mut self, step: Step, now: Timestamp) {
         match step {
+            Step::Asks { child } => self.ask(child, now),
             Step::Begins { child, parent, piece } => {
                 let links = vec![self.peers[parent].up, self.peers[child].down];
                 let len = self.naive.layout.range(piece).len();
@@ -144,11 +146,11 @@ impl Run {
                 let peer = &mut self.peers[child];
                 peer.held.insert(piece);
                 peer.have.insert(piece);
-                if child > 0 {
-                    peer.downloads -= 1;
-                    self.hungry.insert(child);
-                }
                 self.offer(child);
+                if child > 0 {
+                    self.peers[child].downloads -= 1;
+                    self.ask(child, now);
+                }
             }
         }
     }
@@ -165,7 +167,8 @@ impl Run {
         let mut parents: Vec<_> = self.ready.iter().copied().filter(|parent| *parent != child).collect();
         self.rng.shuffle(&mut parents);
         for parent in parents {
-            if self.peers[child].downloads == self.naive.slots || self.peers[child].have.is_full() {
+            let peer = &self.peers[child];
+            if peer.downloads == self.naive.slots || peer.have.is_full() {
                 return;
             }
             let mut lacked = self.peers[parent].held.clone();
@@ -182,8 +185,8 @@ impl Run {
             }
             self.later(now + self.naive.latency, Step::Begins { child, parent, piece });
         }
-        if self.peers[child].downloads < self.naive.slots && !self.peers[child].have.is_full() {
-            self.hungry.insert(child);
+        if self.peers[child].downloads == 0 {
+            self.later(now + PAUSE, Step::Asks { child });
         }
     }
 }

@@ -12,7 +12,7 @@
 //! Time is in nanoseconds, amounts in bytes, rates in bytes per second, all whole numbers. Levels round down, and a flow
 //! ends when its last byte is there, so that nothing is faster than the links allow.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeSet, VecDeque};
 use types::Timestamp;
 
 const NANOS: u128 = 1_000_000_000;
@@ -23,11 +23,14 @@ const ROUNDS_MAX: usize = 64;
 
 /// A link, in the order in which they were made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct LinkId(usize);
+pub struct LinkId(u32);
 
 /// A flow; the number of one that has ended is not used again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct FlowId(u64);
+pub struct FlowId {
+    serial: u64,
+    place: u32,
+}
 
 /// What happens to a flow.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,11 +46,15 @@ struct Link {
     rate: u64,
     /// What it gives to one flow at most; more than its rate where nobody is held up by it.
     level: u64,
-    flows: BTreeSet<FlowId>,
+    /// The places of the flows over it.
+    flows: Vec<u32>,
+    /// Its level is to be found anew.
+    queued: bool,
 }
 
 #[derive(Debug)]
 struct Flow {
+    id: FlowId,
     links: Vec<LinkId>,
     /// The most that it can use.
     cap: u64,
@@ -59,15 +66,23 @@ struct Flow {
     nearly: Option<u128>,
     /// Its entry in `marks`.
     next: Option<Timestamp>,
+    /// Its rate is to be found anew.
+    queued: bool,
 }
 
 /// Links and the flows over them.
 #[derive(Debug, Default)]
 pub struct Fluid {
     links: Vec<Link>,
-    flows: BTreeMap<FlowId, Flow>,
+    flows: Vec<Option<Flow>>,
+    free: Vec<u32>,
+    count: usize,
     marks: BTreeSet<(Timestamp, FlowId)>,
-    next_flow: u64,
+    next_serial: u64,
+    /// Kept for their memory.
+    touched: VecDeque<LinkId>,
+    changed: Vec<u32>,
+    limits: Vec<u64>,
 }
 
 impl Flow {
@@ -94,19 +109,27 @@ impl Flow {
 
 impl Fluid {
     /// A link of this rate in bytes per second.
+    ///
+    /// # Panics
+    /// If there are more than four thousand million.
     pub fn link(&mut self, rate: u64) -> LinkId {
-        self.links.push(Link { rate, level: rate, flows: BTreeSet::new() });
-        LinkId(self.links.len() - 1)
+        let id = LinkId(u32::try_from(self.links.len()).expect("so many links"));
+        self.links.push(Link { rate, level: rate, flows: Vec::new(), queued: false });
+        id
     }
 
     /// Gives a link another rate; 0 holds all of its flows up.
     pub fn set_rate(&mut self, now: Timestamp, link: LinkId, rate: u64) {
-        self.links[link.0].rate = rate;
-        self.settle(now, [link].into());
+        self.link_mut(link).rate = rate;
+        self.touch(link);
+        self.settle(now);
     }
 
     /// Begins a flow of `bytes` over `links`, never faster than `cap`. It tells that it is nearly done when `nearly` bytes
     /// are left.
+    ///
+    /// # Panics
+    /// If there are more than four thousand million at the same time.
     pub fn start(
         &mut self,
         now: Timestamp,
@@ -115,31 +138,46 @@ impl Fluid {
         bytes: u64,
         nearly: Option<u64>,
     ) -> FlowId {
-        let id = FlowId(self.next_flow);
-        self.next_flow += 1;
+        let place = self.free.pop().unwrap_or_else(|| {
+            self.flows.push(None);
+            u32::try_from(self.flows.len() - 1).expect("so many flows")
+        });
+        let id = FlowId { serial: self.next_serial, place };
+        self.next_serial += 1;
+        self.count += 1;
         for link in &links {
-            self.links[link.0].flows.insert(id);
+            self.link_mut(*link).flows.push(place);
+            self.touch(*link);
         }
-        let touched = links.iter().copied().collect();
         let scaled = |bytes: u64| u128::from(bytes) * NANOS;
         let nearly = nearly.map(|nearly| scaled(nearly.min(bytes)));
         let left = scaled(bytes);
-        self.flows.insert(id, Flow { links, cap, rate: 0, left, since: now, nearly, next: None });
-        self.set_mark(id);
-        self.settle(now, touched);
+        let flow = Flow { id, links, cap, rate: 0, left, since: now, nearly, next: None, queued: false };
+        self.flows[place as usize] = Some(flow);
+        self.set_mark(place);
+        self.settle(now);
         id
     }
 
     /// Ends a flow before its time; false if there is none such.
     pub fn stop(&mut self, now: Timestamp, id: FlowId) -> bool {
-        let Some(flow) = self.flows.remove(&id) else { return false };
+        if self.get(id).is_none() {
+            return false;
+        }
+        let Some(flow) = self.flows[id.place as usize].take() else { return false };
+        self.free.push(id.place);
+        self.count -= 1;
         if let Some(next) = flow.next {
             self.marks.remove(&(next, id));
         }
-        for link in &flow.links {
-            self.links[link.0].flows.remove(&id);
+        for link in flow.links {
+            let flows = &mut self.link_mut(link).flows;
+            if let Some(at) = flows.iter().position(|place| *place == id.place) {
+                flows.swap_remove(at);
+            }
+            self.touch(link);
         }
-        self.settle(now, flow.links.into_iter().collect());
+        self.settle(now);
         true
     }
 
@@ -155,12 +193,12 @@ impl Fluid {
         if at > now {
             return None;
         }
-        let flow = self.flows.get_mut(&id)?;
+        let flow = self.flows[id.place as usize].as_mut()?;
         let mark = flow.mark();
         match mark {
             Mark::NearlyDone => {
                 flow.nearly = None;
-                self.set_mark(id);
+                self.set_mark(id.place);
             }
             Mark::Done => drop(self.stop(now, id)),
         }
@@ -170,113 +208,159 @@ impl Fluid {
     /// A flow's rate in bytes per second.
     #[must_use]
     pub fn rate(&self, id: FlowId) -> Option<u64> {
-        self.flows.get(&id).map(|flow| flow.rate)
+        self.get(id).map(|flow| flow.rate)
     }
 
     /// The bytes of a flow that have not come, rounded up.
     #[must_use]
     pub fn left(&self, now: Timestamp, id: FlowId) -> Option<u64> {
-        let left = self.flows.get(&id)?.left_at(now).div_ceil(NANOS);
+        let left = self.get(id)?.left_at(now).div_ceil(NANOS);
         u64::try_from(left).ok()
     }
 
-    /// Finds levels and rates anew after a change at these links.
-    fn settle(&mut self, now: Timestamp, mut touched: BTreeSet<LinkId>) {
-        let mut flows: BTreeSet<FlowId> = BTreeSet::new();
-        let mut rounds = ROUNDS_MAX * (self.flows.len() + touched.len());
-        while let Some(link) = touched.pop_first() {
+    fn get(&self, id: FlowId) -> Option<&Flow> {
+        self.flows.get(id.place as usize)?.as_ref().filter(|flow| flow.id == id)
+    }
+
+    /// The flow at a place that a link or the list of changes names.
+    fn at(&self, place: u32) -> &Flow {
+        self.flows[place as usize].as_ref().expect("links name only flows that there are")
+    }
+
+    fn link_at(&self, link: LinkId) -> &Link {
+        &self.links[link.0 as usize]
+    }
+
+    fn link_mut(&mut self, link: LinkId) -> &mut Link {
+        &mut self.links[link.0 as usize]
+    }
+
+    fn touch(&mut self, link: LinkId) {
+        if !std::mem::replace(&mut self.link_mut(link).queued, true) {
+            self.touched.push_back(link);
+        }
+    }
+
+    /// Finds levels and rates anew after a change at the touched links.
+    fn settle(&mut self, now: Timestamp) {
+        let mut rounds = ROUNDS_MAX * (self.count + self.touched.len());
+        while let Some(link) = self.touched.pop_front() {
+            self.link_mut(link).queued = false;
             let level = self.level_of(link);
-            flows.extend(&self.links[link.0].flows);
-            if std::mem::replace(&mut self.links[link.0].level, level) != level {
-                let sharing = self.links[link.0].flows.iter().flat_map(|flow| &self.flows[flow].links);
-                touched.extend(sharing.filter(|other| **other != link));
+            let moved = std::mem::replace(&mut self.link_mut(link).level, level) != level;
+            for at in 0..self.link_at(link).flows.len() {
+                let place = self.link_at(link).flows[at];
+                let Some(flow) = &mut self.flows[place as usize] else { continue };
+                if !std::mem::replace(&mut flow.queued, true) {
+                    self.changed.push(place);
+                }
+                if moved {
+                    for other in &flow.links {
+                        let sharing = &mut self.links[other.0 as usize];
+                        if *other != link && !std::mem::replace(&mut sharing.queued, true) {
+                            self.touched.push_back(*other);
+                        }
+                    }
+                }
             }
             match rounds.checked_sub(1) {
                 Some(less) => rounds = less,
                 None => {
                     self.fill();
-                    flows = self.flows.keys().copied().collect();
                     break;
                 }
             }
         }
-        for id in flows {
-            self.set_rate_of(now, id);
+        while let Some(place) = self.changed.pop() {
+            self.set_rate_of(now, place);
         }
     }
 
     /// What a link gives to one flow at most, as the levels of the others stand.
-    fn level_of(&self, link: LinkId) -> u64 {
-        let Link { rate, flows, .. } = &self.links[link.0];
-        let elsewhere = |flow: &FlowId| {
-            let Flow { links, cap, .. } = &self.flows[flow];
+    fn level_of(&mut self, link: LinkId) -> u64 {
+        let mut limits = std::mem::take(&mut self.limits);
+        limits.clear();
+        let Link { rate, flows, .. } = self.link_at(link);
+        for place in flows {
+            let Flow { links, cap, .. } = self.at(*place);
             let others = links.iter().filter(|other| **other != link);
-            others.map(|other| self.links[other.0].level).fold(*cap, u64::min)
-        };
-        let mut limits: Vec<u64> = flows.iter().map(elsewhere).collect();
+            limits.push(others.map(|other| self.link_at(*other).level).fold(*cap, u64::min));
+        }
         limits.sort_unstable();
         let (mut left, mut sharing) = (*rate, limits.len() as u64);
-        for limit in limits {
-            if limit > left / sharing {
-                return left / sharing;
+        // If all get what they want: a flow more would get what is left, and no flow is held up.
+        let mut level = u64::MAX;
+        for limit in &limits {
+            if *limit > left / sharing {
+                level = left / sharing;
+                break;
             }
             left -= limit;
             sharing -= 1;
         }
-        // All get what they want: a flow more would get what is left, and no flow is held up.
-        u64::MAX
+        self.limits = limits;
+        level
     }
 
     /// All levels from nothing: the link with the least share for its flows is filled first, a flow that can use less
     /// than that before.
     fn fill(&mut self) {
-        let mut left: Vec<(u64, BTreeSet<FlowId>)> =
-            self.links.iter().map(|link| (link.rate, link.flows.clone())).collect();
+        self.touched.clear();
+        let mut left: Vec<(u64, BTreeSet<u32>)> =
+            self.links.iter().map(|link| (link.rate, link.flows.iter().copied().collect())).collect();
         for link in &mut self.links {
-            link.level = u64::MAX;
+            (link.level, link.queued) = (u64::MAX, false);
+        }
+        for (place, flow) in (0..).zip(&mut self.flows) {
+            if let Some(flow) = flow.as_mut().filter(|flow| !flow.queued) {
+                flow.queued = true;
+                self.changed.push(place);
+            }
         }
         loop {
-            let share = |(rate, flows): &(u64, BTreeSet<FlowId>)| rate.checked_div(flows.len() as u64);
+            let share = |(rate, flows): &(u64, BTreeSet<u32>)| rate.checked_div(flows.len() as u64);
             let shares = left.iter().enumerate();
             let tight = shares.filter_map(|(link, left)| share(left).map(|share| (share, link))).min();
             let Some((share, link)) = tight else { return };
             let open = left.iter().flat_map(|(_, flows)| flows);
-            let (share, filled) = match open.map(|flow| (self.flows[flow].cap, *flow)).min() {
-                Some((cap, flow)) if cap < share => (cap, BTreeSet::from([flow])),
+            let (share, filled) = match open.map(|place| (self.at(*place).cap, *place)).min() {
+                Some((cap, place)) if cap < share => (cap, BTreeSet::from([place])),
                 _ => {
                     self.links[link].level = share;
                     (share, std::mem::take(&mut left[link].1))
                 }
             };
-            for flow in filled {
-                for other in &self.flows[&flow].links {
-                    let (rate, flows) = &mut left[other.0];
+            for place in filled {
+                for other in &self.at(place).links {
+                    let (rate, flows) = &mut left[other.0 as usize];
                     *rate = rate.saturating_sub(share);
-                    flows.remove(&flow);
+                    flows.remove(&place);
                 }
             }
         }
     }
 
-    fn set_rate_of(&mut self, now: Timestamp, id: FlowId) {
-        let Some(flow) = self.flows.get_mut(&id) else { return };
-        let rate = flow.links.iter().map(|link| self.links[link.0].level).fold(flow.cap, u64::min);
+    fn set_rate_of(&mut self, now: Timestamp, place: u32) {
+        let Some(flow) = &mut self.flows[place as usize] else { return };
+        flow.queued = false;
+        let levels = flow.links.iter().map(|link| self.links[link.0 as usize].level);
+        let rate = levels.fold(flow.cap, u64::min);
         if rate == flow.rate {
             return;
         }
         flow.left = flow.left_at(now);
         (flow.since, flow.rate) = (now, rate);
-        self.set_mark(id);
+        self.set_mark(place);
     }
 
-    fn set_mark(&mut self, id: FlowId) {
-        let Some(flow) = self.flows.get_mut(&id) else { return };
+    fn set_mark(&mut self, place: u32) {
+        let Some(flow) = &mut self.flows[place as usize] else { return };
         let next = flow.next_mark();
         if let Some(before) = std::mem::replace(&mut flow.next, next) {
-            self.marks.remove(&(before, id));
+            self.marks.remove(&(before, flow.id));
         }
         if let Some(next) = next {
-            self.marks.insert((next, id));
+            self.marks.insert((next, flow.id));
         }
     }
 }
@@ -322,23 +406,27 @@ mod tests {
         assert_eq!(fluid.next_mark(), Some(at(5000)), "600 bytes at 200 a second");
     }
 
+    fn ids(fluid: &Fluid) -> Vec<FlowId> {
+        fluid.flows.iter().flatten().map(|flow| flow.id).collect()
+    }
+
     /// Every flow has what it can use, or a link that is full and on which no flow is faster: that is max-min fair. Rounding may leave a
     /// byte per second per flow unused.
     fn assert_fair(fluid: &Fluid) {
-        let rates = |link: &Link| link.flows.iter().map(|flow| fluid.flows[flow].rate).collect::<Vec<_>>();
+        let rates = |link: &Link| link.flows.iter().map(|place| fluid.at(*place).rate).collect::<Vec<_>>();
         for link in &fluid.links {
             assert!(rates(link).iter().sum::<u64>() <= link.rate, "{link:?} carries {:?}", rates(link));
         }
-        for (id, flow) in &fluid.flows {
+        for flow in fluid.flows.iter().flatten() {
             let holds_up = |link: &&LinkId| {
-                let link = &fluid.links[link.0];
+                let link = fluid.link_at(**link);
                 let rates = rates(link);
                 let slack = (link.flows.len() * link.flows.len()) as u64;
                 rates.iter().sum::<u64>() + slack >= link.rate
                     && rates.iter().all(|rate| *rate <= flow.rate + slack)
             };
             let could_be_faster = flow.rate < flow.cap && !flow.links.iter().any(|link| holds_up(&link));
-            assert!(!could_be_faster, "{id:?} {flow:?} could be faster");
+            assert!(!could_be_faster, "{flow:?} could be faster");
         }
     }
 
@@ -361,7 +449,7 @@ mod tests {
                 let mut rng = fastrand::Rng::with_seed(chance);
                 match rng.u8(..6) {
                     0 => {
-                        let flows: Vec<_> = fluid.flows.keys().copied().collect();
+                        let flows = ids(&fluid);
                         if let Some(flow) = rng.choice(&flows) {
                             prop_assert!(fluid.stop(at(now), *flow));
                         }
@@ -377,17 +465,17 @@ mod tests {
                     }
                 }
                 assert_fair(&fluid);
-                let left = fluid.flows.keys().map(|flow| u128::from(fluid.left(at(now), *flow).unwrap()));
+                let left = ids(&fluid).into_iter().map(|flow| u128::from(fluid.left(at(now), flow).unwrap()));
                 prop_assert!(left.sum::<u128>() <= sent);
             }
-            let found: Vec<u64> = fluid.flows.values().map(|flow| flow.rate).collect();
+            let ids = ids(&fluid);
+            let found: Vec<u64> = ids.iter().map(|id| fluid.rate(*id).unwrap()).collect();
             fluid.fill();
-            let ids: Vec<_> = fluid.flows.keys().copied().collect();
             for id in &ids {
-                fluid.set_rate_of(at(now), *id);
+                fluid.set_rate_of(at(now), id.place);
             }
             assert_fair(&fluid);
-            for (before, after) in found.iter().zip(ids.iter().map(|id| fluid.flows[id].rate)) {
+            for (before, after) in found.iter().zip(ids.iter().map(|id| fluid.rate(*id).unwrap())) {
                 let rounding = (ids.len() * ids.len()) as u64;
                 prop_assert!(before.abs_diff(after) <= rounding, "{} became {}", before, after);
             }
