@@ -238,7 +238,13 @@ impl Scheduler {
 
     /// The chain has been seen to end in the digest: the blob is the same whatever registry it came from.
     pub(crate) fn close(&mut self, six: SwarmIx) {
-        self.end_lease(six);
+        let source = self.lease(six).map(|lease| lease.member);
+        if source.is_some_and(|source| self.swarms[six].members[source].held.is_full()) {
+            self.end_lease(six);
+        } else {
+            // Somebody else has proven it, and the source need not read on.
+            self.revoke(six);
+        }
         let swarm = &mut self.swarms[six];
         swarm.registry = None;
         swarm.doubts.clear();

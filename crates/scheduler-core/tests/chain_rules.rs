@@ -225,3 +225,19 @@ fn the_proof_prevails_over_a_chain_that_nobody_proved() {
         assert!(closed, "claims early: {claims_early}");
     }
 }
+
+#[test]
+fn a_source_whose_blob_another_has_proven_reads_no_further() {
+    let (mut s, blob) = (Script::new(options()), Blob::new(10, 1));
+    (0..3).for_each(|n| drop(s.join(host(n))));
+    let (_, epoch, ..) = lease_in(&s.want(host(0), &blob.key(), blob.none())).unwrap();
+    s.read(host(0), &blob, epoch, 0);
+    let told = s.hold(host(1), &blob.key(), blob.all(), true);
+    let [(_, SchedulerBody::WantChain { epoch: asked, .. })] = told.as_slice() else { panic!("{told:?}") };
+    let body = HostBody::Chain { epoch: *asked, boundary: 0, states: blob.states.clone(), closed: true };
+    let told = s.say(host(1), &blob.key(), body);
+    assert!(told.contains(&(host(0), SchedulerBody::Revoke { epoch })), "{told:?}");
+    // If the prover dies, there is one source again, not two.
+    let told = s.leave(host(1));
+    assert_eq!(lease_in(&told).unwrap().0, host(0), "{told:?}");
+}

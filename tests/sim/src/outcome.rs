@@ -2,6 +2,7 @@
 
 use download_core::Failure;
 use scheduler_core::Counters;
+use std::collections::BTreeMap;
 use std::fmt::Debug;
 use std::time::Duration;
 use types::Timestamp;
@@ -31,6 +32,10 @@ pub struct Outcome {
     pub uploaded_bytes: Vec<u64>,
     /// Errors that readers got: host, blob, why.
     pub failures: Vec<(usize, usize, Failure)>,
+    /// How often a lease was taken over, by what had ended the one before.
+    pub takeovers: BTreeMap<&'static str, u64>,
+    /// How often something went wrong, by its kind.
+    pub faults: BTreeMap<&'static str, u64>,
     /// What the last scheduler counted.
     pub counters: Counters,
     /// Stands for everything that happened: the same for the same settings.

@@ -143,7 +143,7 @@ impl World {
         }
         self.scheduler.starts += 1;
         self.scheduler.core = Scheduler::new(options, self.rng.u64(..));
-        self.scheduler.reported = crate::check::Reported::default();
+        self.scheduler.watch.restarts();
         self.scheduler.is_up = true;
         self.scheduler.tick_at = None;
         self.tick_scheduler();

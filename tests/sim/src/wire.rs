@@ -14,7 +14,8 @@ use types::{
 const RECONNECT: std::ops::RangeInclusive<Duration> =
     Duration::from_millis(50)..=Duration::from_millis(1_000);
 
-/// A run that is not thorough checks the scheduler's invariants once in so many steps.
+/// A run that is not thorough checks the scheduler's invariants once in so many steps, or once in as many as the check
+/// takes steps' time.
 const CHECK_EVERY: u64 = 4096;
 
 impl World {
@@ -39,8 +40,10 @@ impl World {
             return;
         }
         let id = self.hosts[host].id;
-        self.scheduler.reported.heard(id, &message.key, &message.body);
+        self.scheduler.watch.heard(self.now, id, &message.key, &message.body);
+        let key = message.key.clone();
         self.scheduler_event(Event::Message { host: id, message });
+        self.scheduler.watch.settled(&key);
     }
 
     pub(crate) fn scheduler_event(&mut self, event: Event) {
@@ -48,13 +51,16 @@ impl World {
         let mut effects = Vec::new();
         self.scheduler.core.handle(self.now, event, &mut effects);
         self.steps += 1;
-        if self.settings.thorough || self.steps.is_multiple_of(CHECK_EVERY) {
+        let pieces: u64 = self.settings.blobs.iter().copied().map(u64::from).sum();
+        let every = CHECK_EVERY.max(pieces * self.settings.hosts as u64 / 64);
+        if self.settings.thorough || self.steps.is_multiple_of(every) {
             self.scheduler.core.check_invariants();
         }
         for Effect::Send { host, message } in effects {
             let number = self.numbers[&host];
             self.trace.note(self.now, "scheduler to", number, &message.body);
-            self.scheduler.reported.check_assignment(host, &message.key, &message.body);
+            let patience = (self.now, self.settings.scheduler.gate_patience);
+            self.scheduler.watch.told(patience, host, &message.key, &message.body);
             let delay = self.delay();
             let receiver = &mut self.hosts[number];
             receiver.down_at = receiver.down_at.max(self.now + delay);
@@ -173,8 +179,9 @@ impl World {
         connected.link = LinkState::Up;
         (connected.up_at, connected.down_at) = (Timestamp::ZERO, Timestamp::ZERO);
         let id = connected.id;
+        self.scheduler.watch.joins(id, host % self.settings.zones);
         self.scheduler_event(Event::HostJoined { host: id, spec });
-        self.scheduler.reported.forget(id);
+        self.scheduler.watch.forgets(id);
         self.link_event(host, LinkState::Up);
     }
 
@@ -211,9 +218,9 @@ impl World {
     pub(crate) fn host_gone(&mut self, host: usize, session: u64) {
         if self.hosts[host].session == session && self.scheduler.is_up {
             let id = self.hosts[host].id;
-            // What was due before may still be decided on what it reported.
+            self.scheduler.watch.leaves(id);
             self.scheduler_event(Event::HostLeft { host: id });
-            self.scheduler.reported.forget(id);
+            self.scheduler.watch.forgets(id);
         }
     }
 

@@ -4,7 +4,7 @@
 //! read, `trouble` breaks and mends. After each, the invariants of the core that was touched are checked.
 
 use crate::blob::Blob;
-use crate::check::Reported;
+use crate::check::Watch;
 use crate::host::{Client, Host, Spot};
 use crate::network::Network;
 use crate::outcome::{Outcome, Trace};
@@ -60,7 +60,7 @@ pub(crate) struct SchedulerSide {
     pub(crate) frozen_until: Timestamp,
     pub(crate) starts: u64,
     pub(crate) tick_at: Option<Timestamp>,
-    pub(crate) reported: Reported,
+    pub(crate) watch: Watch,
 }
 
 /// The origin, and what was read from it.
@@ -112,7 +112,7 @@ impl World {
             frozen_until: Timestamp::ZERO,
             starts: 1,
             tick_at: None,
-            reported: Reported::default(),
+            watch: Watch::default(),
         };
         let completed = vec![Duration::ZERO; settings.hosts];
         let served = vec![Duration::ZERO; settings.blobs.len()];
@@ -204,6 +204,7 @@ impl World {
             blob.layout.pieces().map(|piece| blob.layout.range(piece).len()).collect::<Vec<_>>()
         };
         self.outcome.pieces = self.blobs.iter().flat_map(lengths).collect();
+        self.outcome.takeovers = self.scheduler.watch.takeovers().clone();
         self.outcome.trace = self.trace.hash();
         self.outcome.counters = self.scheduler.core.summary().counters;
         self.outcome
