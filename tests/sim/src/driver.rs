@@ -143,8 +143,9 @@ impl World {
         let stalls = self.settings.stalls > 0 && self.rng.u32(..self.settings.stalls) == 0;
         let range = self.settings.piece_time.clone();
         let time = self.between(&range);
+        let cut_off = self.are_parted(parent, spot.host);
         let host = &mut self.hosts[parent];
-        if !host.alive {
+        if !host.alive || cut_off {
             return self.fetch_fails(spot, fetch, FetchFailure::Unreachable);
         }
         let Some(bytes) = host.places[spot.blob].stored.read(piece) else {
@@ -219,7 +220,7 @@ impl World {
         bytes: Option<&[u8]>,
     ) {
         let parent = &self.hosts[from.0];
-        let same = parent.alive && parent.incarnation == from.1;
+        let same = parent.alive && parent.incarnation == from.1 && !self.are_parted(from.0, spot.host);
         if self.network.is_none() || bytes.is_none() {
             self.upload_ends(from);
         }

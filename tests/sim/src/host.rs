@@ -5,6 +5,7 @@ use crate::store::Stored;
 use download_core::{Download, FetchId, LinkState, ReadId, ReaderId};
 use std::collections::{BTreeMap, VecDeque};
 use std::ops::Range;
+use std::time::Duration;
 use types::{ByteRange, HostId, PieceIndex, State, Timestamp};
 
 /// A running download on a host, by numbers; a stopped one's number is not used again.
@@ -82,6 +83,10 @@ pub(crate) struct Host {
     /// What it gets from the origin is wrong now and then.
     pub(crate) is_lied_to: bool,
     pub(crate) has_right: bool,
+    /// It says that it holds what it does not.
+    pub(crate) overclaims: bool,
+    /// By how much longer its messages take, both ways, and until when.
+    pub(crate) lag: (Duration, Timestamp),
     pub(crate) uploads: u16,
     /// Requests that wait for an upload slot, the oldest first.
     pub(crate) waiting: VecDeque<(Spot, FetchId)>,
@@ -106,6 +111,8 @@ impl Host {
             corrupts: false,
             is_lied_to: false,
             has_right,
+            overclaims: false,
+            lag: (Duration::ZERO, Timestamp::ZERO),
             uploads: 0,
             waiting: VecDeque::new(),
             places: blobs.iter().map(place).collect(),
@@ -114,6 +121,11 @@ impl Host {
             up_at: Timestamp::ZERO,
             down_at: Timestamp::ZERO,
         }
+    }
+
+    /// By how much longer its messages take now.
+    pub(crate) fn lag(&self, now: Timestamp) -> Duration {
+        if now < self.lag.1 { self.lag.0 } else { Duration::ZERO }
     }
 
     pub(crate) fn running(&mut self, spot: Spot) -> Option<&mut Running> {

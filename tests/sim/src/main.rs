@@ -1,10 +1,9 @@
 //! The command behind `cargo sim`: rollouts beside their bounds, and troubled networks by their seeds.
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 use sim::paper::{Row, scenarios};
-use sim::{Links, Settings, World};
+use sim::{Links, Settings, Sweep, World};
 use std::io::{IsTerminal as _, Write as _};
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 use types::PieceLayout;
@@ -23,14 +22,50 @@ enum Command {
     Paper(Paper),
     /// Run one flash crowd beside its lower bound
     Rollout(Rollout),
-    /// Run troubled networks by their seeds: one prints everything that happens, several only those that fail
+    /// Run networks in which anything goes wrong, by their seeds, and count what happened; exits with 1 if one fails
+    Random(Random),
+    /// Run one such network again, and print everything that happens
     Replay {
-        /// The first seed
+        /// Its seed
         seed: u64,
-        /// How many seeds
-        #[arg(default_value_t = 1)]
-        count: u64,
+        /// Of which kind it is
+        #[arg(long, value_enum, default_value_t = Kind::Random)]
+        kind: Kind,
+        /// Print only the hash of what happens
+        #[arg(long)]
+        quiet: bool,
     },
+}
+
+/// Which runs a seed stands for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Kind {
+    /// One to nine hosts
+    Few,
+    /// Two to two hundred, on links or not, with more kinds of faults
+    Random,
+}
+
+impl Kind {
+    fn settings(self) -> fn(u64) -> Settings {
+        match self {
+            Self::Few => Settings::troubled,
+            Self::Random => Settings::random,
+        }
+    }
+}
+
+#[derive(Debug, Args)]
+struct Random {
+    /// How many seeds
+    #[arg(long, default_value_t = 1_000)]
+    seeds: u64,
+    /// The first
+    #[arg(long, default_value_t = 0)]
+    first: u64,
+    /// Of which kind they are
+    #[arg(long, value_enum, default_value_t = Kind::Random)]
+    kind: Kind,
 }
 
 #[derive(Debug, Args)]
@@ -78,12 +113,17 @@ fn main() -> ExitCode {
     match Cli::parse().command {
         Command::Paper(args) => paper(&args),
         Command::Rollout(args) => rollout(&args),
-        Command::Replay { seed, count: 1 } => {
-            let outcome = World::new(Settings { verbose: true, ..Settings::troubled(seed) }).run();
-            println!("{outcome:#?}");
+        Command::Random(args) => random(&args),
+        Command::Replay { seed, kind, quiet } => {
+            let settings = Settings { verbose: !quiet, ..kind.settings()(seed) };
+            let outcome = World::new(settings).run();
+            if quiet {
+                println!("{:016x}", outcome.trace);
+            } else {
+                println!("{outcome:#?}");
+            }
             ExitCode::SUCCESS
         }
-        Command::Replay { seed, count } => sweep(seed, count),
     }
 }
 
@@ -167,18 +207,27 @@ fn rollout(args: &Rollout) -> ExitCode {
     ExitCode::SUCCESS
 }
 
-fn sweep(first: u64, count: u64) -> ExitCode {
+fn random(args: &Random) -> ExitCode {
     std::panic::set_hook(Box::new(|_| {}));
-    let mut failed = 0;
-    for seed in first..first.saturating_add(count) {
-        let result = catch_unwind(AssertUnwindSafe(|| World::new(Settings::troubled(seed)).run()));
-        if let Err(panic) = result {
-            failed += 1;
-            let text = panic.downcast_ref::<String>().map(String::as_str);
-            let text = text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("?");
-            println!("{seed}: {}", text.lines().next().unwrap_or_default());
+    let sweep = Sweep::over(args.first, args.seeds, args.kind.settings(), |done| {
+        if done.is_multiple_of(50) {
+            progress(&format!("{done} of {} runs", args.seeds));
         }
+    });
+    progress("");
+    let kind = args.kind.to_possible_value().map(|value| value.get_name().to_owned()).unwrap_or_default();
+    for (seed, why) in &sweep.failed {
+        println!("seed {seed}: {}", why.lines().next().unwrap_or_default());
+        println!("  again: cargo sim replay {seed} --kind {kind}");
     }
-    println!("{failed} of {count} failed");
-    if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    for (title, counts) in [("faults", &sweep.faults), ("leases taken over, after", &sweep.takeovers)] {
+        println!("{title}:");
+        counts.iter().for_each(|(kind, count)| println!("{count:>8}  {kind}"));
+    }
+    println!(
+        "{} pieces read by clients for themselves, {} errors to clients",
+        sweep.fallback_pieces, sweep.errors
+    );
+    println!("{} of {} runs failed", sweep.failed.len(), sweep.runs);
+    if sweep.failed.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }

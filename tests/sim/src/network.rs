@@ -149,14 +149,31 @@ impl World {
 
     /// All that a host sends and receives breaks off. Its children find out soon.
     pub(crate) fn uncarry_host(&mut self, host: usize) {
+        self.uncarry_where(|spot, cargo| match cargo {
+            Cargo::Piece { from, fetch, .. } if from.0 == host => Some(Some(*fetch)),
+            _ => (spot.host == host).then_some(None),
+        });
+    }
+
+    /// What crosses between zones that are cut off breaks off. The children find out soon.
+    pub(crate) fn uncarry_parted(&mut self) {
+        let now = self.now;
+        let cut: Vec<bool> = self.parted.iter().map(|until| now < *until).collect();
+        self.uncarry_where(|spot, cargo| match cargo {
+            Cargo::Piece { from, fetch, .. } => {
+                let (from, to) = (from.0 % cut.len(), spot.host % cut.len());
+                (from != to && (cut[from] || cut[to])).then_some(Some(*fetch))
+            }
+            Cargo::Origin { .. } => None,
+        });
+    }
+
+    /// Ends the flows that `breaks` names; its answer says for whom it comes as news.
+    fn uncarry_where(&mut self, breaks: impl Fn(&Spot, &Cargo) -> Option<Option<FetchId>>) {
         let Some(network) = &self.network else { return };
         let mut broken = Vec::new();
         for (spot, cargo) in network.flows.values() {
-            let child_of = match cargo {
-                Cargo::Piece { from, fetch, .. } if from.0 == host => Some(*fetch),
-                _ => None,
-            };
-            if child_of.is_some() || spot.host == host {
+            if let Some(child_of) = breaks(spot, cargo) {
                 broken.push((*spot, child_of, cargo.job()));
             }
         }
@@ -167,6 +184,15 @@ impl World {
                 self.queue.push(self.now + delay, Happening::Unreachable { spot, fetch });
             }
         }
+    }
+
+    /// Gives a host's links one in so many parts of their rate.
+    pub(crate) fn slow(&mut self, host: usize, part: u64) {
+        let Some(network) = &mut self.network else { return };
+        let ((up, down), (up_rate, down_rate)) = (network.hosts[host], network.rates.of(host));
+        network.fluid.set_rate(self.now, up, up_rate / part.max(1));
+        network.fluid.set_rate(self.now, down, down_rate / part.max(1));
+        self.wake_network();
     }
 
     fn wake_network(&mut self) {

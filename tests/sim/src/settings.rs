@@ -28,10 +28,42 @@ pub enum Fault {
     },
     /// The same of the host that is the source of the first blob at that moment, if one is.
     SourceLeaves,
-    /// A host's stream to the scheduler breaks; it connects again.
+    /// The host that is the source of the first blob at that moment dies, if one is; it comes back when all is mended.
+    SourceDies,
+    /// A host's stream to the scheduler breaks, and what is on its way on it is lost; it connects again.
     LinkBreaks {
         /// Which.
         host: usize,
+    },
+    /// What a host and the scheduler tell each other takes so much longer.
+    Delays {
+        /// Which host.
+        host: usize,
+        /// By how much.
+        by: Duration,
+        /// For how long.
+        lasts: Duration,
+    },
+    /// A zone is cut off from the other zones and from the scheduler; the origin it reaches.
+    ZoneParts {
+        /// Which.
+        zone: usize,
+        /// For how long.
+        lasts: Duration,
+    },
+    /// A host says from now on that it holds pieces that it does not, or stops doing so.
+    Overclaims {
+        /// Which.
+        host: usize,
+        /// Whether it does.
+        overclaims: bool,
+    },
+    /// A host's links have a part of their rate from now on, or all of it again. Only on links.
+    Slows {
+        /// Which.
+        host: usize,
+        /// One in so many parts of it; 1 for all.
+        part: u64,
     },
     /// The scheduler loses all it knows. Hosts connect again once it is back.
     SchedulerRestarts {
@@ -180,10 +212,12 @@ pub struct Settings {
     pub patience: Duration,
     /// How long the scheduler gathers messages before it decides.
     pub turn: Duration,
+    /// The scheduler's invariants are checked once in so many of its steps.
+    pub check_every: u64,
     /// Whether to print everything.
     pub verbose: bool,
-    /// Whether to check all invariants and note everything after every step: what takes most of the time with many
-    /// hosts. Without it, the invariants are checked now and then, and the run has no trace.
+    /// Whether to note everything that happens, and check each download after each of its steps: what takes most of the
+    /// time with many hosts. Without it the run has no trace.
     pub thorough: bool,
 }
 
@@ -196,8 +230,16 @@ pub fn slots_for(rate: u64, round_trip: Duration, piece_len: u64) -> u16 {
     u16::try_from(in_transit.div_ceil(u128::from(piece_len))).unwrap_or(u16::MAX).max(2)
 }
 
+/// A rollout checks the scheduler's invariants once in so many steps, or once in as many as the check takes steps' time.
+const CHECK_EVERY: u64 = 4096;
+
 /// What a scheduler's loop takes: the messages that come meanwhile are decided upon together.
 const TURN: Duration = Duration::from_micros(50);
+
+/// In bytes per second.
+const GIGABIT: u64 = 125_000_000;
+/// What a piece has on the links of a random run.
+const LINK_PIECE: u32 = 256 << 10;
 
 impl Settings {
     /// A quiet, homogeneous run in which nothing goes wrong. A piece takes 2 ms from a peer and 1 ms from the origin.
@@ -239,6 +281,7 @@ impl Settings {
             },
             patience: Duration::from_secs(120),
             turn: Duration::ZERO,
+            check_every: 1,
             verbose: false,
             thorough: true,
         }
@@ -273,6 +316,7 @@ impl Settings {
             },
             slot_patience: Duration::from_millis(50),
             turn: TURN,
+            check_every: CHECK_EVERY.max(u64::from(layout.count()) * (count * hosts) as u64 / 64),
             thorough: false,
             links: Some(links),
             last_piece: u32::try_from(last).ok(),
@@ -289,27 +333,74 @@ impl Settings {
         Self { delay: delay..=delay, upload_slots: slots, download_slots: slots, ..self }
     }
 
-    /// A run in which anything may go wrong, as the seed says, for about ten seconds; then all is well again.
+    /// A run of a few hosts in which anything may go wrong, as the seed says, for about ten seconds; then all is well again.
     #[must_use]
     pub fn troubled(seed: u64) -> Self {
         let mut rng = fastrand::Rng::with_seed(seed ^ 0x7261_6e64);
         let hosts = rng.usize(1..=9);
         let blobs = (0..rng.usize(1..=3)).map(|_| rng.u32(1..=60)).collect();
-        let mut settings = Self::quiet(seed, hosts, blobs);
-        let ms = Duration::from_millis;
-        settings.zones = rng.usize(1..=3);
-        settings.arrival = ms(rng.u64(0..=4_000));
-        settings.delay = Duration::from_micros(100)..=ms([1, 20, 300][rng.usize(..3)]);
-        settings.piece_time = ms(1)..=ms([2, 50, 400][rng.usize(..3)]);
-        settings.origin_time = ms(1)..=ms([2, 50, 400][rng.usize(..3)]);
-        settings.hash_time = Duration::from_micros([10, 1_000, 20_000][rng.usize(..3)]);
-        settings.upload_slots = rng.u16(1..=4);
-        settings.download_slots = rng.u16(1..=4);
-        settings.without_right = [0, 0, 2, 3][rng.usize(..4)];
-        settings.stalls = [0, 0, 30, 8][rng.usize(..4)];
+        let mut settings = Self::quiet(seed, hosts, blobs).with_trouble(&mut rng);
         settings.faults = (0..rng.usize(0..12)).map(|_| Self::some_fault(&mut rng, hosts)).collect();
         settings.faults.sort_by_key(|(at, _)| *at);
         settings
+    }
+
+    /// The same with 2 to 200 hosts, few more often than many, on links in every second run.
+    #[must_use]
+    pub fn random(seed: u64) -> Self {
+        let mut rng = fastrand::Rng::with_seed(seed ^ 0x6372_6f77);
+        // As many have 2 to 4 hosts as 4 to 8, 8 to 16 …
+        let octave = rng.u32(1..=6);
+        let hosts = rng.usize(1 << octave..=(2 << octave) + octave as usize * 12).clamp(2, 200);
+        // What a run takes grows with pieces times hosts.
+        let most = (6_000 / u32::try_from(hosts).unwrap_or(u32::MAX)).clamp(8, 120);
+        let blobs: Vec<u32> = (0..rng.usize(1..=4)).map(|_| rng.u32(1..=most)).collect();
+        let mut settings = Self::quiet(seed, hosts, blobs).with_trouble(&mut rng);
+        let zones = settings.zones;
+        settings.faults = (0..rng.usize(0..16)).map(|_| Self::any_fault(&mut rng, hosts, zones)).collect();
+        settings.bring_back(&mut rng);
+        settings.faults.sort_by_key(|(at, _)| *at);
+        settings.check_every = (hosts / 8).max(1) as u64;
+        if rng.bool() {
+            let mut rate = || GIGABIT >> rng.u32(2..7);
+            let mut links = Links::equal(rate(), LINK_PIECE);
+            links.origin = rate();
+            links.others.insert(0, (rate(), rate()));
+            links.boundary = Some(rate() * 2);
+            settings.links = Some(links);
+            settings.slot_patience = Duration::from_millis(50);
+            settings.patience = Duration::from_secs(600);
+        }
+        settings
+    }
+
+    fn with_trouble(mut self, rng: &mut fastrand::Rng) -> Self {
+        let ms = Duration::from_millis;
+        self.zones = rng.usize(1..=3);
+        self.arrival = ms(rng.u64(0..=4_000));
+        self.delay = Duration::from_micros(100)..=ms([1, 20, 300][rng.usize(..3)]);
+        self.piece_time = ms(1)..=ms([2, 50, 400][rng.usize(..3)]);
+        self.origin_time = ms(1)..=ms([2, 50, 400][rng.usize(..3)]);
+        self.hash_time = Duration::from_micros([10, 1_000, 20_000][rng.usize(..3)]);
+        self.upload_slots = rng.u16(1..=4);
+        self.download_slots = rng.u16(1..=4);
+        self.without_right = [0, 0, 2, 3][rng.usize(..4)];
+        self.stalls = [0, 0, 30, 8][rng.usize(..4)];
+        self
+    }
+
+    /// Half of those that die come back while other things go wrong.
+    fn bring_back(&mut self, rng: &mut fastrand::Rng) {
+        let mut back = Vec::new();
+        for (at, fault) in &self.faults {
+            if let Fault::HostDies { host } = fault
+                && rng.bool()
+            {
+                let after = Duration::from_millis(rng.u64(1..4_000));
+                back.push((*at + after, Fault::HostReturns { host: *host, keeps_store: rng.bool() }));
+            }
+        }
+        self.faults.extend(back);
     }
 
     fn some_fault(rng: &mut fastrand::Rng, hosts: usize) -> (Duration, Fault) {
@@ -327,6 +418,21 @@ impl Settings {
             12 => Fault::StoreLoses { host },
             13 | 14 => Fault::OriginLies { host, lies: rng.u8(..4) > 0 },
             _ => Fault::ClientsLeave { host, gone: lasts },
+        };
+        (Duration::from_millis(rng.u64(0..10_000)), fault)
+    }
+
+    /// One of the kinds above, or of those that few hosts would not have shown.
+    fn any_fault(rng: &mut fastrand::Rng, hosts: usize, zones: usize) -> (Duration, Fault) {
+        let host = rng.usize(..hosts);
+        let lasts = Duration::from_millis(rng.u64(1..6_000));
+        let fault = match rng.u8(..10) {
+            0 => Fault::SourceDies,
+            1 => Fault::Delays { host, by: Duration::from_millis(rng.u64(1..1_500)), lasts },
+            2 => Fault::ZoneParts { zone: rng.usize(..zones), lasts },
+            3 => Fault::Overclaims { host, overclaims: rng.u8(..4) > 0 },
+            4 => Fault::Slows { host, part: [1, 4, 16][rng.usize(..3)] },
+            _ => return Self::some_fault(rng, hosts),
         };
         (Duration::from_millis(rng.u64(0..10_000)), fault)
     }

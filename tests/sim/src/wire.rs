@@ -14,13 +14,9 @@ use types::{
 const RECONNECT: std::ops::RangeInclusive<Duration> =
     Duration::from_millis(50)..=Duration::from_millis(1_000);
 
-/// A run that is not thorough checks the scheduler's invariants once in so many steps, or once in as many as the check
-/// takes steps' time.
-const CHECK_EVERY: u64 = 4096;
-
 impl World {
     pub(crate) fn send_to_scheduler(&mut self, host: usize, message: HostMessage) {
-        let delay = self.delay();
+        let delay = self.delay() + self.hosts[host].lag(self.now);
         let sender = &mut self.hosts[host];
         if sender.link == LinkState::Down {
             return;
@@ -51,9 +47,7 @@ impl World {
         let mut effects = Vec::new();
         self.scheduler.core.handle(self.now, event, &mut effects);
         self.steps += 1;
-        let pieces: u64 = self.settings.blobs.iter().copied().map(u64::from).sum();
-        let every = CHECK_EVERY.max(pieces * self.settings.hosts as u64 / 64);
-        if self.settings.thorough || self.steps.is_multiple_of(every) {
+        if self.steps.is_multiple_of(self.settings.check_every) {
             self.scheduler.core.check_invariants();
         }
         for Effect::Send { host, message } in effects {
@@ -61,7 +55,7 @@ impl World {
             self.trace.note(self.now, "scheduler to", number, &message.body);
             let patience = (self.now, self.settings.scheduler.gate_patience);
             self.scheduler.watch.told(patience, host, &message.key, &message.body);
-            let delay = self.delay();
+            let delay = self.delay() + self.hosts[number].lag(self.now);
             let receiver = &mut self.hosts[number];
             receiver.down_at = receiver.down_at.max(self.now + delay);
             let (at, session) = (receiver.down_at, receiver.session);
@@ -150,6 +144,11 @@ impl World {
 
     pub(crate) fn say(&mut self, host: usize, blob: usize, body: HostBody) {
         let key = self.blobs[blob].key.clone();
+        let stored = self.hosts[host].places[blob].stored.pieces();
+        if let HostBody::Verified { piece, .. } = &body {
+            assert!(stored.contains(*piece), "a host offers a piece that it has not verified: {piece}");
+        }
+        let body = if self.hosts[host].overclaims { self.exaggerate(body) } else { body };
         self.send_to_scheduler(host, HostMessage { key, body });
     }
 
@@ -158,7 +157,7 @@ impl World {
         if !self.hosts[host].alive || self.hosts[host].link != LinkState::Down {
             return;
         }
-        if !self.scheduler.is_up || self.now < self.scheduler.frozen_until {
+        if !self.scheduler.is_up || self.now < self.scheduler.frozen_until || self.is_parted(host) {
             self.connects_later(host);
             return;
         }

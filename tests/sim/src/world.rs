@@ -88,6 +88,8 @@ pub struct World {
     pub(crate) steps: u64,
     pub(crate) scheduler: SchedulerSide,
     pub(crate) origin: Origin,
+    /// Until when each zone is cut off.
+    pub(crate) parted: Vec<Timestamp>,
     pub(crate) trace: Trace,
     pub(crate) outcome: Outcome,
     pub(crate) next_serial: u64,
@@ -122,6 +124,7 @@ impl World {
             numbers: hosts.iter().map(|host| host.id).zip(0..).collect(),
             network: settings.links.as_ref().map(|links| Network::new(links, settings.hosts, settings.zones)),
             steps: 0,
+            parted: vec![Timestamp::ZERO; settings.zones],
             settings,
             rng,
             now: Timestamp::ZERO,

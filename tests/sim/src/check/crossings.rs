@@ -19,9 +19,16 @@ impl Crossings {
         self.zones.insert(host, zone);
     }
 
+    pub(super) fn gone(&mut self, host: HostId) {
+        self.served.retain(|(of, _), _| *of != host);
+    }
+
     pub(super) fn heard(&mut self, now: Timestamp, host: HostId, key: &BlobKey, body: &HostBody) {
         match body {
-            HostBody::Want { .. } => drop(self.served.insert((host, key.clone()), now)),
+            HostBody::Want { .. } => {
+                self.served.entry((host, key.clone())).or_insert(now);
+            }
+            HostBody::Leave | HostBody::Drop => drop(self.served.remove(&(host, key.clone()))),
             HostBody::Failed { why, .. } => {
                 self.disturbed |= !matches!(why, FetchFailure::Busy | FetchFailure::Local);
             }
@@ -42,11 +49,11 @@ impl Crossings {
         let zone = |host: &HostId| self.zones.get(host);
         if zone(&child) != zone(parent) && !self.disturbed {
             let waited = self.served.get(&(child, key.clone())).map(|at| now.since(*at));
-            let again = waited.is_some_and(|waited| waited < patience)
-                && self.holder_in_zone_of(child, key, *piece, reported).is_some();
+            let soon = waited.is_some_and(|waited| waited < patience);
+            let holder = self.holder_in_zone_of(child, key, *piece, reported).filter(|_| soon);
             assert!(
-                !again,
-                "piece {piece} crosses a zone's boundary again, for a host that waited {waited:?}"
+                holder.is_none(),
+                "piece {piece} crosses a zone's boundary again, for a host that waited {waited:?} beside {holder:?}"
             );
         }
         self.served.insert((child, key.clone()), now);

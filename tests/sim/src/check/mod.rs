@@ -36,6 +36,7 @@ impl Watch {
     /// on what the host had reported.
     pub(crate) fn forgets(&mut self, host: HostId) {
         self.reported.gone(host);
+        self.crossings.gone(host);
     }
 
     /// The scheduler is another.
