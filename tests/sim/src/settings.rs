@@ -361,6 +361,7 @@ impl Settings {
         settings.bring_back(&mut rng);
         settings.faults.sort_by_key(|(at, _)| *at);
         settings.check_every = (hosts / 8).max(1) as u64;
+        settings.download.crowd = u32::try_from(hosts).unwrap_or(u32::MAX);
         if rng.bool() {
             let mut rate = || GIGABIT >> rng.u32(2..7);
             let mut links = Links::equal(rate(), LINK_PIECE);
