@@ -73,6 +73,7 @@ fn body_out(body: &HostBody) -> Body {
             Body::LeaseReturned(wire::LeaseReturned { epoch: epoch.0, why: lease_failure_out(why) })
         }
         HostBody::ChainFalse { epoch } => Body::ChainFalse(epoch.0),
+        HostBody::LeaseAlive { epoch } => Body::LeaseAlive(epoch.0),
     }
 }
 
@@ -116,5 +117,6 @@ pub(crate) fn body_in(blob: Blob, body: Option<Body>) -> Result<HostBody, Conver
             HostBody::LeaseReturned { epoch: Epoch(returned.epoch), why: lease_failure_in(returned.why)? }
         }
         Body::ChainFalse(epoch) => HostBody::ChainFalse { epoch: Epoch(epoch) },
+        Body::LeaseAlive(epoch) => HostBody::LeaseAlive { epoch: Epoch(epoch) },
     })
 }

@@ -37,6 +37,7 @@ pub(crate) fn body_out(body: &SchedulerBody) -> Body {
             epoch: epoch.0,
             boundaries: Some(wire::Span { start: boundaries.start, end: boundaries.end }),
         }),
+        SchedulerBody::SourceReads => Body::SourceReads(wire::Empty {}),
         SchedulerBody::Failed { why } => Body::Failed(blob_failure_out(why)),
     }
 }
@@ -74,6 +75,7 @@ pub(crate) fn body_in(blob: Blob, body: Option<Body>) -> Result<SchedulerBody, C
             blob.boundary(span.end.saturating_sub(1))?;
             SchedulerBody::WantChain { epoch: Epoch(want.epoch), boundaries: span.start..span.end }
         }
+        Body::SourceReads(_) => SchedulerBody::SourceReads,
         Body::Failed(why) => SchedulerBody::Failed { why: blob_failure_in(why)? },
     })
 }

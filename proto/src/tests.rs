@@ -117,6 +117,7 @@ fn host_body(key: &BlobKey) -> BoxedStrategy<HostBody> {
         }),
         (epoch(), lease_failure).prop_map(|(epoch, why)| HostBody::LeaseReturned { epoch, why }),
         epoch().prop_map(|epoch| HostBody::ChainFalse { epoch }),
+        epoch().prop_map(|epoch| HostBody::LeaseAlive { epoch }),
     ];
     if n == 0 {
         return any_size.boxed();
@@ -159,6 +160,7 @@ fn scheduler_body(key: &BlobKey) -> BoxedStrategy<SchedulerBody> {
             epoch,
             boundaries: Range { start: a.min(b), end: a.max(b) },
         }),
+        Just(SchedulerBody::SourceReads),
         failure.prop_map(|why| SchedulerBody::Failed { why }),
     ];
     if n == 0 {

@@ -99,8 +99,8 @@ impl Alone {
         self.link = link;
     }
 
-    /// A piece came from a peer.
-    pub(crate) fn delivered(&mut self, now: Timestamp, options: &Options, rng: &mut fastrand::Rng) {
+    /// A piece came from a peer, or the source is known to get on.
+    pub(crate) fn helped(&mut self, now: Timestamp, options: &Options, rng: &mut fastrand::Rng) {
         self.progress_at = now;
         if std::mem::take(&mut self.impatient) {
             self.forbearance = forbearance(options, rng);

@@ -67,6 +67,8 @@ pub(crate) struct Told {
     pub(crate) wanted: bool,
     pub(crate) position: Option<(PieceIndex, bool)>,
     pub(crate) position_at: Timestamp,
+    /// When it last said that bytes come under its lease.
+    pub(crate) alive_at: Option<Timestamp>,
     /// The latest epoch whose states were taken.
     pub(crate) chain_epoch: Epoch,
     /// Some states may be from before that epoch.
@@ -143,6 +145,7 @@ impl Download {
                 let is_held = self.proof.holds(piece);
                 self.source.arrived(read, piece, is_held, turn);
             }
+            Event::OriginMoved { read } => self.origin_moved(read, turn),
             Event::OriginEnded { read, result } => self.read_ended(read, result, turn),
             Event::Lost { pieces } => pieces.iter().for_each(|piece| self.lost(piece, turn)),
             Event::Hashed { piece, after, stored, matched } => {

@@ -93,6 +93,11 @@ pub enum Event {
         /// Which piece.
         piece: PieceIndex,
     },
+    /// Some bytes of a piece have come from the origin, and the piece is not whole yet. Said now and then, while they come.
+    OriginMoved {
+        /// Which request.
+        read: ReadId,
+    },
     /// A request to the origin ended. After [`CancelRead`](crate::Effect::CancelRead) it may be left out.
     OriginEnded {
         /// Which request.

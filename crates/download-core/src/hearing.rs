@@ -45,6 +45,7 @@ impl Download {
                     lease.unconfirmed_until = None;
                 }
             }
+            SchedulerBody::SourceReads => self.alone.helped(turn.now, &self.options, &mut self.rng),
             SchedulerBody::Revoke { epoch } => {
                 if self.lease().is_some_and(|mine| mine <= epoch) {
                     self.end_lease(turn);
@@ -277,7 +278,7 @@ impl Download {
         if void {
             self.discard_unsure(piece, turn);
         } else if self.proof.link(piece) == Some(link) {
-            self.alone.delivered(turn.now, &self.options, &mut self.rng);
+            self.alone.helped(turn.now, &self.options, &mut self.rng);
             self.held_now(piece, PieceFrom::Peer(parent), turn);
         } else {
             self.stored_in_doubt(piece, link, turn);

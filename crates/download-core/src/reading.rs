@@ -6,7 +6,11 @@ use crate::readers::Need;
 use crate::turn::Turn;
 use crate::{Download, Effect, Failure, ReadId, StoreFailed};
 use std::ops::Range;
+use std::time::Duration;
 use types::{Credential, Epoch, HostBody, LeaseFailure, PieceFrom, PieceIndex, State};
+
+/// How often the scheduler hears at most that bytes come.
+const ALIVE_INTERVAL: Duration = Duration::from_secs(1);
 
 /// What reading alone could do for a reader.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,6 +50,20 @@ impl Download {
             self.read_all(needs, turn);
         }
         self.read_through(needs, &helps, mode, turn);
+    }
+
+    /// Bytes come, if no whole piece: a source says so, or its lease would lapse while the origin is slow.
+    pub(crate) fn origin_moved(&mut self, read: ReadId, turn: &mut Turn<'_>) {
+        if !self.source.is_leased(read) {
+            return;
+        }
+        self.alone.progressed(turn.now);
+        let Some(epoch) = self.lease() else { return };
+        let due = self.told.alive_at.is_none_or(|at| turn.now >= at + ALIVE_INTERVAL);
+        if due && self.alone.is_up() {
+            self.told.alive_at = Some(turn.now);
+            self.send(HostBody::LeaseAlive { epoch }, turn);
+        }
     }
 
     /// Whether the origin is to be asked without a lease now. Gives the readers up if nothing can help them.

@@ -141,6 +141,11 @@ impl Source {
         }
     }
 
+    /// Whether a request is under way under the lease.
+    pub(crate) fn is_leased(&self, read: ReadId) -> bool {
+        self.reads.get(&read).is_some_and(|read| read.leased)
+    }
+
     /// A request ended. Gives what had not come, and whether it was under the lease.
     pub(crate) fn ended(&mut self, read: ReadId) -> Option<(Range<u32>, bool)> {
         self.reads.remove(&read).map(|read| (read.pieces, read.leased))

@@ -286,6 +286,7 @@ impl World {
                 prefix: chain[..=self.rng.usize(..count as usize)].to_vec(),
                 limit: self.rng.u32(..=count),
             },
+            11 => SchedulerBody::SourceReads,
             10 if self.rng.u8(..8) == 0 => SchedulerBody::Failed { why: BlobFailure::NoEligibleHost },
             _ => {
                 let (before, after) = (chain[piece.as_usize()], chain[piece.as_usize() + 1]);

@@ -57,6 +57,8 @@ pub(crate) struct Demand {
     pub(crate) lost: bool,
     /// When a piece last became available.
     pub(crate) last_gain: Timestamp,
+    /// When those who wait were told last that the source gets on.
+    pub(crate) told_waiting: Timestamp,
     pub(crate) lease: Option<Lease>,
     /// The last member that had the lease: it serves each piece about once and leaves the rest to others.
     pub(crate) last_source: Option<MemberIx>,
@@ -91,6 +93,7 @@ impl Demand {
             hungry: [0; PRIORITIES],
             lost: false,
             last_gain: now,
+            told_waiting: Timestamp::ZERO,
             lease: None,
             last_source: None,
             source_extras: 0,

@@ -11,6 +11,8 @@ use types::{Credential, Epoch, PieceIndex, PieceSet, Priority, Registry, Schedul
 
 /// A source is ahead by this many pieces at least, however large they are.
 const AHEAD_MIN_PIECES: u64 = 4;
+/// How often those who wait hear at most that the source gets on, and how long they must have waited.
+const WAITING_INTERVAL: Duration = Duration::from_secs(1);
 /// How often a lease's time can double.
 const LAPSE_DOUBLINGS: u32 = 4;
 
@@ -37,6 +39,8 @@ pub(crate) struct Lease {
     pub(crate) limit: u32,
     pub(crate) ttl: Duration,
     pub(crate) moved_at: Timestamp,
+    /// When a whole piece came last.
+    pub(crate) piece_at: Timestamp,
     /// It computes the whole chain itself.
     pub(crate) from_start: bool,
     /// It has told states.
@@ -220,6 +224,7 @@ impl Scheduler {
             limit: 0,
             ttl: self.options.lease_ttl.max(per_piece) * (1 << demand.lapses.min(LAPSE_DOUBLINGS)),
             moved_at: self.now,
+            piece_at: self.now,
             from_start: !swarm.learnt,
             told_states: false,
         }
@@ -371,7 +376,42 @@ impl Scheduler {
         demand.lapses = 0;
         demand.backoffs = 0;
         if let Some(lease) = &mut demand.lease {
+            (lease.moved_at, lease.piece_at) = (now, now);
+        }
+        self.tell_who_waits(six);
+    }
+
+    /// Bytes come to the source, if no whole piece: its lease lives on, but not for ever.
+    pub(crate) fn on_lease_alive(&mut self, six: SwarmIx, ix: MemberIx, epoch: Epoch) {
+        let now = self.now;
+        let Some(lease) = self.lease_mut(six).filter(|lease| lease.is(ix, epoch)) else {
+            self.counters.ignored += 1;
+            return;
+        };
+        if now < lease.piece_at + lease.ttl * (1 << LAPSE_DOUBLINGS) {
             lease.moved_at = now;
+            self.tell_who_waits(six);
+        }
+    }
+
+    /// Tells those to whom nothing comes that the source gets on, lest they turn to the origin and make it slower.
+    fn tell_who_waits(&mut self, six: SwarmIx) {
+        let now = self.now;
+        let Some(demand) = self.swarms[six].demand.as_deref_mut() else { return };
+        if now < demand.told_waiting + WAITING_INTERVAL {
+            return;
+        }
+        demand.told_waiting = now;
+        let source = demand.lease.as_ref().map(|lease| lease.member);
+        let waits = |member: &Member| {
+            let want = member.want.as_ref().filter(|_| member.lacks());
+            want.is_some_and(|want| want.transfers.is_empty() && want.hungry_since + WAITING_INTERVAL <= now)
+        };
+        let members = self.swarms[six].members.iter();
+        let waiting: Vec<_> =
+            members.filter(|(ix, member)| Some(*ix) != source && waits(member)).map(|(ix, _)| ix).collect();
+        for ix in waiting {
+            self.tell(six, ix, SchedulerBody::SourceReads);
         }
     }
 

@@ -258,6 +258,7 @@ impl Scheduler {
             HostBody::Position { piece, blocked } => self.on_position(six, ix, piece, blocked),
             HostBody::LeaseReturned { epoch, why } => self.on_lease_returned(six, ix, epoch, &why),
             HostBody::ChainFalse { epoch } => self.on_chain_false(six, ix, epoch),
+            HostBody::LeaseAlive { epoch } => self.on_lease_alive(six, ix, epoch),
             HostBody::Leave => drop(self.stop_wanting(six, ix)),
             HostBody::Drop => self.on_drop(six, ix),
             HostBody::Verified { .. } | HostBody::Hold { .. } | HostBody::Want { .. } => {

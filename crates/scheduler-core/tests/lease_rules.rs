@@ -556,3 +556,40 @@ fn what_gives_way_is_not_forgotten() {
     assert_eq!(raised.count(), 1, "a little after ten seconds: {told:?}");
     assert!(revoked(&told).is_empty());
 }
+
+#[test]
+fn a_source_to_which_bytes_come_keeps_its_lease_and_the_others_hear_of_it() {
+    let (mut s, blob, epoch) = source_of(40, 2);
+    s.want(host(1), &blob.key(), blob.none());
+    let mut told = Vec::new();
+    for _ in 0..8 {
+        told.extend(s.wait(Duration::from_secs(1)));
+        told.extend(s.say(host(0), &blob.key(), HostBody::LeaseAlive { epoch }));
+    }
+    assert!(revoked(&told).is_empty(), "{told:?}");
+    assert_eq!(told.iter().filter(|said| **said == (host(1), SchedulerBody::SourceReads)).count(), 8);
+    assert!(!told.contains(&(host(0), SchedulerBody::SourceReads)), "the source knows");
+    // What another lease's bytes do is nothing to it.
+    let mut told = Vec::new();
+    for _ in 0..4 {
+        told.extend(s.wait(Duration::from_secs(1)));
+        told.extend(s.say(host(0), &blob.key(), HostBody::LeaseAlive { epoch: Epoch(epoch.0 + 1) }));
+    }
+    assert_eq!(revoked(&told), [(host(0), epoch)]);
+}
+
+#[test]
+fn bytes_that_never_become_a_piece_keep_a_lease_for_a_while_only() {
+    let (mut s, blob, epoch) = source_of(40, 2);
+    s.want(host(1), &blob.key(), blob.none());
+    let mut seconds = 0;
+    loop {
+        s.say(host(0), &blob.key(), HostBody::LeaseAlive { epoch });
+        seconds += 1;
+        if lease_in(&s.wait(Duration::from_secs(1))).is_some_and(|(who, ..)| who == host(1)) {
+            break;
+        }
+        assert!(seconds < 100);
+    }
+    assert!((48..55).contains(&seconds), "sixteen times its time: {seconds}");
+}

@@ -206,6 +206,11 @@ pub enum HostBody {
         /// Whether this host has seen the whole chain end in the digest.
         closed: bool,
     },
+    /// Bytes come from the origin under the lease, if no whole piece has for a while: the origin is slow, not the source.
+    LeaseAlive {
+        /// Which.
+        epoch: Epoch,
+    },
     /// The lease ends.
     LeaseReturned {
         /// Which.
@@ -290,6 +295,8 @@ pub enum SchedulerBody {
         /// Which boundaries.
         boundaries: Range<u32>,
     },
+    /// The source gets on, though nothing of it has come here yet. To read from the origin too would only make it slower.
+    SourceReads,
     /// The scheduler cannot help.
     Failed {
         /// Why.

@@ -172,6 +172,7 @@ impl Driver {
             Event::Hashed { matched: true, stored: Ok(()), .. } if self.leased.is_some() => {
                 self.engine.has_moved(now);
             }
+            Event::OriginMoved { .. } if self.leased.is_some() => self.engine.has_moved(now),
             Event::OriginEnded { read, result } => {
                 self.reads.remove(read);
                 if *result == Err(types::LeaseFailure::Refused) {

@@ -179,9 +179,11 @@ impl Engine {
                 Some(blob) if blob.is_closed() => HostBody::Hold { closed: true, pieces: blob.pieces() },
                 _ => return,
             },
-            Body::Cancel { .. } | Body::LeaseLimit { .. } | Body::Revoke { .. } | Body::Failed { .. } => {
-                return;
-            }
+            Body::Cancel { .. }
+            | Body::LeaseLimit { .. }
+            | Body::Revoke { .. }
+            | Body::SourceReads
+            | Body::Failed { .. } => return,
         };
         self.send(message.key.clone(), body);
         if is_work {

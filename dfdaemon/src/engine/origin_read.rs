@@ -15,10 +15,14 @@ use origin::OriginError;
 use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 use store::Blob;
 use tokio::sync::{Mutex as TurnMutex, OwnedMutexGuard, mpsc};
 use tokio_util::sync::CancellationToken;
 use types::{BlobKey, ByteRange, PieceIndex};
+
+/// How often the core hears at most that bytes of a piece come.
+const MOVED_INTERVAL: Duration = Duration::from_millis(500);
 
 /// Whole pieces from the origin that have not been hashed; the core bounds how many.
 #[derive(Clone, Debug, Default)]
@@ -164,11 +168,17 @@ impl Job {
         for piece in self.pieces.clone().map(PieceIndex) {
             let len = layout.len_of(piece) as usize;
             let mut bytes = parts.buffers.take(layout.len_of(piece));
+            let mut told = Instant::now();
             while bytes.len() < len {
                 let part = feed.take((len - bytes.len()) as u64).await?;
                 parts.p2p.admit_download(part.len()).await;
                 parts.traffic.origin_read(self.under, part.len() as u64);
                 bytes.extend_from_slice(&part);
+                if told.elapsed() >= MOVED_INTERVAL {
+                    told = Instant::now();
+                    // Only a sign of life: with a full mailbox it is not missed.
+                    drop(mailbox.try_send(Input::Core(Event::OriginMoved { read: self.read })));
+                }
             }
             self.kept.put(piece, bytes.freeze());
             if mailbox.send(Input::Core(Event::OriginPiece { read: self.read, piece })).await.is_err() {

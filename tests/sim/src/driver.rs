@@ -2,13 +2,16 @@
 
 use crate::host::{Fetching, Spot};
 use crate::network::{Cargo, Job};
+use crate::settings::STALL;
 use crate::world::{Happening, World};
 use download_core::{Effect, Event, FetchId, Fetched, ReadId};
 use std::ops::Range;
 use std::time::Duration;
 use types::{FetchFailure, HostId, LeaseFailure, PieceIndex, State, hash_piece, verify_piece};
 
-/// How long it takes to find that a host is not there, or that it sends nothing.
+/// How often a daemon hears that bytes of a piece come from the origin.
+const MOVED_INTERVAL: Duration = Duration::from_millis(500);
+/// How long it takes to find that a host is not there.
 const NOT_THERE: Duration = Duration::from_millis(700);
 
 impl World {
@@ -167,7 +170,7 @@ impl World {
         let from = (parent, host.incarnation);
         let nearly = self.now + time.saturating_sub(*self.settings.delay.end());
         if stalls {
-            let at = self.now + NOT_THERE * 3;
+            let at = self.now + STALL;
             return self.queue.push(at, Happening::Comes { spot, fetch, from, bytes: None });
         }
         if self.network.is_some() {
@@ -268,8 +271,18 @@ impl World {
         let layout = self.blobs[spot.blob].layout;
         let Some(running) = self.hosts[spot.host].running(spot) else { return };
         let Some(pieces) = running.reads.get(&read) else { return };
-        let len = layout.len_of(PieceIndex(pieces.start));
-        self.carry(spot, u64::from(len), Cargo::Origin { read });
+        let piece = pieces.start;
+        self.carry(spot, u64::from(layout.len_of(PieceIndex(piece))), Cargo::Origin { read });
+        self.queue.push(self.now + MOVED_INTERVAL, Happening::OriginMoves { spot, read, piece });
+    }
+
+    /// A piece is still on its way from the origin.
+    pub(crate) fn origin_moves(&mut self, spot: Spot, read: ReadId, piece: u32) {
+        let Some(running) = self.hosts[spot.host].running(spot) else { return };
+        if running.reads.get(&read).is_some_and(|pieces| pieces.start == piece) {
+            self.queue.push(self.now + MOVED_INTERVAL, Happening::OriginMoves { spot, read, piece });
+            self.download_event(spot, Event::OriginMoved { read });
+        }
     }
 
     pub(crate) fn origin_time(&mut self) -> Duration {

@@ -87,6 +87,7 @@ pub fn scenarios() -> Vec<Scenario> {
         deaths(),
         restart(),
         preheat(),
+        slow_origin(),
         naive(),
     ];
     for hosts in [10, 50, 200, 1_000] {
@@ -315,6 +316,20 @@ fn preheat() -> Scenario {
             vec![row, origin_once(name, &with, 1.0)]
         },
     )
+}
+
+/// The origin is the slowest by far: to read more than once from it would be felt by all.
+fn slow_origin() -> Scenario {
+    Scenario::new("3 layers of 100 MiB, 50 hosts at 1 Gbit/s, origin at 10 Mbit/s", 50, |name, seed| {
+        let mut settings = crowd(seed, 50, (100 << 20, 3), GBIT, NEAR);
+        if let Some(links) = &mut settings.links {
+            links.origin = GBIT / 100;
+        }
+        settings.download.crowd = 50;
+        settings.patience = Duration::from_secs(600);
+        let outcome = World::new(settings.clone()).run();
+        vec![against_bound(name, &settings, &outcome, 1.1), origin_once(name, &outcome, 1.0)]
+    })
 }
 
 /// What exchanges take in which no scheduler decides, for comparison.

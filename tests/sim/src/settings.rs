@@ -238,6 +238,8 @@ const TURN: Duration = Duration::from_micros(50);
 
 /// In bytes per second.
 const GIGABIT: u64 = 125_000_000;
+/// What a child waits for a parent that sends nothing.
+pub(crate) const STALL: Duration = Duration::from_millis(2_100);
 /// What a piece has on the links of a random run.
 const LINK_PIECE: u32 = 256 << 10;
 
@@ -361,6 +363,7 @@ impl Settings {
         settings.bring_back(&mut rng);
         settings.faults.sort_by_key(|(at, _)| *at);
         settings.check_every = (hosts / 8).max(1) as u64;
+        settings.patience += settings.longest_work() * 2;
         settings.download.crowd = u32::try_from(hosts).unwrap_or(u32::MAX);
         if rng.bool() {
             let mut rate = || GIGABIT >> rng.u32(2..7);
@@ -373,6 +376,13 @@ impl Settings {
             settings.patience = Duration::from_secs(600);
         }
         settings
+    }
+
+    /// What a host takes at most to get its pieces one after the other on each slot, stalls included.
+    fn longest_work(&self) -> Duration {
+        let stalls = if self.stalls == 0 { Duration::ZERO } else { STALL / self.stalls };
+        let each = *self.piece_time.end() + *self.delay.end() * 3 + self.hash_time + stalls;
+        each * self.blobs.iter().sum::<u32>() / u32::from(self.download_slots.min(self.upload_slots))
     }
 
     fn with_trouble(mut self, rng: &mut fastrand::Rng) -> Self {

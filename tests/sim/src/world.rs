@@ -42,6 +42,7 @@ pub(crate) enum Happening {
     Unreachable { spot: Spot, fetch: FetchId },
     Origin { spot: Spot, read: ReadId },
     OriginAsked { spot: Spot, read: ReadId },
+    OriginMoves { spot: Spot, read: ReadId, piece: u32 },
     Flows,
     Hashes { spot: Spot, piece: PieceIndex, before: State, expect: Option<State>, bytes: Vec<u8> },
     Consumes { spot: Spot },
@@ -235,6 +236,7 @@ impl World {
             Happening::Unreachable { spot, fetch } => self.parent_is_unreachable(spot, fetch),
             Happening::Origin { spot, read } => self.origin_sends(spot, read),
             Happening::OriginAsked { spot, read } => self.origin_is_asked(spot, read),
+            Happening::OriginMoves { spot, read, piece } => self.origin_moves(spot, read, piece),
             Happening::Flows => self.flows(),
             Happening::Hashes { spot, piece, before, expect, bytes } => {
                 self.piece_is_hashed(spot, piece, (before, expect), &bytes);

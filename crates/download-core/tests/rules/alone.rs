@@ -51,6 +51,19 @@ fn without_a_right_alone_readers_are_denied() {
 }
 
 #[test]
+fn a_reader_that_hears_that_the_source_gets_on_has_more_patience_but_not_without_end() {
+    let mut bed = Bed::new(20, LinkState::Up, Credential::Anonymous);
+    bed.read_whole();
+    let mut waited = Duration::ZERO;
+    while reads(&bed.pass(secs(1))).is_empty() {
+        waited += secs(1);
+        bed.hear(SchedulerBody::SourceReads);
+        assert!(waited < secs(60));
+    }
+    assert!(waited > secs(8), "four times the patience: {waited:?}");
+}
+
+#[test]
 fn a_reader_loses_patience_and_gets_one_stripe_after_the_other() {
     let mut bed = Bed::new(20, LinkState::Up, Credential::Anonymous);
     bed.read_whole();

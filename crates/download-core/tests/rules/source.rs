@@ -91,6 +91,25 @@ fn the_limit_holds_and_rises() {
 }
 
 #[test]
+fn a_source_whose_origin_is_slow_says_that_bytes_come() {
+    let mut bed = up(20);
+    let effects = bed.lease(3, 0..20, 0, 20);
+    let (read, ..) = reads(&effects)[0];
+    let alive = HostBody::LeaseAlive { epoch: Epoch(3) };
+    assert_eq!(said(&bed.event(Event::OriginMoved { read })), [&alive]);
+    bed.pass(Duration::from_millis(999));
+    assert!(said(&bed.event(Event::OriginMoved { read })).is_empty(), "once a second is enough");
+    bed.pass(Duration::from_millis(1));
+    assert_eq!(said(&bed.event(Event::OriginMoved { read })), [&alive]);
+    assert!(said(&bed.event(Event::OriginMoved { read: ReadId(99) })).is_empty());
+    // Its own reader has patience as long as they come.
+    for _ in 0..20 {
+        assert!(reads(&bed.pass(Duration::from_millis(500))).is_empty());
+        bed.event(Event::OriginMoved { read });
+    }
+}
+
+#[test]
 fn a_successor_reads_only_what_nobody_holds() {
     let mut bed = Bed::with(10, LinkState::Up, Credential::Anonymous, [6], super::bed::options());
     bed.read_whole();

@@ -26,6 +26,7 @@ impl World {
                     self.say(who, blob, HostBody::NearlyDone { piece });
                 }
             }
+            SchedulerBody::SourceReads => {}
             SchedulerBody::Cancel { piece, parent } => {
                 if copy.fetches.get(&piece.0).is_some_and(|(from, _)| *from == parent) {
                     copy.fetches.remove(&piece.0);
