@@ -30,6 +30,14 @@ pub enum Fault {
     SourceLeaves,
     /// The host that is the source of the first blob at that moment dies, if one is; it comes back when all is mended.
     SourceDies,
+    /// What the host that is the source of the first blob at that moment gets from the origin is wrong from now on, now and
+    /// then, until all is mended.
+    SourceIsLiedTo,
+    /// The clients of the host that is the source of the first blob at that moment leave and come back later.
+    SourceClientsLeave {
+        /// For how long.
+        gone: Duration,
+    },
     /// A host's stream to the scheduler breaks, and what is on its way on it is lost; it connects again.
     LinkBreaks {
         /// Which.
@@ -363,6 +371,7 @@ impl Settings {
         settings.bring_back(&mut rng);
         settings.faults.sort_by_key(|(at, _)| *at);
         settings.check_every = (hosts / 8).max(1) as u64;
+        settings.download.linger = Duration::from_millis([30_000, 200][rng.usize(..2)]);
         settings.patience += settings.longest_work() * 2;
         settings.download.crowd = u32::try_from(hosts).unwrap_or(u32::MAX);
         if rng.bool() {
@@ -437,12 +446,14 @@ impl Settings {
     fn any_fault(rng: &mut fastrand::Rng, hosts: usize, zones: usize) -> (Duration, Fault) {
         let host = rng.usize(..hosts);
         let lasts = Duration::from_millis(rng.u64(1..6_000));
-        let fault = match rng.u8(..10) {
+        let fault = match rng.u8(..13) {
             0 => Fault::SourceDies,
             1 => Fault::Delays { host, by: Duration::from_millis(rng.u64(1..1_500)), lasts },
             2 => Fault::ZoneParts { zone: rng.usize(..zones), lasts },
             3 => Fault::Overclaims { host, overclaims: rng.u8(..4) > 0 },
             4 => Fault::Slows { host, part: [1, 4, 16][rng.usize(..3)] },
+            5 => Fault::SourceIsLiedTo,
+            6 => Fault::SourceClientsLeave { gone: lasts },
             _ => return Self::some_fault(rng, hosts),
         };
         (Duration::from_millis(rng.u64(0..10_000)), fault)

@@ -27,6 +27,16 @@ impl World {
                     self.host_dies(source);
                 }
             }
+            Fault::SourceIsLiedTo => {
+                if let Some(source) = self.source() {
+                    self.hosts[source].is_lied_to = true;
+                }
+            }
+            Fault::SourceClientsLeave { gone } => {
+                if let Some(source) = self.source() {
+                    self.clients_leave(source, gone);
+                }
+            }
             Fault::Delays { host, by, lasts } => self.hosts[host].lag = (by, self.now + lasts),
             Fault::ZoneParts { zone, lasts } => self.zone_parts(zone, lasts),
             Fault::Overclaims { host, overclaims: true } => self.overclaims(host),
@@ -54,6 +64,8 @@ impl World {
             Fault::HostLeaves { host: h } => ("host leaves", host(h).alive),
             Fault::SourceLeaves => ("source leaves", self.source().is_some()),
             Fault::SourceDies => ("source dies", self.source().is_some()),
+            Fault::SourceIsLiedTo => ("origin lies to a source", self.source().is_some()),
+            Fault::SourceClientsLeave { .. } => ("source's clients leave", self.source().is_some()),
             Fault::LinkBreaks { host: h } => ("link breaks", host(h).link != LinkState::Down),
             Fault::Delays { host: h, .. } => ("messages are late", host(h).link != LinkState::Down),
             Fault::ZoneParts { .. } => ("zone is cut off", self.settings.zones > 1),

@@ -12,6 +12,9 @@ struct Live {
     todo: Option<PieceSet>,
 }
 
+/// Why a scheduler takes a lease back, if nothing else is known.
+const SILENT: &str = "a source was silent";
+
 #[derive(Debug, Default)]
 struct Account {
     live: BTreeMap<HostId, Live>,
@@ -32,7 +35,6 @@ impl Leases {
         if let HostBody::Want { lease: Some(epoch), .. } = body {
             let claimed = Live { epochs: (*epoch, *epoch), todo: None };
             account.live.entry(host).or_insert(claimed);
-            return;
         }
         let Some(live) = account.live.get_mut(&host) else { return };
         let is_of = |epoch: &Epoch| (live.epochs.0..=live.epochs.1).contains(epoch);
@@ -45,6 +47,16 @@ impl Leases {
                 let Some(todo) = &mut live.todo else { return };
                 todo.remove(*piece);
                 if !todo.is_empty() {
+                    return;
+                }
+                None
+            }
+            // Whether it is true or not.
+            HostBody::Hold { pieces, .. } | HostBody::Want { held: pieces, .. } => {
+                if let Some(todo) = &mut live.todo {
+                    todo.subtract(pieces);
+                }
+                if live.todo.as_ref().is_none_or(|todo| !todo.is_empty()) && !pieces.is_full() {
                     return;
                 }
                 None
@@ -71,11 +83,12 @@ impl Leases {
             SchedulerBody::Revoke { epoch } => {
                 if account.live.get(&host).is_some_and(|live| live.epochs.1 <= *epoch) {
                     account.live.remove(&host);
-                    account.ended = Some("a source was silent");
+                    account.ended = Some(SILENT);
                 }
             }
             SchedulerBody::ChainReset { .. } => {
-                if account.live.remove(&host).is_some() {
+                // Its source is told before that the lease has ended.
+                if account.live.remove(&host).is_some() || account.ended == Some(SILENT) {
                     account.ended = Some("a chain was found false");
                 }
             }
