@@ -11,6 +11,7 @@ pub mod figures;
 pub mod http;
 pub mod logs;
 pub mod meter;
+pub mod page;
 pub mod plan;
 pub mod progress;
 pub mod pulls;

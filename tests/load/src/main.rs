@@ -1,5 +1,6 @@
 //! The command behind `cargo load`, and each of the processes that it starts.
 
+use anyhow::Context as _;
 use clap::Parser as _;
 use load::args::Args;
 use std::process::ExitCode;
@@ -29,6 +30,10 @@ async fn measure(args: &Args) -> anyhow::Result<ExitCode> {
         _ = tokio::signal::ctrl_c() => return Ok(ExitCode::from(INTERRUPTED)),
         _ = terminate.recv() => return Ok(ExitCode::from(INTERRUPTED)),
     };
+    if let Some(file) = &args.html {
+        let page = report.to_html().map_err(|error| anyhow::anyhow!("{error}"))?;
+        std::fs::write(file, page).with_context(|| file.display().to_string())?;
+    }
     if args.json {
         println!("{}", serde_json::json!(report));
     } else {

@@ -1,8 +1,8 @@
 //! Who is where, how fast, and what happens to whom when: all of it from the seed.
 
 use crate::args::{Args, Arrival};
+use ::report::bound::{Pieces, Rates, Rollout, UNLIMITED};
 use std::time::Duration;
-use support::bound::{Pieces, Rates, Rollout, UNLIMITED};
 
 /// By what a slow peer's rate is divided.
 const SLOW: u64 = 10;

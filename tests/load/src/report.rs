@@ -351,6 +351,13 @@ mod tests {
     }
 
     #[test]
+    fn the_page_has_the_table_and_the_plots() {
+        let page = report(&[Ending::Complete]).to_html().unwrap();
+        assert!(page.contains("time ÷ lower bound") && page.contains("1 of 1 complete"), "{page}");
+        assert_eq!(page.matches("<svg").count(), 3);
+    }
+
+    #[test]
     fn json_has_the_promised_fields() {
         let value = serde_json::to_value(report(&[Ending::Complete])).unwrap();
         let promised = [

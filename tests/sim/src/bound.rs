@@ -2,7 +2,7 @@
 
 use crate::outcome::Outcome;
 use crate::settings::Settings;
-use support::bound::{Bound, Pieces, Rates, Rollout, Site};
+use report::bound::{Bound, Pieces, Rates, Rollout, Site};
 
 impl Settings {
     /// How fast a flash crowd without trouble could be at all, once its blobs are known; nothing without links.

@@ -218,6 +218,18 @@ impl Fluid {
         u64::try_from(left).ok()
     }
 
+    /// What goes over a link at the moment, in bytes per second.
+    #[must_use]
+    pub fn used(&self, link: LinkId) -> u64 {
+        self.link_at(link).flows.iter().map(|place| self.at(*place).rate).sum()
+    }
+
+    /// What a link carries at most.
+    #[must_use]
+    pub fn link_rate(&self, link: LinkId) -> u64 {
+        self.link_at(link).rate
+    }
+
     fn get(&self, id: FlowId) -> Option<&Flow> {
         self.flows.get(id.place as usize)?.as_ref().filter(|flow| flow.id == id)
     }

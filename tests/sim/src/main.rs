@@ -1,9 +1,13 @@
 //! The command behind `cargo sim`: rollouts beside their bounds, and troubled networks by their seeds.
 
+mod html;
+mod mutants;
+
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use sim::paper::{Row, scenarios};
-use sim::{Links, Settings, Sweep, World};
+use sim::{Links, Seeds, Settings, Sweep, World};
 use std::io::{IsTerminal as _, Write as _};
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 use types::PieceLayout;
@@ -16,6 +20,9 @@ struct Cli {
     command: Command,
 }
 
+/// In bytes per second.
+const MBIT: u64 = 125_000;
+
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Run the scenarios by which the scheduler is judged; exits with 1 if one misses its limit
@@ -24,6 +31,12 @@ enum Command {
     Rollout(Rollout),
     /// Run networks in which anything goes wrong, by their seeds, and count what happened; exits with 1 if one fails
     Random(Random),
+    /// Break the cores in one thing after the other, and see that the checkers find each; exits with 1 if not
+    Mutants {
+        /// Only those with this in their names
+        #[arg(long, value_name = "TEXT")]
+        only: Option<String>,
+    },
     /// Run one such network again, and print everything that happens
     Replay {
         /// Its seed
@@ -66,6 +79,12 @@ struct Random {
     /// Of which kind they are
     #[arg(long, value_enum, default_value_t = Kind::Random)]
     kind: Kind,
+    /// Run each twice, and compare
+    #[arg(long)]
+    twice: bool,
+    /// Stop when one has failed
+    #[arg(long)]
+    stop: bool,
 }
 
 #[derive(Debug, Args)]
@@ -104,9 +123,21 @@ struct Rollout {
     /// Transfers at once per host, up and down, 1 to 64 [default: as many as the latency asks for]
     #[arg(long, value_parser = clap::value_parser!(u16).range(1..=64))]
     slots: Option<u16>,
+    /// Over how many zones the hosts are spread, 1 to 16
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=16))]
+    zones: u16,
+    /// What a zone's boundary lets through each way, in Mbit/s [default: everything]
+    #[arg(long, value_parser = clap::value_parser!(u64).range(1..=400_000))]
+    boundary_mbit: Option<u64>,
+    /// What the origin sends at most, in Mbit/s [default: as much as a host]
+    #[arg(long, value_parser = clap::value_parser!(u64).range(1..=400_000))]
+    origin_mbit: Option<u64>,
     /// Where all chance comes from
     #[arg(long, default_value_t = 1)]
     seed: u64,
+    /// Write a page with plots to this file
+    #[arg(long, value_name = "FILE")]
+    html: Option<PathBuf>,
 }
 
 fn main() -> ExitCode {
@@ -114,6 +145,14 @@ fn main() -> ExitCode {
         Command::Paper(args) => paper(&args),
         Command::Rollout(args) => rollout(&args),
         Command::Random(args) => random(&args),
+        Command::Mutants { only } => match mutants::run(only.as_deref(), |line| println!("{line}")) {
+            Ok(true) => ExitCode::SUCCESS,
+            Ok(false) => ExitCode::FAILURE,
+            Err(error) => {
+                eprintln!("error: {error}");
+                ExitCode::FAILURE
+            }
+        },
         Command::Replay { seed, kind, quiet } => {
             let settings = Settings { verbose: !quiet, ..kind.settings()(seed) };
             let outcome = World::new(settings).run();
@@ -183,9 +222,18 @@ fn rollout(args: &Rollout) -> ExitCode {
         eprintln!("error: --piece-kib must be a power of two");
         return ExitCode::from(2);
     };
-    let links = Links::equal(args.mbit * 125_000, layout.piece_len());
+    let mut links = Links::equal(args.mbit * MBIT, layout.piece_len());
+    links.boundary = args.boundary_mbit.map(|rate| rate * MBIT);
+    links.origin = args.origin_mbit.map_or(links.origin, |rate| rate * MBIT);
+    let shortest = Duration::from_secs_f64(size as f64 / links.origin.min(links.down) as f64);
     let mut settings = Settings::rollout(args.seed, usize::from(args.hosts), layout, 1, links)
         .with_latency(Duration::from_micros(args.latency_us));
+    settings.zones = usize::from(args.zones);
+    settings.download.crowd = args.hosts.into();
+    settings.patience = shortest * 20 + Duration::from_secs(120);
+    if args.html.is_some() {
+        settings.sample_every = shortest / 200;
+    }
     if let Some(slots) = args.slots {
         (settings.upload_slots, settings.download_slots) = (slots, slots);
     }
@@ -203,13 +251,27 @@ fn rollout(args: &Rollout) -> ExitCode {
         times(bound.any()),
         outcome.origin_bytes as f64 / outcome.blob_bytes as f64,
     );
+    if let Some(file) = &args.html {
+        let page = html::page(&settings, &outcome, &bound);
+        if let Err(error) = page.and_then(|page| Ok(std::fs::write(file, page)?)) {
+            eprintln!("error: {}: {error}", file.display());
+            return ExitCode::FAILURE;
+        }
+    }
     println!("{:?}; simulated in {:.1} s", outcome.counters, started.elapsed().as_secs_f64());
     ExitCode::SUCCESS
 }
 
 fn random(args: &Random) -> ExitCode {
     std::panic::set_hook(Box::new(|_| {}));
-    let sweep = Sweep::over(args.first, args.seeds, args.kind.settings(), |done| {
+    let seeds = Seeds {
+        first: args.first,
+        count: args.seeds,
+        make: args.kind.settings(),
+        twice: args.twice,
+        stop: args.stop,
+    };
+    let sweep = Sweep::over(&seeds, |done| {
         if done.is_multiple_of(50) {
             progress(&format!("{done} of {} runs", args.seeds));
         }

@@ -111,6 +111,22 @@ impl Network {
         self.jobs.insert(job, flow);
     }
 
+    /// What is sent now of what could be, in thousandths: by the origin, by all hosts, by the source.
+    pub(crate) fn use_of(&self, source: Option<usize>) -> (u64, u64, u64) {
+        let permille = |links: &mut dyn Iterator<Item = LinkId>| {
+            let (used, rate) = links.fold((0, 0), |(used, rate), link| {
+                (used + self.fluid.used(link), rate + self.fluid.link_rate(link))
+            });
+            (used * 1000).checked_div(rate).unwrap_or(0)
+        };
+        let source = source.map(|host| self.hosts[host].0);
+        (
+            permille(&mut std::iter::once(self.origin)),
+            permille(&mut self.hosts.iter().map(|(up, _)| *up)),
+            permille(&mut source.into_iter()),
+        )
+    }
+
     /// Ends a job's flow, if it has one, and says what it carried.
     fn stop(&mut self, now: Timestamp, spot: Spot, job: Job) -> Option<Cargo> {
         let flow = self.jobs.remove(&(spot, job))?;

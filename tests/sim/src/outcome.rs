@@ -7,6 +7,27 @@ use std::fmt::Debug;
 use std::time::Duration;
 use types::Timestamp;
 
+/// How far a run was at a moment.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Sample {
+    /// After the start.
+    pub at: Duration,
+    /// Hosts whose clients had all they wanted.
+    pub complete: usize,
+    /// Bytes that had come from the origin, from peers, and from peers in other zones.
+    pub origin_bytes: u64,
+    /// See [`Self::origin_bytes`].
+    pub peer_bytes: u64,
+    /// See [`Self::origin_bytes`].
+    pub boundary_bytes: u64,
+    /// What was sent at that moment of what could be, in thousandths: by the origin, by all hosts, by the source.
+    pub origin_use: u64,
+    /// See [`Self::origin_use`].
+    pub uplink_use: u64,
+    /// See [`Self::origin_use`].
+    pub source_use: u64,
+}
+
 /// What came of a run.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Outcome {
@@ -36,6 +57,8 @@ pub struct Outcome {
     pub takeovers: BTreeMap<&'static str, u64>,
     /// How often something went wrong, by its kind.
     pub faults: BTreeMap<&'static str, u64>,
+    /// How far it was from time to time.
+    pub samples: Vec<Sample>,
     /// What the last scheduler counted.
     pub counters: Counters,
     /// Stands for everything that happened: the same for the same settings.

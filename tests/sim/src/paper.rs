@@ -4,10 +4,10 @@
 //! bound for a program that reads each byte from the origin once.
 
 use crate::{Fault, Links, Naive, Outcome, Settings, Visit, World};
+use report::bound::{Pieces, Rates, Rollout};
 use serde::Serialize;
 use std::fmt;
 use std::time::Duration;
-use support::bound::{Pieces, Rates, Rollout};
 use types::{PieceLayout, Priority};
 
 const GBIT: u64 = 125_000_000;

@@ -222,6 +222,8 @@ pub struct Settings {
     pub turn: Duration,
     /// The scheduler's invariants are checked once in so many of its steps.
     pub check_every: u64,
+    /// How often it is noted how far the rollout is; never if zero.
+    pub sample_every: Duration,
     /// Whether to print everything.
     pub verbose: bool,
     /// Whether to note everything that happens, and check each download after each of its steps: what takes most of the
@@ -292,6 +294,7 @@ impl Settings {
             patience: Duration::from_secs(120),
             turn: Duration::ZERO,
             check_every: 1,
+            sample_every: Duration::ZERO,
             verbose: false,
             thorough: true,
         }

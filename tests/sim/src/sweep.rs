@@ -3,11 +3,44 @@
 use crate::outcome::Outcome;
 use crate::settings::Settings;
 use crate::world::World;
+use std::any::Any;
 use std::collections::BTreeMap;
-use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Mutex;
+use std::panic::catch_unwind;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
 use std::thread;
+
+/// Which runs.
+#[derive(Clone, Copy, Debug)]
+pub struct Seeds {
+    /// The first seed.
+    pub first: u64,
+    /// How many there are.
+    pub count: u64,
+    /// What a seed stands for.
+    pub make: fn(u64) -> Settings,
+    /// Whether each is run twice, and must be the same.
+    pub twice: bool,
+    /// Whether to stop when one has failed.
+    pub stop: bool,
+}
+
+impl Seeds {
+    fn run(&self, seed: u64) -> Result<Outcome, String> {
+        let run =
+            || catch_unwind(|| World::new((self.make)(seed)).run()).map_err(|panic| text_of(panic.as_ref()));
+        let outcome = run()?;
+        if self.twice && run()? != outcome {
+            return Err("the same seed gave another run".to_owned());
+        }
+        Ok(outcome)
+    }
+}
+
+fn text_of(panic: &(dyn Any + Send)) -> String {
+    let text = panic.downcast_ref::<String>().map(String::as_str);
+    text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("?").to_owned()
+}
 
 /// What came of many runs.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -27,27 +60,23 @@ pub struct Sweep {
 }
 
 impl Sweep {
-    /// Runs the settings that `make` gives for each of `count` seeds from `first` on, on as many threads as there are cores. `done`
-    /// hears how many have been run.
-    pub fn over(first: u64, count: u64, make: fn(u64) -> Settings, done: impl Fn(u64) + Sync) -> Self {
+    /// Runs the seeds on as many threads as there are cores. `done` hears how many have been run.
+    pub fn over(seeds: &Seeds, done: impl Fn(u64) + Sync) -> Self {
         let next = AtomicU64::new(0);
         let sweep = Mutex::new(Self::default());
+        let locked = || sweep.lock().unwrap_or_else(PoisonError::into_inner);
         let work = || {
             loop {
                 let step = next.fetch_add(1, Ordering::Relaxed);
-                if step >= count {
+                if step >= seeds.count || (seeds.stop && !locked().failed.is_empty()) {
                     return;
                 }
-                let seed = first.wrapping_add(step);
-                let result = catch_unwind(AssertUnwindSafe(|| World::new(make(seed)).run()));
-                let mut sweep = sweep.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+                let seed = seeds.first.wrapping_add(step);
+                let result = seeds.run(seed);
+                let mut sweep = locked();
                 match result {
                     Ok(outcome) => sweep.add(&outcome),
-                    Err(panic) => {
-                        let text = panic.downcast_ref::<String>().map(String::as_str);
-                        let text = text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("?");
-                        sweep.failed.insert(seed, text.to_owned());
-                    }
+                    Err(why) => drop(sweep.failed.insert(seed, why)),
                 }
                 sweep.runs += 1;
                 done(sweep.runs);
@@ -57,7 +86,7 @@ impl Sweep {
             let threads = thread::available_parallelism().map_or(1, usize::from);
             (0..threads).for_each(|_| drop(scope.spawn(work)));
         });
-        sweep.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner)
+        sweep.into_inner().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn add(&mut self, outcome: &Outcome) {

@@ -213,7 +213,7 @@ impl World {
     }
 
     /// The source of the first blob, if it has one.
-    fn source(&self) -> Option<usize> {
+    pub(crate) fn source(&self) -> Option<usize> {
         let key = &self.blobs[0].key;
         let blobs = self.scheduler.core.summary().blobs;
         let (source, _) = blobs.into_iter().find(|blob| blob.digest == key.digest)?.source?;

@@ -7,7 +7,7 @@ use crate::blob::Blob;
 use crate::check::Watch;
 use crate::host::{Client, Host, Spot};
 use crate::network::Network;
-use crate::outcome::{Outcome, Trace};
+use crate::outcome::{Outcome, Sample, Trace};
 use crate::queue::Queue;
 use crate::settings::{Fault, Settings};
 use download_core::{FetchId, ReadId, ReaderId};
@@ -50,6 +50,7 @@ pub(crate) enum Happening {
     Leaves { spot: Spot, reader: ReaderId },
     ClientComes { host: usize, blob: usize, client: usize },
     Fault(Fault),
+    Sample,
     Mended,
 }
 
@@ -162,6 +163,9 @@ impl World {
             self.queue.push(Timestamp::ZERO + at, Happening::Fault(fault));
         }
         self.queue.push(Timestamp::ZERO + end, Happening::Mended);
+        if !self.settings.sample_every.is_zero() {
+            self.queue.push(self.now, Happening::Sample);
+        }
     }
 
     /// Adds a client that comes at a moment within the arrival time.
@@ -200,6 +204,9 @@ impl World {
             self.happen(happening);
         }
         self.outcome.took = self.now.since(Timestamp::ZERO);
+        if !self.settings.sample_every.is_zero() {
+            self.sample();
+        }
         self.outcome.origin_bytes = self.origin.bytes;
         self.outcome.through_bytes = self.origin.through_bytes;
         self.outcome.boundary_bytes = self.network.as_ref().map_or(0, |network| network.boundary_bytes);
@@ -247,6 +254,7 @@ impl World {
                 self.download_event(spot, download_core::Event::ReaderLeft { reader });
             }
             Happening::ClientComes { host, blob, client } => self.client_comes(host, blob, client),
+            Happening::Sample => self.sample(),
             Happening::Fault(fault) => self.break_something(fault),
             Happening::Mended => {
                 self.mended = true;
@@ -265,6 +273,28 @@ impl World {
         self.unserved -= 1;
         let at = self.now.since(Timestamp::ZERO);
         (self.outcome.completed[host], self.outcome.served[blob]) = (at, at);
+    }
+
+    /// Notes how far the rollout is.
+    fn sample(&mut self) {
+        let done =
+            |host: &&Host| host.places.iter().all(|place| place.clients.iter().all(|client| client.done));
+        let source = self.source();
+        let network = self.network.as_ref();
+        let (origin_use, uplink_use, source_use) =
+            network.map_or((0, 0, 0), |network| network.use_of(source));
+        let sample = Sample {
+            at: self.now.since(Timestamp::ZERO),
+            complete: self.hosts.iter().filter(done).count(),
+            origin_bytes: self.origin.bytes + self.origin.through_bytes,
+            peer_bytes: self.outcome.uploaded_bytes.iter().sum(),
+            boundary_bytes: network.map_or(0, |network| network.boundary_bytes),
+            origin_use,
+            uplink_use,
+            source_use,
+        };
+        self.outcome.samples.push(sample);
+        self.queue.push(self.now + self.settings.sample_every, Happening::Sample);
     }
 
     /// When the run must have ended: a bounded time after the last fault.

@@ -1,6 +1,6 @@
 //! A thousand networks in which anything may go wrong: all end well, and every kind of trouble has been there.
 
-use sim::{Settings, Sweep};
+use sim::{Seeds, Settings, Sweep};
 use std::process::Command;
 
 const SEEDS: u64 = 1_000;
@@ -44,7 +44,8 @@ const TAKEOVERS: &[&str] = &[
 
 #[test]
 fn a_thousand_networks_in_which_anything_goes_wrong_end_well() {
-    let sweep = Sweep::over(0, SEEDS, Settings::random, |_| ());
+    let seeds = Seeds { first: 0, count: SEEDS, make: Settings::random, twice: false, stop: false };
+    let sweep = Sweep::over(&seeds, |_| ());
     for (seed, why) in &sweep.failed {
         println!("cargo sim replay {seed}: {}", why.lines().next().unwrap_or_default());
     }

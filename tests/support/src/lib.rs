@@ -3,7 +3,6 @@
 //! Only tests, the demo and the benchmark depend on it. See the modules for who calls what.
 
 pub mod binaries;
-pub mod bound;
 pub mod daemon;
 pub mod images;
 pub mod netns;

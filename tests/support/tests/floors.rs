@@ -3,9 +3,9 @@
 use cargo_metadata::{DependencyKind, MetadataCommand, Package};
 use std::collections::BTreeMap;
 
-/// Where each package stands. On the top floor `support` lies under `sim` and both lie under the others, as their
+/// Where each package stands. On the top floor `report` and `support` lie under `sim` and both lie under the others, as their
 /// foundation.
-const FLOORS: [(&str, u8); 17] = [
+const FLOORS: [(&str, u8); 18] = [
     ("types", 10),
     ("scheduler-core", 20),
     ("download-core", 20),
@@ -17,6 +17,7 @@ const FLOORS: [(&str, u8); 17] = [
     ("scheduler", 40),
     ("dfdaemon", 41),
     ("dfctl", 40),
+    ("report", 50),
     ("support", 50),
     ("sim", 51),
     ("e2e", 52),

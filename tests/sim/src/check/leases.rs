@@ -18,6 +18,8 @@ const SILENT: &str = "a source was silent";
 #[derive(Debug, Default)]
 struct Account {
     live: BTreeMap<HostId, Live>,
+    /// The last that this scheduler has given.
+    epoch: Option<Epoch>,
     /// How the last one ended, if not by its source having done.
     ended: Option<&'static str>,
 }
@@ -73,6 +75,8 @@ impl Leases {
             SchedulerBody::Lease { epoch, missing, .. } => {
                 let other = account.live.keys().find(|other| **other != host);
                 assert!(other.is_none(), "a second lease: {host} gets one and {other:?} has one");
+                assert!(account.epoch.is_none_or(|last| last < *epoch), "an epoch is given twice: {epoch:?}");
+                account.epoch = Some(*epoch);
                 if let Some(why) = account.ended.take() {
                     *self.takeovers.entry(why).or_default() += 1;
                 }
@@ -80,17 +84,17 @@ impl Leases {
                 let live = Live { epochs: (since, *epoch), todo: Some(missing.clone()) };
                 account.live.insert(host, live);
             }
-            SchedulerBody::Revoke { epoch } => {
-                if account.live.get(&host).is_some_and(|live| live.epochs.1 <= *epoch) {
-                    account.live.remove(&host);
-                    account.ended = Some(SILENT);
-                }
+            SchedulerBody::Revoke { epoch }
+                if account.live.get(&host).is_some_and(|live| live.epochs.1 <= *epoch) =>
+            {
+                account.live.remove(&host);
+                account.ended = Some(SILENT);
             }
-            SchedulerBody::ChainReset { .. } => {
-                // Its source is told before that the lease has ended.
-                if account.live.remove(&host).is_some() || account.ended == Some(SILENT) {
-                    account.ended = Some("a chain was found false");
-                }
+            // Its source is told before that the lease has ended.
+            SchedulerBody::ChainReset { .. }
+                if account.live.remove(&host).is_some() || account.ended == Some(SILENT) =>
+            {
+                account.ended = Some("a chain was found false");
             }
             _ => {}
         }
@@ -118,6 +122,7 @@ impl Leases {
                 account.ended = Some("a scheduler had restarted");
             }
             account.live.clear();
+            account.epoch = None;
         }
     }
 }
