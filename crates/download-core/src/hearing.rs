@@ -233,6 +233,8 @@ impl Download {
             self.alone.origin_worked();
         }
         self.credential = credential;
+        // A right comes with a reader, which is about to join.
+        self.readers.expect(turn.now);
         if credential == Credential::None {
             self.return_lease(LeaseFailure::CredentialEnds, turn);
         }

@@ -81,6 +81,11 @@ impl Readers {
         self.readers.remove(&reader);
     }
 
+    /// A reader is on its way: that nobody reads counts anew from now on.
+    pub(crate) fn expect(&mut self, now: Timestamp) {
+        self.empty_since = self.empty_since.map(|_| now);
+    }
+
     /// Brings the waiting times up to date, and says since when nobody reads.
     pub(crate) fn update(&mut self, now: Timestamp, held: &PieceSet, closed: bool) -> Option<Timestamp> {
         for reader in self.readers.values_mut() {

@@ -383,9 +383,12 @@ impl Settings {
             links.origin = rate();
             links.others.insert(0, (rate(), rate()));
             links.boundary = Some(rate() * 2);
+            let origin = links.origin;
             settings.links = Some(links);
             settings.slot_patience = Duration::from_millis(50);
-            settings.patience = Duration::from_secs(600);
+            // Without a scheduler every host reads everything for itself.
+            let all = u64::from(settings.blobs.iter().sum::<u32>()) * u64::from(LINK_PIECE) * hosts as u64;
+            settings.patience += Duration::from_secs_f64(all as f64 / origin as f64 * 1.5);
         }
         settings
     }

@@ -186,6 +186,19 @@ fn a_blob_that_the_store_holds_is_closed_at_once() {
 }
 
 #[test]
+fn a_right_that_comes_as_the_lingering_ends_keeps_the_download_for_its_reader() {
+    let mut bed = Bed::new(10, LinkState::Up, Credential::None);
+    bed.read_whole();
+    bed.leave(1);
+    bed.pass(Duration::from_millis(29_999));
+    bed.now += Duration::from_millis(1);
+    let effects = bed.event(Event::Credential(Credential::Anonymous));
+    assert!(!effects.contains(&Effect::Stop), "{effects:?}");
+    bed.join(2, 0..10);
+    assert!(!bed.pass(Duration::from_secs(60)).contains(&Effect::Stop));
+}
+
+#[test]
 fn lingers_without_readers_then_leaves() {
     let mut bed = up(3);
     bed.read_whole();
