@@ -47,8 +47,9 @@ impl Scheduler {
         due && self.swarms[six].demand.as_ref().is_none_or(|demand| demand.lease.is_none())
     }
 
-    /// Asks for states without which pieces that somebody holds are of no use. Whether an answer is due.
-    pub(crate) fn ask_for_states(&mut self, six: SwarmIx) -> bool {
+    /// Asks for states without which pieces that somebody holds are of no use. Whether an answer is due. Who told states of a
+    /// chain that was false is asked again only if `anyone` will do: what it holds may be what was false of it.
+    pub(crate) fn ask_for_states(&mut self, six: SwarmIx, anyone: bool) -> bool {
         let swarm = &self.swarms[six];
         if swarm.query.is_some() {
             return true;
@@ -60,7 +61,11 @@ impl Scheduler {
         let mut unlinked = demand.held.clone();
         unlinked.subtract(&demand.avail);
         let mut found = None;
-        for (ix, member) in swarm.members.iter().filter(|(_, m)| m.usable && !m.asked_in_vain) {
+        let is_asked = |member: &Member| {
+            let doubted = || swarm.history.tellers.contains(&self.hosts[member.host].id);
+            member.usable && !member.asked_in_vain && (anyone || !doubted())
+        };
+        for (ix, member) in swarm.members.iter().filter(|(_, member)| is_asked(member)) {
             let mut known = unlinked.clone();
             known.intersect_with(&member.held);
             if let Some(piece) = known.next_in(types::PieceIndex(0)) {
@@ -178,6 +183,10 @@ impl Scheduler {
         }
         match learnt {
             Ok(new) => {
+                if new {
+                    let host = self.swarms[six].members[ix].host;
+                    self.swarms[six].tellers.insert(self.hosts[host].id);
+                }
                 self.work.hungry.insert(six);
                 let believed = (new || self.swarms[six].chain.is_whole()) && !self.is_contradicted(six);
                 self.after_learning(six, ix, closed && believed, told_all);
@@ -332,10 +341,12 @@ impl Scheduler {
         let source = source.and_then(|ix| Some(self.hosts[self.swarms[six].members.get(ix)?.host].id));
         self.revoke(six);
         self.reset_members(six);
-        let Swarm { digest, layout, ref registry, ref history, .. } = self.swarms[six];
+        let Swarm { digest, layout, ref registry, ref history, ref tellers, .. } = self.swarms[six];
         let home = registry.clone();
         let mut history: History = history.clone();
         history.resets += 1;
+        let tellers = tellers.iter().filter(|id| !history.tellers.contains(id)).copied().collect::<Vec<_>>();
+        history.tellers.extend(tellers);
         history.doubted.extend(source.filter(|id| !history.doubted.contains(id)));
         let mut liars = Vec::new();
         let mut next = None;

@@ -77,14 +77,14 @@ impl Scheduler {
                 to_read.subtract(&swarm.members[lease.member].held);
                 if to_read.is_empty() {
                     // The source holds all, and of some pieces nobody has told the states.
-                    self.ask_for_states(six);
+                    self.ask_for_states(six, true);
                 }
                 self.renew_if_lost(six);
                 self.raise_limit(six);
             }
             return;
         }
-        if swarm.lacking == 0 || demand.avail.is_full() || self.ask_for_states(six) {
+        if swarm.lacking == 0 || demand.avail.is_full() || self.ask_for_states(six, false) {
             return;
         }
         let swarm = &mut self.swarms[six];
@@ -97,7 +97,7 @@ impl Scheduler {
                 Some(at) => self.consider_at(six, at),
                 None => self.grant(six, source),
             }
-        } else if !self.ask_who_was_not_believed(six) {
+        } else if !self.ask_for_states(six, true) && !self.ask_who_was_not_believed(six) {
             self.tell_no_source(six);
         }
     }
@@ -557,7 +557,7 @@ impl Scheduler {
             self.timers.set(&mut demand.consider_alarm, Timer::Consider(six), quiet_until);
         } else if demand.avail.is_full() {
             self.revoke(six);
-        } else if !self.ask_for_states(six) {
+        } else if !self.ask_for_states(six, false) {
             self.renew(six);
         }
     }

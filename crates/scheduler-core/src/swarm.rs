@@ -99,6 +99,8 @@ pub(crate) struct History {
     pub(crate) wrong: Vec<HostId>,
     /// Sources of discarded chains: others are preferred.
     pub(crate) doubted: Vec<HostId>,
+    /// Holders that were asked for states of discarded chains, and told them: others' are preferred.
+    pub(crate) tellers: Vec<HostId>,
 }
 
 /// A report that a piece did not match the chain, or that the chain is false.
@@ -136,6 +138,8 @@ pub(crate) struct Swarm {
     pub(crate) learnt: bool,
     pub(crate) query: Option<Query>,
     pub(crate) query_alarm: Alarm,
+    /// Holders that were asked for states of this chain, and told them.
+    pub(crate) tellers: BTreeSet<HostId>,
     pub(crate) history: History,
     pub(crate) doubts: Vec<Doubt>,
     pub(crate) demand: Option<Box<Demand>>,
@@ -162,6 +166,7 @@ impl Swarm {
             learnt: false,
             query: None,
             query_alarm: Alarm::default(),
+            tellers: BTreeSet::new(),
             history: History::default(),
             doubts: Vec::new(),
             demand: None,

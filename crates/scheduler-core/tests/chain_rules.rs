@@ -2,7 +2,7 @@
 
 mod common;
 
-use common::{Blob, Script, assigns_in, fail, host, lease_in, options, resets};
+use common::{Blob, Script, assigns_in, fail, host, lease_in, options, resets, set};
 use std::time::Duration;
 use types::{Credential, FetchFailure, HostBody, LeaseFailure, PieceFrom, SchedulerBody, State};
 
@@ -240,4 +240,29 @@ fn a_source_whose_blob_another_has_proven_reads_no_further() {
     // If the prover dies, there is one source again, not two.
     let told = s.leave(host(1));
     assert_eq!(lease_in(&told).unwrap().0, host(0), "{told:?}");
+}
+
+#[test]
+fn who_told_states_of_a_false_chain_is_not_asked_for_them_again_while_a_source_can_read() {
+    let (mut s, blob) = (Script::new(options()), Blob::new(10, 1));
+    (0..2).for_each(|n| drop(s.join(host(n))));
+    // Host 1 holds pieces that an origin changed on their way to it, and states that go with them.
+    let wrong = [vec![blob.states[0]], Blob::new(10, 2).states[1..4].to_vec()].concat();
+    let none = Credential::None;
+    let told = s.want_with(host(1), &blob.key(), set(10, 0..3), none);
+    assert!(matches!(told[..], [(_, SchedulerBody::WantChain { .. })]), "{told:?}");
+    let SchedulerBody::WantChain { epoch, .. } = told[0].1.clone() else { panic!("{told:?}") };
+    let body = HostBody::Chain { epoch, boundary: 1, states: wrong[1..].to_vec(), closed: false };
+    s.say(host(1), &blob.key(), body);
+    let (_, epoch, missing, prefix, _) = lease_in(&s.want(host(0), &blob.key(), blob.none())).unwrap();
+    assert_eq!((missing, prefix), (set(10, 3..10), 4));
+    // The source comes to the end, and the digest is another; it starts over.
+    let mut told = s.say(host(0), &blob.key(), HostBody::ChainFalse { epoch });
+    told.extend(s.want_with(host(1), &blob.key(), set(10, 0..3), none));
+    assert!(!told.iter().any(|(_, body)| matches!(body, SchedulerBody::WantChain { .. })), "{told:?}");
+    let (who, _, missing, prefix, _) = lease_in(&told).unwrap();
+    assert_eq!((who, missing, prefix), (host(0), blob.all(), 1), "all is read anew");
+    // If nobody can read, its word is better than nothing.
+    let told = s.leave(host(0));
+    assert!(matches!(told[..], [(_, SchedulerBody::WantChain { .. })]), "{told:?}");
 }
