@@ -1,8 +1,8 @@
 //! What simpler exchanges take on the same links: hosts that know nothing of each other's choices.
 //!
-//! One host reads the blob from the origin, once. Each other host asks, whenever it has a slot free, hosts in random order for any
-//! piece that it lacks, and takes one at random from the first that has a slot free. With a piece as long as the blob that is
-//! the exchange of whole layers.
+//! One host reads the blob from the origin, once. Each other host, whenever a piece has come, goes through the hosts with a slot
+//! free in random order and takes from each a random piece of those that it lacks, until its own slots are full. With a piece as
+//! long as the blob that is the exchange of whole layers.
 
 use crate::fluid::{FlowId, Fluid, LinkId, Mark};
 use std::collections::{BTreeMap, BTreeSet};

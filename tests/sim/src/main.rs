@@ -140,12 +140,21 @@ struct Rollout {
     html: Option<PathBuf>,
 }
 
+/// Prints a line. Whoever has read enough, such as `head`, ends the program.
+macro_rules! say {
+    ($($text:tt)*) => {
+        if writeln!(std::io::stdout(), $($text)*).is_err() {
+            std::process::exit(0);
+        }
+    };
+}
+
 fn main() -> ExitCode {
     match Cli::parse().command {
         Command::Paper(args) => paper(&args),
         Command::Rollout(args) => rollout(&args),
         Command::Random(args) => random(&args),
-        Command::Mutants { only } => match mutants::run(only.as_deref(), |line| println!("{line}")) {
+        Command::Mutants { only } => match mutants::run(only.as_deref(), |line| say!("{line}")) {
             Ok(true) => ExitCode::SUCCESS,
             Ok(false) => ExitCode::FAILURE,
             Err(error) => {
@@ -157,9 +166,9 @@ fn main() -> ExitCode {
             let settings = Settings { verbose: !quiet, ..kind.settings()(seed) };
             let outcome = World::new(settings).run();
             if quiet {
-                println!("{:016x}", outcome.trace);
+                say!("{:016x}", outcome.trace);
             } else {
-                println!("{outcome:#?}");
+                say!("{outcome:#?}");
             }
             ExitCode::SUCCESS
         }
@@ -182,17 +191,10 @@ fn paper(args: &Paper) -> ExitCode {
         rows.extend(new);
     }
     if args.json {
-        println!(
-            "{}",
-            serde_json::json!({ "seed": args.seed, "scenarios": rows, "left_out": left_out.len() })
-        );
+        say!("{}", serde_json::json!({ "seed": args.seed, "scenarios": rows, "left_out": left_out.len() }));
     } else {
         let missed = rows.iter().filter(|row| !row.pass).count();
-        println!(
-            "{} figures, {missed} beyond their limits; {} scenarios left out",
-            rows.len(),
-            left_out.len()
-        );
+        say!("{} figures, {missed} beyond their limits; {} scenarios left out", rows.len(), left_out.len());
     }
     if rows.iter().all(|row| row.pass) { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
@@ -200,7 +202,7 @@ fn paper(args: &Paper) -> ExitCode {
 fn print(row: &Row) {
     let Row { name, value, limit, pass, detail } = row;
     let limit = limit.map_or_else(|| " ".repeat(8), |limit| format!("≤ {limit:<6}"));
-    println!("{} {value:>7.4} {limit} {name} ({detail})", if *pass { "ok  " } else { "MISS" });
+    say!("{} {value:>7.4} {limit} {name} ({detail})", if *pass { "ok  " } else { "MISS" });
 }
 
 /// One line on the terminal that the next one replaces.
@@ -241,7 +243,7 @@ fn rollout(args: &Rollout) -> ExitCode {
     let outcome = World::new(settings.clone()).run();
     let bound = settings.bound(&outcome).expect("it has links");
     let times = |bound: Duration| outcome.took.as_secs_f64() / bound.as_secs_f64();
-    println!(
+    say!(
         "{} hosts, {} slots: {:.3} s, {:.3} × the bound with one source ({:.3} s), {:.3} × any; origin ÷ blob {:.4}",
         settings.hosts,
         settings.upload_slots,
@@ -258,7 +260,7 @@ fn rollout(args: &Rollout) -> ExitCode {
             return ExitCode::FAILURE;
         }
     }
-    println!("{:?}; simulated in {:.1} s", outcome.counters, started.elapsed().as_secs_f64());
+    say!("{:?}; simulated in {:.1} s", outcome.counters, started.elapsed().as_secs_f64());
     ExitCode::SUCCESS
 }
 
@@ -279,17 +281,18 @@ fn random(args: &Random) -> ExitCode {
     progress("");
     let kind = args.kind.to_possible_value().map(|value| value.get_name().to_owned()).unwrap_or_default();
     for (seed, why) in &sweep.failed {
-        println!("seed {seed}: {}", why.lines().next().unwrap_or_default());
-        println!("  again: cargo sim replay {seed} --kind {kind}");
+        say!("seed {seed}: {}", why.lines().next().unwrap_or_default());
+        say!("  again: cargo sim replay {seed} --kind {kind}");
     }
     for (title, counts) in [("faults", &sweep.faults), ("leases taken over, after", &sweep.takeovers)] {
-        println!("{title}:");
-        counts.iter().for_each(|(kind, count)| println!("{count:>8}  {kind}"));
+        say!("{title}:");
+        counts.iter().for_each(|(kind, count)| say!("{count:>8}  {kind}"));
     }
-    println!(
+    say!(
         "{} pieces read by clients for themselves, {} errors to clients",
-        sweep.fallback_pieces, sweep.errors
+        sweep.fallback_pieces,
+        sweep.errors
     );
-    println!("{} of {} runs failed", sweep.failed.len(), sweep.runs);
+    say!("{} of {} runs failed", sweep.failed.len(), sweep.runs);
     if sweep.failed.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
