@@ -46,7 +46,16 @@ impl Admission {
         self.queues.entry(registry.clone()).or_default().waiting.insert(turn);
     }
 
-    /// Whose turn it is. What it was to begin may have come to an end meanwhile.
+    /// Waits no more: it is begun, or nobody wants it.
+    pub(crate) fn forget(&mut self, registry: &Registry, turn: &Turn) {
+        let Some(queue) = self.queues.get_mut(registry) else { return };
+        queue.waiting.remove(turn);
+        if queue.reading.is_empty() && queue.waiting.is_empty() {
+            self.queues.remove(registry);
+        }
+    }
+
+    /// Whose turn it is.
     pub(crate) fn next(&mut self, registry: &Registry) -> Option<SwarmIx> {
         let queue = self.queues.get_mut(registry)?;
         let next = queue.waiting.pop_first().map(|(.., six)| six);
@@ -56,8 +65,8 @@ impl Admission {
         next
     }
 
-    /// The blobs of each registry that are being read.
-    pub(crate) fn all(&self) -> impl Iterator<Item = (&Registry, &BTreeSet<SwarmIx>)> {
-        self.queues.iter().map(|(registry, queue)| (registry, &queue.reading))
+    /// The blobs of each registry that are being read, and those that wait.
+    pub(crate) fn all(&self) -> impl Iterator<Item = (&Registry, &BTreeSet<SwarmIx>, &BTreeSet<Turn>)> {
+        self.queues.iter().map(|(registry, queue)| (registry, &queue.reading, &queue.waiting))
     }
 }

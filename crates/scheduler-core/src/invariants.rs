@@ -37,8 +37,16 @@ impl Scheduler {
                 reading.entry(&lease.registry).or_default().insert(six);
             }
         }
-        let noted = self.admission.all().filter(|(_, reading)| !reading.is_empty());
-        assert!(reading.iter().map(|(registry, blobs)| (*registry, blobs)).eq(noted), "leases by registry");
+        for (registry, noted, waiting) in self.admission.all() {
+            assert!(!(noted.is_empty() && waiting.is_empty()), "a row of nobody");
+            assert_eq!(reading.remove(registry).unwrap_or_default(), *noted, "leases by registry");
+            for turn in waiting {
+                let demand = self.swarms.get(turn.2).and_then(|swarm| swarm.demand.as_deref());
+                let known = demand.and_then(|demand| demand.turn.as_ref());
+                assert_eq!(known, Some(&(registry.clone(), *turn)), "who waits knows its turn");
+            }
+        }
+        assert!(reading.is_empty(), "a lease that its registry does not know of");
     }
 
     fn check_hosts(&self) {

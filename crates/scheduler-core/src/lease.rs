@@ -127,8 +127,21 @@ impl Scheduler {
         }
         let wants = swarm.members.iter().filter_map(|(_, member)| member.want.as_ref());
         let priority = wants.map(|want| want.priority).min().unwrap_or(Priority::Prefetch);
-        self.admission.wait(registry, (priority, demand.last_gain, six));
+        let (registry, turn) = (registry.clone(), (priority, demand.last_gain, six));
+        self.waits_no_more(six);
+        self.admission.wait(&registry, turn);
+        if let Some(demand) = self.swarms[six].demand.as_deref_mut() {
+            demand.turn = Some((registry, turn));
+        }
         Some(until)
+    }
+
+    /// A blob leaves the row of those that wait to be begun.
+    pub(crate) fn waits_no_more(&mut self, six: SwarmIx) {
+        let turn = self.swarms[six].demand.as_deref_mut().and_then(|demand| demand.turn.take());
+        if let Some((registry, turn)) = turn {
+            self.admission.forget(&registry, &turn);
+        }
     }
 
     /// The blobs of the registry that are being read and that clients wait for.
@@ -153,12 +166,11 @@ impl Scheduler {
         if self.read_for_clients(registry).next().is_none() {
             self.work.leases.extend(self.admission.reading(registry));
         }
-        while let Some(six) = self.admission.next(registry) {
-            let demand = self.swarms.get(six).and_then(|swarm| swarm.demand.as_deref());
-            if demand.is_some_and(|demand| demand.last_source.is_none()) {
-                self.work.leases.insert(six);
-                return;
+        if let Some(six) = self.admission.next(registry) {
+            if let Some(demand) = self.swarms.get_mut(six).and_then(|swarm| swarm.demand.as_deref_mut()) {
+                demand.turn = None;
             }
+            self.work.leases.insert(six);
         }
     }
 
@@ -202,6 +214,7 @@ impl Scheduler {
     }
 
     fn new_lease(&mut self, six: SwarmIx, ix: MemberIx, epoch: Epoch) -> Lease {
+        self.waits_no_more(six);
         let swarm = &self.swarms[six];
         let demand = swarm.demand.as_deref().expect("a lease is for a blob that somebody wants");
         let per_piece =

@@ -156,6 +156,7 @@ impl Scheduler {
     /// Nobody wants the blob any more: only who holds what is kept.
     fn deactivate(&mut self, six: SwarmIx) {
         self.revoke(six);
+        self.waits_no_more(six);
         let swarm = &mut self.swarms[six];
         let Some(mut demand) = swarm.demand.take() else { return };
         self.timers.clear(&mut demand.lease_alarm, Timer::Lease(six));
