@@ -11,9 +11,19 @@ use types::{Priority, Registry, Timestamp};
 /// A blob's place among those that wait: the urgent first, then those that came first.
 pub(crate) type Turn = (Priority, Timestamp, SwarmIx);
 
+/// Where a blob waits, and until when at most.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Waiting {
+    pub(crate) registry: Registry,
+    pub(crate) turn: Turn,
+    pub(crate) until: Timestamp,
+}
+
 #[derive(Debug, Default)]
 struct Queue {
     reading: BTreeSet<SwarmIx>,
+    /// How many of those that are read clients wait for.
+    for_clients: usize,
     waiting: BTreeSet<Turn>,
 }
 
@@ -25,48 +35,76 @@ pub(crate) struct Admission {
 
 impl Admission {
     /// The blobs of the registry that are being read.
-    pub(crate) fn reading(&self, registry: &Registry) -> impl ExactSizeIterator<Item = SwarmIx> + Clone + '_ {
+    pub(crate) fn reading(&self, registry: &Registry) -> impl ExactSizeIterator<Item = SwarmIx> + '_ {
         static NONE: BTreeSet<SwarmIx> = BTreeSet::new();
         self.queues.get(registry).map_or(&NONE, |queue| &queue.reading).iter().copied()
     }
 
-    pub(crate) fn begin(&mut self, registry: &Registry, six: SwarmIx) {
-        self.queues.entry(registry.clone()).or_default().reading.insert(six);
+    /// How many of them clients wait for.
+    pub(crate) fn for_clients(&self, registry: &Registry) -> usize {
+        self.queues.get(registry).map_or(0, |queue| queue.for_clients)
     }
 
-    pub(crate) fn end(&mut self, registry: &Registry, six: SwarmIx) {
-        let Some(queue) = self.queues.get_mut(registry) else { return };
+    /// A blob is being read from now on, which clients wait for or not. Whether it is the first that they wait for.
+    pub(crate) fn begin(&mut self, registry: &Registry, six: SwarmIx, awaited: bool) -> bool {
+        let queue = self.queues.entry(registry.clone()).or_default();
+        queue.reading.insert(six);
+        queue.for_clients += usize::from(awaited);
+        awaited && queue.for_clients == 1
+    }
+
+    /// A blob is read no more. Whether it was the last that clients waited for.
+    pub(crate) fn end(&mut self, registry: &Registry, six: SwarmIx, awaited: bool) -> bool {
+        let Some(queue) = self.queues.get_mut(registry) else { return false };
         queue.reading.remove(&six);
-        if queue.reading.is_empty() && queue.waiting.is_empty() {
-            self.queues.remove(registry);
-        }
+        queue.for_clients -= usize::from(awaited);
+        let last = awaited && queue.for_clients == 0;
+        self.drop_if_empty(registry);
+        last
     }
 
-    pub(crate) fn wait(&mut self, registry: &Registry, turn: Turn) {
-        self.queues.entry(registry.clone()).or_default().waiting.insert(turn);
+    /// Clients wait from now on for a blob that is being read, or no more. Whether it is the first or was the last.
+    pub(crate) fn await_it(&mut self, registry: &Registry, awaited: bool) -> bool {
+        let Some(queue) = self.queues.get_mut(registry) else { return false };
+        if awaited {
+            queue.for_clients += 1;
+        } else {
+            queue.for_clients -= 1;
+        }
+        queue.for_clients == usize::from(awaited)
+    }
+
+    pub(crate) fn wait(&mut self, waiting: &Waiting) {
+        self.queues.entry(waiting.registry.clone()).or_default().waiting.insert(waiting.turn);
     }
 
     /// Waits no more: it is begun, or nobody wants it.
-    pub(crate) fn forget(&mut self, registry: &Registry, turn: &Turn) {
-        let Some(queue) = self.queues.get_mut(registry) else { return };
-        queue.waiting.remove(turn);
-        if queue.reading.is_empty() && queue.waiting.is_empty() {
-            self.queues.remove(registry);
+    pub(crate) fn forget(&mut self, waiting: &Waiting) {
+        if let Some(queue) = self.queues.get_mut(&waiting.registry) {
+            queue.waiting.remove(&waiting.turn);
+            self.drop_if_empty(&waiting.registry);
         }
     }
 
     /// Whose turn it is.
     pub(crate) fn next(&mut self, registry: &Registry) -> Option<SwarmIx> {
-        let queue = self.queues.get_mut(registry)?;
-        let next = queue.waiting.pop_first().map(|(.., six)| six);
-        if queue.reading.is_empty() && queue.waiting.is_empty() {
-            self.queues.remove(registry);
-        }
+        let next = self.queues.get_mut(registry)?.waiting.pop_first().map(|(.., six)| six);
+        self.drop_if_empty(registry);
         next
     }
 
-    /// The blobs of each registry that are being read, and those that wait.
-    pub(crate) fn all(&self) -> impl Iterator<Item = (&Registry, &BTreeSet<SwarmIx>, &BTreeSet<Turn>)> {
-        self.queues.iter().map(|(registry, queue)| (registry, &queue.reading, &queue.waiting))
+    fn drop_if_empty(&mut self, registry: &Registry) {
+        if self.queues.get(registry).is_some_and(|queue| queue.reading.is_empty() && queue.waiting.is_empty())
+        {
+            self.queues.remove(registry);
+        }
+    }
+
+    /// Of each registry: the blobs that are being read, how many of them clients wait for, and the blobs that wait.
+    pub(crate) fn all(
+        &self,
+    ) -> impl Iterator<Item = (&Registry, &BTreeSet<SwarmIx>, usize, &BTreeSet<Turn>)> {
+        let queues = self.queues.iter();
+        queues.map(|(registry, queue)| (registry, &queue.reading, queue.for_clients, &queue.waiting))
     }
 }

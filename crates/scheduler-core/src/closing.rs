@@ -251,7 +251,7 @@ impl Scheduler {
         if source.is_some_and(|source| self.swarms[six].members[source].held.is_full()) {
             self.end_lease(six);
         } else {
-            // Somebody else has proven it, and the source need not read on.
+            // Somebody else has proven it; what nobody holds yet is read under another lease.
             self.revoke(six);
         }
         let swarm = &mut self.swarms[six];
@@ -345,7 +345,6 @@ impl Scheduler {
         let home = registry.clone();
         let mut history: History = history.clone();
         history.resets += 1;
-        let tellers = tellers.iter().filter(|id| !history.tellers.contains(id)).copied().collect::<Vec<_>>();
         history.tellers.extend(tellers);
         history.doubted.extend(source.filter(|id| !history.doubted.contains(id)));
         let mut liars = Vec::new();

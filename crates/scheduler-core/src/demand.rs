@@ -1,12 +1,12 @@
 //! What a swarm keeps only while somebody wants its blob: copies by piece and by zone, who waits, who could serve.
 
-use crate::admission::Turn;
+use crate::admission::Waiting;
 use crate::lease::Lease;
 use crate::rarity::Rarity;
 use crate::roster::Roster;
 use crate::slab::{MemberIx, Slot, ZoneIx};
 use crate::timers::Alarm;
-use types::{PieceIndex, PieceSet, Priority, Registry, Timestamp};
+use types::{PieceIndex, PieceSet, Priority, Timestamp};
 
 /// The members of one zone.
 #[derive(Debug)]
@@ -62,7 +62,7 @@ pub(crate) struct Demand {
     pub(crate) told_waiting: Timestamp,
     pub(crate) lease: Option<Lease>,
     /// Its place among the blobs of the registry that wait to be begun.
-    pub(crate) turn: Option<(Registry, Turn)>,
+    pub(crate) waiting: Option<Waiting>,
     /// The last member that had the lease: it serves each piece about once and leaves the rest to others.
     pub(crate) last_source: Option<MemberIx>,
     /// How many pieces it has sent, or is sending, that others in the child's zone had too.
@@ -98,7 +98,7 @@ impl Demand {
             last_gain: now,
             told_waiting: Timestamp::ZERO,
             lease: None,
-            turn: None,
+            waiting: None,
             last_source: None,
             source_extras: 0,
             lapses: 0,

@@ -70,7 +70,7 @@ impl Host {
         self.downloads - self.downloads_credited < self.download_slots() && self.download_pause <= now
     }
 
-    /// It reads for a client from an origin, and what nobody waits for would take a part of its link.
+    /// It reads from an origin and a client waits for something here: what nobody waits for would take a part of its link.
     pub(crate) fn is_occupied(&self) -> bool {
         self.leases > 0 && self.wants.first().is_some_and(|(priority, _)| *priority == Priority::Waiting)
     }

@@ -4,7 +4,7 @@ use crate::demand::Demand;
 use crate::slab::{MemberIx, SwarmIx};
 use crate::swarm::{Member, Swarm};
 use crate::{Scheduler, Work};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use types::{PieceIndex, PieceSet, Priority, Registry};
 
 impl Scheduler {
@@ -31,19 +31,27 @@ impl Scheduler {
     }
 
     fn check_admission(&self) {
-        let mut reading: BTreeMap<&Registry, BTreeSet<SwarmIx>> = BTreeMap::new();
+        let mut reading: BTreeMap<&Registry, BTreeMap<SwarmIx, bool>> = BTreeMap::new();
         for (six, swarm) in self.swarms.iter() {
             if let Some(lease) = swarm.demand.as_deref().and_then(|demand| demand.lease.as_ref()) {
-                reading.entry(&lease.registry).or_default().insert(six);
+                assert_eq!(lease.awaited, swarm.awaiting > 0, "a lease knows whether clients wait");
+                reading.entry(&lease.registry).or_default().insert(six, lease.awaited);
             }
         }
-        for (registry, noted, waiting) in self.admission.all() {
+        for (registry, noted, for_clients, waiting) in self.admission.all() {
             assert!(!(noted.is_empty() && waiting.is_empty()), "a row of nobody");
-            assert_eq!(reading.remove(registry).unwrap_or_default(), *noted, "leases by registry");
+            let leases = reading.remove(registry).unwrap_or_default();
+            assert!(leases.keys().eq(noted), "leases by registry");
+            assert_eq!(leases.values().filter(|awaited| **awaited).count(), for_clients, "for clients");
             for turn in waiting {
                 let demand = self.swarms.get(turn.2).and_then(|swarm| swarm.demand.as_deref());
-                let known = demand.and_then(|demand| demand.turn.as_ref());
-                assert_eq!(known, Some(&(registry.clone(), *turn)), "who waits knows its turn");
+                let known = demand.and_then(|demand| demand.waiting.as_ref());
+                assert!(
+                    known.is_some_and(|w| w.registry == *registry && w.turn == *turn),
+                    "who waits knows it"
+                );
+                let alarm = demand.is_some_and(|demand| demand.consider_alarm.is_set());
+                assert!(alarm || known.is_some_and(|w| w.until <= self.now), "who waits looks again");
             }
         }
         assert!(reading.is_empty(), "a lease that its registry does not know of");

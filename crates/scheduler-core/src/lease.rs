@@ -1,6 +1,7 @@
 //! The origin lease: at most one host at a time reads a blob from its origin, and only what no live host holds.
 
 use crate::Scheduler;
+use crate::admission::Waiting;
 use crate::slab::{HostIx, MemberIx, SwarmIx};
 use crate::swarm::{Barred, Member, Swarm};
 use crate::timers::Timer;
@@ -20,8 +21,10 @@ const LAPSE_DOUBLINGS: u32 = 4;
 pub(crate) struct Lease {
     pub(crate) member: MemberIx,
     pub(crate) host: HostIx,
-    /// In whose name its source reads.
+    /// In whose name its source was to read when it got it.
     pub(crate) registry: Registry,
+    /// Clients wait for the blob, as far as the registry's other sources know.
+    pub(crate) awaited: bool,
     pub(crate) epoch: Epoch,
     /// The epoch with which it was granted: its source may not know yet of those with which it was renewed.
     pub(crate) since: Epoch,
@@ -65,6 +68,7 @@ impl Scheduler {
         if swarm.demand.is_none() || self.ask_for_closed_chain(six) {
             return;
         }
+        self.others_give_way(six);
         let swarm = &mut self.swarms[six];
         let Some(demand) = swarm.demand.as_deref_mut() else { return };
         if let Some(lease) = &demand.lease {
@@ -90,6 +94,12 @@ impl Scheduler {
         let swarm = &mut self.swarms[six];
         let Some(demand) = swarm.demand.as_deref_mut() else { return };
         let wait_until = self.quiet_until.max(demand.backoff_until);
+        let waits = demand.waiting.as_ref().filter(|waiting| {
+            self.now < waiting.until && (swarm.awaiting == 0 || waiting.turn.0 == Priority::Waiting)
+        });
+        if let Some(until) = waits.map(|waiting| waiting.until) {
+            return self.consider_at(six, until);
+        }
         if self.now < wait_until {
             self.timers.set(&mut demand.consider_alarm, Timer::Consider(six), wait_until);
         } else if let Some(source) = self.choose_source(six, None) {
@@ -118,7 +128,7 @@ impl Scheduler {
         }
         let is_awaited = swarm.awaiting > 0;
         let wait = if is_awaited { self.options.lease_wait } else { self.options.preheat_wait };
-        let for_clients = self.read_for_clients(registry).count();
+        let for_clients = self.admission.for_clients(registry);
         let ahead = if is_awaited { for_clients } else { self.admission.reading(registry).len() };
         let is_free = ahead < self.options.leases_at_once && (is_awaited || for_clients == 0);
         let until = demand.last_gain + wait;
@@ -127,48 +137,50 @@ impl Scheduler {
         }
         let wants = swarm.members.iter().filter_map(|(_, member)| member.want.as_ref());
         let priority = wants.map(|want| want.priority).min().unwrap_or(Priority::Prefetch);
-        let (registry, turn) = (registry.clone(), (priority, demand.last_gain, six));
+        let turn = (priority, demand.last_gain, six);
+        let waiting = Waiting { registry: registry.clone(), turn, until };
         self.waits_no_more(six);
-        self.admission.wait(&registry, turn);
+        self.admission.wait(&waiting);
         if let Some(demand) = self.swarms[six].demand.as_deref_mut() {
-            demand.turn = Some((registry, turn));
+            demand.waiting = Some(waiting);
         }
         Some(until)
     }
 
     /// A blob leaves the row of those that wait to be begun.
     pub(crate) fn waits_no_more(&mut self, six: SwarmIx) {
-        let turn = self.swarms[six].demand.as_deref_mut().and_then(|demand| demand.turn.take());
-        if let Some((registry, turn)) = turn {
-            self.admission.forget(&registry, &turn);
+        let waiting = self.swarms[six].demand.as_deref_mut().and_then(|demand| demand.waiting.take());
+        if let Some(waiting) = waiting {
+            self.admission.forget(&waiting);
         }
     }
 
-    /// The blobs of the registry that are being read and that clients wait for.
-    fn read_for_clients(&self, registry: &Registry) -> impl Iterator<Item = SwarmIx> {
-        self.admission.reading(registry).filter(|six| self.swarms[*six].awaiting > 0)
-    }
-
-    /// Looks again at all that is read from the same registry: whether clients wait for `six` has changed.
+    /// Clients may wait for a blob that is being read from now on, or no more: what else is read from the same registry
+    /// gives way, or goes on.
     pub(crate) fn others_give_way(&mut self, six: SwarmIx) {
-        let Some(registry) = self.lease(six).map(|lease| lease.registry.clone()) else { return };
-        self.work.leases.extend(self.admission.reading(&registry));
+        let awaited = self.swarms[six].awaiting > 0;
+        let Some(lease) = self.lease_mut(six).filter(|lease| lease.awaited != awaited) else { return };
+        lease.awaited = awaited;
+        let registry = lease.registry.clone();
+        if self.admission.await_it(&registry, awaited) {
+            self.work.leases.extend(self.admission.reading(&registry));
+            self.admit(&registry);
+        }
     }
 
     /// Whether the source is to wait since nobody waits for its blob, and clients wait for another of its registry.
     fn gives_way(&self, six: SwarmIx) -> bool {
         let lease = self.lease(six).filter(|_| self.swarms[six].awaiting == 0);
-        lease.is_some_and(|lease| self.read_for_clients(&lease.registry).next().is_some())
+        lease.is_some_and(|lease| self.admission.for_clients(&lease.registry) > 0)
     }
 
-    /// A source has done with a registry: the next blob can be begun, and those that gave way read on.
-    fn admit_next(&mut self, registry: &Registry) {
-        if self.read_for_clients(registry).next().is_none() {
-            self.work.leases.extend(self.admission.reading(registry));
-        }
-        if let Some(six) = self.admission.next(registry) {
+    /// Lets as many of those that wait for a registry look again as may begin, one at least.
+    fn admit(&mut self, registry: &Registry) {
+        let free = self.options.leases_at_once.saturating_sub(self.admission.reading(registry).len());
+        for _ in 0..free.max(1) {
+            let Some(six) = self.admission.next(registry) else { return };
             if let Some(demand) = self.swarms.get_mut(six).and_then(|swarm| swarm.demand.as_deref_mut()) {
-                demand.turn = None;
+                demand.waiting = None;
             }
             self.work.leases.insert(six);
         }
@@ -222,11 +234,15 @@ impl Scheduler {
         let Member { host, registry, .. } = &swarm.members[ix];
         let (host, registry) = (*host, registry.clone());
         self.hosts[host].leases += 1;
-        self.admission.begin(&registry, six);
+        let awaited = swarm.awaiting > 0;
+        if self.admission.begin(&registry, six, awaited) {
+            self.work.leases.extend(self.admission.reading(&registry).filter(|other| *other != six));
+        }
         Lease {
             member: ix,
             host,
             registry,
+            awaited,
             epoch,
             since: epoch,
             adopted: false,
@@ -257,7 +273,6 @@ impl Scheduler {
         }
         self.counters.leases_granted += 1;
         self.send_lease(six);
-        self.others_give_way(six);
     }
 
     /// Tells the source what is missing now, under the lease's epoch.
@@ -364,10 +379,11 @@ impl Scheduler {
         }
         lease.limit = limit;
         if near {
-            lease.moved_at = now;
+            (lease.moved_at, lease.piece_at) = (now, now);
         }
         let (member, epoch) = (lease.member, lease.epoch);
         self.tell(six, member, SchedulerBody::LeaseLimit { epoch, limit });
+        self.set_lease_alarm(six);
     }
 
     /// The source is to ask for nothing more.
@@ -418,7 +434,8 @@ impl Scheduler {
         let source = demand.lease.as_ref().map(|lease| lease.member);
         let waits = |member: &Member| {
             let want = member.want.as_ref().filter(|_| member.lacks());
-            want.is_some_and(|want| want.transfers.is_empty() && want.hungry_since + WAITING_INTERVAL <= now)
+            want.is_some_and(|want| want.hungry_since + WAITING_INTERVAL <= now)
+                && self.hosts[member.host].downloads == 0
         };
         let members = self.swarms[six].members.iter();
         let waiting: Vec<_> =
@@ -502,8 +519,11 @@ impl Scheduler {
         if let Some(host) = self.hosts.get_mut(lease.host) {
             host.leases -= 1;
         }
-        self.admission.end(&lease.registry, six);
-        self.admit_next(&lease.registry);
+        if self.admission.end(&lease.registry, six, lease.awaited) {
+            // Those that gave way read on.
+            self.work.leases.extend(self.admission.reading(&lease.registry));
+        }
+        self.admit(&lease.registry);
         self.missed(six, lease.member);
         self.work.leases.insert(six);
         Some((lease.member, lease.epoch))

@@ -239,9 +239,7 @@ impl Scheduler {
         }
         self.missed(six, ix);
         self.work.leases.insert(six);
-        if wish.priority == Priority::Waiting && self.swarms[six].awaiting == 1 {
-            self.others_give_way(six);
-        }
+        self.others_give_way(six);
     }
 
     pub(crate) fn start_wanting(&mut self, six: SwarmIx, ix: MemberIx, want: Box<Want>) {
@@ -280,9 +278,7 @@ impl Scheduler {
         if was_occupied {
             self.work.fill.push(host);
         }
-        if priority == Priority::Waiting && self.swarms[six].awaiting == 0 {
-            self.others_give_way(six);
-        }
+        self.others_give_way(six);
     }
 
     /// What a host holds, in place of what was known before.

@@ -100,7 +100,7 @@ pub(crate) struct History {
     /// Sources of discarded chains: others are preferred.
     pub(crate) doubted: Vec<HostId>,
     /// Holders that were asked for states of discarded chains, and told them: others' are preferred.
-    pub(crate) tellers: Vec<HostId>,
+    pub(crate) tellers: BTreeSet<HostId>,
 }
 
 /// A report that a piece did not match the chain, or that the chain is false.

@@ -17,6 +17,16 @@ impl World {
         if let Some(kind) = self.takes_effect(&fault) {
             *self.outcome.faults.entry(kind).or_default() += 1;
         }
+        let is_lie = matches!(
+            fault,
+            Fault::OriginLies { .. }
+                | Fault::SourceIsLiedTo
+                | Fault::Corrupts { .. }
+                | Fault::Overclaims { .. }
+        );
+        if is_lie {
+            self.scheduler.watch.disturb();
+        }
         match fault {
             Fault::HostDies { host } => self.host_dies(host),
             Fault::HostReturns { host, keeps_store } => self.host_returns(host, keeps_store),

@@ -19,6 +19,11 @@ impl Crossings {
         self.zones.insert(host, zone);
     }
 
+    /// From now on hosts may hold what others take for wrong.
+    pub(super) fn disturb(&mut self) {
+        self.disturbed = true;
+    }
+
     pub(super) fn gone(&mut self, host: HostId) {
         self.served.retain(|(of, _), _| *of != host);
     }

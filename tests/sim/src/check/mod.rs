@@ -39,6 +39,11 @@ impl Watch {
         self.crossings.gone(host);
     }
 
+    /// Somebody is lied to, or lies.
+    pub(crate) fn disturb(&mut self) {
+        self.crossings.disturb();
+    }
+
     /// The scheduler is another.
     pub(crate) fn restarts(&mut self) {
         self.reported = Reported::default();
