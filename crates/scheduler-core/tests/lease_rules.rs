@@ -593,3 +593,34 @@ fn bytes_that_never_become_a_piece_keep_a_lease_for_a_while_only() {
     }
     assert!((48..55).contains(&seconds), "sixteen times its time: {seconds}");
 }
+
+#[test]
+fn a_blob_that_waits_for_a_host_and_then_for_its_registry_is_begun_in_time() {
+    let mut s = Script::new(options());
+    let blobs: Vec<Blob> = (0..5).map(|n| Blob::new(2, n)).collect();
+    (0..6).for_each(|n| drop(s.join(host(n))));
+    for (n, blob) in (0..4).zip(&blobs) {
+        assert!(lease_in(&s.want(host(n), &blob.key(), blob.none())).is_some());
+    }
+    // Host 0 reads another already, and when nobody else has come, four are being read.
+    let last = &blobs[4];
+    assert!(lease_in(&s.want(host(0), &last.key(), last.none())).is_none());
+    assert!(lease_in(&s.wait(Duration::from_millis(240))).is_none());
+    assert_eq!(lease_in(&s.wait(Duration::from_millis(20))).unwrap().0, host(0));
+}
+
+#[test]
+fn when_clients_are_served_as_many_preheats_begin_as_may() {
+    let mut s = Script::new(options());
+    let blobs: Vec<Blob> = (0..6).map(|n| Blob::new(2, n)).collect();
+    (0..7).for_each(|n| drop(s.join(host(n))));
+    let awaited = Blob::new(2, 9);
+    let (_, epoch, ..) = lease_in(&s.want(host(6), &awaited.key(), awaited.none())).unwrap();
+    for (n, blob) in (0..).zip(&blobs) {
+        assert!(lease_in(&want_as(&mut s, n, blob, Priority::Preheat)).is_none());
+    }
+    s.read(host(6), &awaited, epoch, 0);
+    let told = s.read(host(6), &awaited, epoch, 1);
+    let begun = told.iter().filter(|(_, body)| matches!(body, SchedulerBody::Lease { .. }));
+    assert_eq!(begun.count(), 4, "{told:?}");
+}
