@@ -137,13 +137,24 @@ impl Job {
             Some(feed) if feed.at <= start => feed,
             _ => self.open(parts, ByteRange::whole(self.key.size)).await?,
         };
+        let mut told = Instant::now();
         while feed.at < start {
             let skipped = feed.take(start - feed.at).await?;
             parts.traffic.origin_read(self.under, skipped.len() as u64);
+            self.bytes_came(&mut told, mailbox);
         }
         self.pieces_from(&mut feed, parts, mailbox).await?;
         *turn = Some(feed);
         Ok(())
+    }
+
+    /// Says now and then that bytes come.
+    fn bytes_came(&self, told: &mut Instant, mailbox: &mpsc::Sender<Input>) {
+        if told.elapsed() >= MOVED_INTERVAL {
+            *told = Instant::now();
+            // Only a sign of life: with a full mailbox it is not missed.
+            drop(mailbox.try_send(Input::Core(Event::OriginMoved { read: self.read })));
+        }
     }
 
     async fn open(&self, parts: &Parts, range: ByteRange) -> Result<Feed, OriginError> {
@@ -174,11 +185,7 @@ impl Job {
                 parts.p2p.admit_download(part.len()).await;
                 parts.traffic.origin_read(self.under, part.len() as u64);
                 bytes.extend_from_slice(&part);
-                if told.elapsed() >= MOVED_INTERVAL {
-                    told = Instant::now();
-                    // Only a sign of life: with a full mailbox it is not missed.
-                    drop(mailbox.try_send(Input::Core(Event::OriginMoved { read: self.read })));
-                }
+                self.bytes_came(&mut told, mailbox);
             }
             self.kept.put(piece, bytes.freeze());
             if mailbox.send(Input::Core(Event::OriginPiece { read: self.read, piece })).await.is_err() {

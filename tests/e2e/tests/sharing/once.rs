@@ -5,6 +5,7 @@ use bytes::Bytes;
 use e2e::inside::{Content, Hub, Node, Settings, blob_target, check_store};
 use futures::future::{join_all, try_join_all};
 use sha2::Digest as _;
+use std::time::Instant;
 use support::images::Image;
 use support::origin::{FaultyOrigin, When};
 use support::pull::{self, Source};
@@ -58,6 +59,28 @@ async fn a_cold_crowd_reads_an_image_once() -> Result<()> {
     // The tag, and each blob's permission: asked by the scheduler for all.
     ensure!(manifests <= 2, "{manifests} HEADs of manifests");
     ensure!(blobs <= image.blobs().count(), "{blobs} HEADs of blobs");
+    Ok(())
+}
+
+/// A piece takes longer than a lease without progress and a reader's patience: that bytes come must be enough for both.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_slow_origin_is_read_once() -> Result<()> {
+    const RATE: u64 = 64 << 10;
+    let origin = FaultyOrigin::builder().rate(RATE).start().await?;
+    let settings = Settings::of(&[&origin]);
+    let hub = Hub::start(&settings).await?;
+    let nodes = try_join_all((0..3).map(|_| Node::join(&hub, &settings))).await?;
+    hub.until_hosts(3).await?;
+    let content = Content::random(1, 640 << 10);
+    origin.add_blob("app", content.bytes.clone());
+    let target = blob_target(&origin, "app", &content.digest);
+    let started = Instant::now();
+    for reply in try_join_all(nodes.iter().map(|node| node.get(&target))).await? {
+        ensure!(reply.is_right(&content.bytes), "{}", reply.summary());
+    }
+    let (sent, size) = (origin.blob_bytes(&content.digest), content.bytes.len() as u64);
+    eprintln!("  {sent} bytes of {size} in {:.1} s", started.elapsed().as_secs_f64());
+    ensure!(sent == size, "{sent} bytes of {size}");
     Ok(())
 }
 
