@@ -1,17 +1,13 @@
 //! The origin lease: at most one host at a time reads a blob from its origin, and only what no live host holds.
 
 use crate::Scheduler;
-use crate::admission::Waiting;
 use crate::slab::{HostIx, MemberIx, SwarmIx};
-use crate::swarm::{Barred, Member, Swarm};
+use crate::swarm::{Barred, Member};
 use crate::timers::Timer;
 use std::cmp::Reverse;
-use std::collections::BTreeSet;
 use std::time::Duration;
 use types::{Credential, Epoch, PieceIndex, PieceSet, Priority, Registry, SchedulerBody, Timestamp};
 
-/// A source is ahead by this many pieces at least, however large they are.
-const AHEAD_MIN_PIECES: u64 = 4;
 /// How often those who wait hear at most that the source gets on, and how long they must have waited.
 const WAITING_INTERVAL: Duration = Duration::from_secs(1);
 /// How often a lease's time can double.
@@ -56,7 +52,7 @@ impl Lease {
     }
 
     /// There is something to read, and it may not be read yet.
-    fn is_at_limit(&self) -> bool {
+    pub(crate) fn is_at_limit(&self) -> bool {
         self.remaining.next_in(PieceIndex(0)).is_some_and(|first| first.0 >= self.limit)
     }
 }
@@ -109,80 +105,6 @@ impl Scheduler {
             }
         } else if !self.ask_for_states(six, true) && !self.ask_who_was_not_believed(six) {
             self.tell_no_source(six);
-        }
-    }
-
-    /// Until when a blob that nobody has begun to read waits: the only host for it reads another already, or many are
-    /// being read from its registry.
-    fn held_back_until(&mut self, six: SwarmIx, source: MemberIx) -> Option<Timestamp> {
-        let swarm = &self.swarms[six];
-        let demand = swarm.demand.as_deref()?;
-        if demand.last_source.is_some() || swarm.learnt {
-            return None;
-        }
-        let Member { host, registry, .. } = &swarm.members[source];
-        let until = demand.last_gain + self.options.lease_spread;
-        let others_may_come = swarm.wanting < self.hosts.len();
-        if self.hosts[*host].leases > 0 && others_may_come && self.now < until {
-            return Some(until);
-        }
-        let is_awaited = swarm.awaiting > 0;
-        let wait = if is_awaited { self.options.lease_wait } else { self.options.preheat_wait };
-        let for_clients = self.admission.for_clients(registry);
-        let ahead = if is_awaited { for_clients } else { self.admission.reading(registry).len() };
-        let is_free = ahead < self.options.leases_at_once && (is_awaited || for_clients == 0);
-        let until = demand.last_gain + wait;
-        if is_free || self.now >= until {
-            return None;
-        }
-        let wants = swarm.members.iter().filter_map(|(_, member)| member.want.as_ref());
-        let priority = wants.map(|want| want.priority).min().unwrap_or(Priority::Prefetch);
-        let turn = (priority, demand.last_gain, six);
-        let waiting = Waiting { registry: registry.clone(), turn, until };
-        self.waits_no_more(six);
-        self.admission.wait(&waiting);
-        if let Some(demand) = self.swarms[six].demand.as_deref_mut() {
-            demand.waiting = Some(waiting);
-        }
-        Some(until)
-    }
-
-    /// A blob leaves the row of those that wait to be begun.
-    pub(crate) fn waits_no_more(&mut self, six: SwarmIx) {
-        let waiting = self.swarms[six].demand.as_deref_mut().and_then(|demand| demand.waiting.take());
-        if let Some(waiting) = waiting {
-            self.admission.forget(&waiting);
-        }
-    }
-
-    /// Clients may wait for a blob that is being read from now on, or no more: what else is read from the same registry
-    /// gives way, or goes on.
-    pub(crate) fn others_give_way(&mut self, six: SwarmIx) {
-        let awaited = self.swarms[six].awaiting > 0;
-        let Some(lease) = self.lease_mut(six).filter(|lease| lease.awaited != awaited) else { return };
-        lease.awaited = awaited;
-        let registry = lease.registry.clone();
-        if self.admission.await_it(&registry, awaited) {
-            self.work.leases.extend(self.admission.reading(&registry));
-            self.admit(&registry);
-        }
-    }
-
-    /// Whether the source is to wait since nobody waits for its blob, and clients wait for another of its registry.
-    fn gives_way(&self, six: SwarmIx) -> bool {
-        let lease = self.lease(six).filter(|_| self.swarms[six].awaiting == 0);
-        lease.is_some_and(|lease| self.admission.for_clients(&lease.registry) > 0)
-    }
-
-    /// Lets as many of those that wait for a registry look again as may begin, one at least.
-    fn admit(&mut self, registry: &Registry) {
-        let free = self.options.leases_at_once.saturating_sub(self.admission.reading(registry).len());
-        for _ in 0..free.max(1) {
-            let Some(six) = self.admission.next(registry) else { return };
-            if let Some(demand) = self.swarms.get_mut(six).and_then(|swarm| swarm.demand.as_deref_mut()) {
-                demand.waiting = None;
-            }
-            self.work.leases.insert(six);
         }
     }
 
@@ -305,97 +227,6 @@ impl Scheduler {
         self.swarms.get(six)?.demand.as_deref()?.lease.as_ref()
     }
 
-    /// Begins to count by how much the source is ahead, when others come or what it has to read changes.
-    fn count_ahead(&mut self, six: SwarmIx, anew: bool) {
-        let swarm = &mut self.swarms[six];
-        let Some(source) = swarm.demand.as_deref().and_then(|demand| Some(demand.lease.as_ref()?.member))
-        else {
-            return;
-        };
-        let shared = swarm.others_lacking(source);
-        let Some(demand) = swarm.demand.as_deref_mut() else { return };
-        let Some(lease) = &mut demand.lease else { return };
-        if !anew && lease.shared == shared {
-            return;
-        }
-        if anew && lease.shared && shared {
-            lease.counted.union_with(&lease.remaining);
-        } else {
-            lease.counted = lease.remaining.clone();
-        }
-        lease.shared = shared;
-        let held = &swarm.members[source].held;
-        let sole = |piece: &PieceIndex| held.contains(*piece) && demand.holders[piece.as_usize()] == 1;
-        lease.unique = lease.counted.iter().filter(sole).count() as u64;
-    }
-
-    /// How far the source may read: while others want the blob, it may hold so much that nobody else does. Alone it
-    /// gets twice that at a time and more as it goes on, since others may come any moment.
-    fn new_limit(&self, six: SwarmIx) -> u32 {
-        let swarm = &self.swarms[six];
-        let Some(lease) = self.lease(six) else { return 0 };
-        let ahead = self.ahead(swarm);
-        let unique = lease.unique.saturating_sub(self.sent_once(six, lease));
-        let budget = if lease.shared { ahead.saturating_sub(unique) } else { 2 * ahead };
-        let beyond = lease.remaining.iter().nth(usize::try_from(budget).unwrap_or(usize::MAX));
-        beyond.map_or(swarm.count(), |piece| piece.0).max(lease.limit)
-    }
-
-    /// How many of the counted pieces that only the source holds it is sending to somebody.
-    fn sent_once(&self, six: SwarmIx, lease: &Lease) -> u64 {
-        let Some(demand) = self.swarms[six].demand.as_deref() else { return 0 };
-        let uploads = self.hosts[lease.host].uploads.iter().map(|tix| &self.transfers[*tix]);
-        let first = uploads.filter(|transfer| {
-            let piece = transfer.piece;
-            transfer.swarm == six && lease.counted.contains(piece) && demand.holders[piece.as_usize()] == 1
-        });
-        first.map(|transfer| transfer.piece).collect::<BTreeSet<_>>().len() as u64
-    }
-
-    /// By how many pieces a source may be ahead.
-    fn ahead(&self, swarm: &Swarm) -> u64 {
-        let bytes = self.options.source_ahead_bytes.max(self.options.source_ahead_min_bytes);
-        (bytes / u64::from(swarm.layout.piece_len())).max(AHEAD_MIN_PIECES)
-    }
-
-    fn raise_limit(&mut self, six: SwarmIx) {
-        self.count_ahead(six, false);
-        if self.gives_way(six) {
-            self.hold_up(six);
-            return self.set_lease_alarm(six);
-        }
-        let limit = self.new_limit(six);
-        let step = self.ahead(&self.swarms[six]) / 4;
-        let now = self.now;
-        let Some(lease) = self.lease_mut(six) else { return };
-        // Not a message for every piece: only when it is of use soon.
-        let near = lease.remaining.next_in(PieceIndex(0)).is_some_and(|first| first.0 >= lease.limit);
-        let worth = near || u64::from(limit - lease.limit) >= step.max(1) || limit >= lease.remaining.count();
-        if limit <= lease.limit || !worth {
-            if near {
-                self.set_lease_alarm(six);
-            }
-            return;
-        }
-        lease.limit = limit;
-        if near {
-            (lease.moved_at, lease.piece_at) = (now, now);
-        }
-        let (member, epoch) = (lease.member, lease.epoch);
-        self.tell(six, member, SchedulerBody::LeaseLimit { epoch, limit });
-        self.set_lease_alarm(six);
-    }
-
-    /// The source is to ask for nothing more.
-    fn hold_up(&mut self, six: SwarmIx) {
-        let now = self.now;
-        let Some(lease) = self.lease_mut(six).filter(|lease| !lease.is_at_limit()) else { return };
-        let Some(PieceIndex(limit)) = lease.remaining.next_in(PieceIndex(0)) else { return };
-        (lease.limit, lease.moved_at) = (limit, now);
-        let (member, epoch) = (lease.member, lease.epoch);
-        self.tell(six, member, SchedulerBody::LeaseLimit { epoch, limit });
-    }
-
     /// The source got on: its lease lives on.
     pub(crate) fn source_moved(&mut self, six: SwarmIx) {
         let now = self.now;
@@ -445,7 +276,7 @@ impl Scheduler {
         }
     }
 
-    fn set_lease_alarm(&mut self, six: SwarmIx) {
+    pub(crate) fn set_lease_alarm(&mut self, six: SwarmIx) {
         let patience = self.limit_patience(six);
         let Some(demand) = self.swarms.get_mut(six).and_then(|swarm| swarm.demand.as_deref_mut()) else {
             return;
@@ -453,11 +284,6 @@ impl Scheduler {
         let Some(lease) = &demand.lease else { return };
         let wait = if lease.is_at_limit() { patience } else { self.hosts[lease.host].lease_time(lease.ttl) };
         self.timers.set_by(&mut demand.lease_alarm, Timer::Lease(six), lease.moved_at + wait);
-    }
-
-    /// How long a source waits at its limit before it may read a little more.
-    fn limit_patience(&self, six: SwarmIx) -> Duration {
-        if self.gives_way(six) { self.options.preheat_wait } else { self.options.source_limit_patience }
     }
 
     /// The lease's time may be up; it is not if the source moved since the alarm was set.
