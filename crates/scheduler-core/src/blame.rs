@@ -143,7 +143,7 @@ impl Scheduler {
         for (piece, parent) in unproven {
             let swarm = &mut self.swarms[six];
             swarm.doubts.retain(|doubt| doubt.piece != Some((*piece, *parent)));
-            let ix = self.hosts.find(parent).and_then(|host| swarm.by_host.get(&host).copied());
+            let ix = self.hosts.find(parent).and_then(|host| self.hosts[host].memberships.get(six));
             if let Some(ix) = ix.filter(|ix| swarm.lose(*ix, *piece)) {
                 self.missed(six, ix);
                 self.work.leases.insert(six);
@@ -242,9 +242,7 @@ impl Scheduler {
     }
 
     fn set_usable(&mut self, host: HostIx, usable: bool) {
-        let memberships: Vec<(SwarmIx, MemberIx)> =
-            self.hosts[host].memberships.iter().map(|(s, m)| (*s, *m)).collect();
-        for (six, ix) in memberships {
+        for (six, ix) in self.hosts[host].memberships.to_vec() {
             self.set_member_usable(six, ix, usable);
         }
     }
@@ -271,7 +269,7 @@ impl Scheduler {
         let bans =
             |member: &Member, id: &HostId| member.want.as_ref().is_some_and(|want| want.banned.contains(id));
         let shunned = want.banned.iter().filter_map(|id| {
-            let ix = *swarm.by_host.get(&self.hosts.find(id)?)?;
+            let ix = self.hosts[self.hosts.find(id)?].memberships.get(six)?;
             let by_all = swarm.members.iter().all(|(other, m)| other == ix || !m.lacks() || bans(m, id));
             (swarm.members[ix].usable && by_all).then_some(ix)
         });

@@ -1,11 +1,11 @@
 //! The chain's way: asked of holders, told by sources, closed for all registries, or discarded as false.
 
 use crate::Scheduler;
+use crate::held::Held;
 use crate::slab::{HostIx, MemberIx, SwarmIx};
 use crate::swarm::{History, Member, Query, Swarm, Want};
 use crate::timers::Timer;
 use std::ops::Range;
-use std::sync::Arc;
 use types::{BlobKey, Chain, ChainError, Epoch, PieceSet, Registry, SchedulerBody, State};
 
 /// How long the rest of an answer may take that comes in several messages.
@@ -15,7 +15,7 @@ const CONTINUED: std::time::Duration = std::time::Duration::from_millis(250);
 struct Refugee {
     host: HostIx,
     registry: Registry,
-    held: Arc<PieceSet>,
+    held: Held,
     closed: bool,
     want: Option<Box<Want>>,
 }
@@ -279,8 +279,7 @@ impl Scheduler {
         // Theirs may be the later epoch, and what comes with an earlier one they would take for old.
         self.swarms[into].epoch = self.next_epoch();
         for refugee in self.dissolve(from) {
-            let empty = Arc::new(PieceSet::empty(count));
-            let held = if agree { refugee.held } else { empty };
+            let held = if agree { refugee.held } else { Held::none(count) };
             self.settle_in(into, refugee.host, refugee.registry, &held, refugee.want);
         }
     }
@@ -296,14 +295,14 @@ impl Scheduler {
     /// Ends a swarm; its members are returned.
     fn dissolve(&mut self, six: SwarmIx) -> Vec<Refugee> {
         for ix in self.swarms[six].members.keys() {
-            let transfers = self.swarms[six].members[ix].want.as_ref().map(|want| want.transfers.clone());
-            transfers.into_iter().flatten().for_each(|tix| self.cancel(tix));
+            let coming = self.swarms[six].members[ix].want.as_ref().map(|want| want.coming.clone());
+            coming.into_iter().flatten().for_each(|coming| self.cancel(coming.transfer));
         }
         let mut refugees = Vec::new();
         for ix in self.swarms[six].members.keys() {
             let want = self.stop_wanting(six, ix);
             let Member { host, ref registry, ref held, closed, .. } = self.swarms[six].members[ix];
-            refugees.push(Refugee { host, registry: registry.clone(), held: Arc::clone(held), closed, want });
+            refugees.push(Refugee { host, registry: registry.clone(), held: held.clone(), closed, want });
             self.remove_member(six, ix);
         }
         refugees
@@ -318,15 +317,14 @@ impl Scheduler {
         held: &PieceSet,
         want: Option<Box<Want>>,
     ) {
-        let known = self.swarms[six].by_host.get(&host).copied();
+        let known = self.hosts[host].memberships.get(six);
         let ix = known.unwrap_or_else(|| self.add_member(six, host, registry.clone()));
         let mut all = held.clone();
         all.union_with(&self.swarms[six].members[ix].held);
         self.hold(six, ix, &all);
         // A host that wants the blob in the name of two registries goes on under the first.
         if let Some(mut want) = want.filter(|_| self.swarms[six].members[ix].want.is_none()) {
-            want.have = PieceSet::clone(&self.swarms[six].members[ix].held);
-            want.transfers.clear();
+            want.coming.clear();
             want.told = false;
             self.swarms[six].members[ix].registry = registry;
             self.start_wanting(six, ix, want);

@@ -3,8 +3,9 @@
 use crate::boundary::Window;
 use crate::pace::Pace;
 use crate::slab::{HostIx, MemberIx, Slab, SwarmIx, TransferIx, ZoneIx};
+use crate::sorted::Sorted;
 use crate::timers::Alarm;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 use types::{HostId, HostSpec, Label, Priority, Timestamp};
 
@@ -31,11 +32,11 @@ pub(crate) struct Host {
     pub(crate) upload_pace: Pace,
     pub(crate) download_pace: Pace,
     pub(crate) leases: u32,
-    pub(crate) memberships: BTreeMap<SwarmIx, MemberIx>,
+    pub(crate) memberships: Sorted<(SwarmIx, MemberIx)>,
     /// The blobs that it wants and does not hold all of.
-    pub(crate) wants: BTreeSet<(Priority, SwarmIx)>,
+    pub(crate) wants: Sorted<(Priority, SwarmIx)>,
     /// The memberships of which somebody wants the blob.
-    pub(crate) offers: BTreeSet<SwarmIx>,
+    pub(crate) offers: Sorted<SwarmIx>,
     /// The blob last served from here, and to here: the next one's turn comes after it.
     pub(crate) fed: Option<SwarmIx>,
     pub(crate) filled: Option<SwarmIx>,
@@ -130,7 +131,8 @@ struct Zone {
 #[derive(Debug, Default)]
 pub(crate) struct Hosts {
     slab: Slab<HostIx, Host>,
-    by_id: BTreeMap<HostId, HostIx>,
+    /// Only for looking up: its order is not the same in every process.
+    by_id: HashMap<HostId, HostIx>,
     zones: Slab<ZoneIx, Zone>,
     by_zone: BTreeMap<Label, ZoneIx>,
 }
@@ -158,7 +160,9 @@ impl Hosts {
 
     /// In order of their ids.
     pub(crate) fn by_id(&self) -> impl Iterator<Item = (HostIx, &Host)> {
-        self.by_id.values().map(|ix| (*ix, &self.slab[*ix]))
+        let mut hosts: Vec<_> = self.slab.iter().collect();
+        hosts.sort_unstable_by_key(|(_, host)| host.id);
+        hosts.into_iter()
     }
 
     pub(crate) fn join(&mut self, id: HostId, spec: HostSpec) -> HostIx {
@@ -178,9 +182,9 @@ impl Hosts {
             upload_pace: Pace::default(),
             download_pace: Pace::default(),
             leases: 0,
-            memberships: BTreeMap::new(),
-            wants: BTreeSet::new(),
-            offers: BTreeSet::new(),
+            memberships: Sorted::default(),
+            wants: Sorted::default(),
+            offers: Sorted::default(),
             fed: None,
             filled: None,
             upload_pause: Timestamp::ZERO,

@@ -2,9 +2,9 @@
 
 use crate::demand::Demand;
 use crate::slab::{MemberIx, SwarmIx};
-use crate::swarm::{Member, Swarm};
+use crate::swarm::{Coming, Member, Swarm};
 use crate::{Scheduler, Work};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use types::{PieceIndex, PieceSet, Priority, Registry};
 
 impl Scheduler {
@@ -65,7 +65,7 @@ impl Scheduler {
             assert!(host.uploads_credited <= host.upload_slots(), "{:?}: more promises than slots", host.id);
             let busy = host.downloads - host.downloads_credited;
             assert!(busy <= host.download_slots(), "{:?}: more downloads than slots", host.id);
-            for (six, ix) in &host.memberships {
+            for (six, ix) in host.memberships.iter() {
                 let swarm = self.swarms.get(*six).expect("a membership of a swarm that lives");
                 let member = swarm.members.get(*ix).expect("a membership that lives");
                 assert_eq!(member.host, hix, "a membership that is the host's");
@@ -91,8 +91,8 @@ impl Scheduler {
             let swarm = &self.swarms[transfer.swarm];
             let child = &swarm.members[transfer.child];
             let want = child.want.as_ref().expect("a child wants the blob");
-            assert!(want.transfers.contains(&tix), "the child knows the transfer");
-            assert!(want.have.contains(transfer.piece), "what is in flight is not wanted twice");
+            let coming = Coming { piece: transfer.piece, transfer: tix };
+            assert!(want.coming.contains(&coming), "the child knows the transfer");
             assert!(!child.held.contains(transfer.piece), "what is held is not in flight");
             assert!(self.hosts[transfer.parent_host].uploads.contains(&tix), "the parent knows the transfer");
             assert!(swarm.linked.contains(transfer.piece), "a piece in flight can be verified");
@@ -122,13 +122,15 @@ impl Scheduler {
             );
         }
         for (ix, member) in swarm.members.iter() {
-            assert_eq!(swarm.by_host.get(&member.host), Some(&ix), "a host is a member once");
-            let Some(want) = &member.want else { continue };
-            let mut have = PieceSet::clone(&member.held);
-            for transfer in &want.transfers {
-                have.insert(self.transfers[*transfer].piece);
-            }
-            assert_eq!(want.have, have, "what a member has is held or in flight");
+            let known = self.hosts[member.host].memberships.get(six);
+            assert_eq!(known, Some(ix), "a host is a member once");
+            let coming: Vec<_> = member.want.iter().flat_map(|want| &want.coming).collect();
+            let all_live = coming.iter().all(|c| {
+                self.transfers.get(c.transfer).is_some_and(|t| t.swarm == six && t.child == ix && t.piece == c.piece)
+            });
+            assert!(all_live, "what comes to a member is in flight");
+            let pieces: BTreeSet<_> = coming.iter().map(|c| c.piece).collect();
+            assert_eq!(pieces.len(), coming.len(), "what is in flight is not wanted twice");
         }
         if let Some(demand) = swarm.demand.as_deref() {
             self.check_counts(six, swarm, demand);
@@ -228,11 +230,11 @@ impl Scheduler {
     }
 
     fn could_get(&self, swarm: &Swarm, demand: &Demand, ix: MemberIx) -> bool {
-        let Some(want) = &swarm.members[ix].want else { return false };
+        let member = &swarm.members[ix];
         let spared = |piece: PieceIndex| {
             demand.lease.as_ref().is_some_and(|lease| lease.member == ix && lease.remaining.contains(piece))
         };
-        demand.avail.iter().any(|piece| !want.have.contains(piece) && !spared(piece))
+        demand.avail.iter().any(|piece| !member.has(piece) && !spared(piece))
     }
 
     fn check_lease(&self, six: SwarmIx, swarm: &Swarm, demand: &Demand) {

@@ -18,6 +18,7 @@ mod blame;
 mod boundary;
 mod closing;
 mod demand;
+mod held;
 mod hosts;
 mod invariants;
 mod lease;
@@ -30,6 +31,7 @@ mod rarity;
 mod returns;
 mod roster;
 mod slab;
+mod sorted;
 mod summary;
 mod swarm;
 mod timers;
@@ -241,7 +243,7 @@ impl Scheduler {
             _ => {}
         }
         // The rest is about something that was said before; what comes late for that means nothing any more.
-        let place = self.find_swarm(&key).and_then(|six| Some((six, *self.swarms[six].by_host.get(&host)?)));
+        let place = self.find_swarm(&key).and_then(|six| Some((six, self.hosts[host].memberships.get(six)?)));
         let Some((six, ix)) = place else {
             self.counters.ignored += 1;
             return;

@@ -168,7 +168,7 @@ impl Scheduler {
             let swarm = swarms.get(*six)?;
             let demand =
                 swarm.demand.as_deref().filter(|demand| demand.hungry.iter().any(|count| *count > 0))?;
-            let held = swarm.members[parent.memberships[six]].held.words();
+            let held = swarm.members[parent.memberships.get(*six)?].held.words();
             scratch.clear();
             scratch.extend(held.iter().zip(demand.avail.words()).map(|(held, avail)| held & avail));
             demand.rarity.rarest(scratch).map(|(level, _)| level)
@@ -190,14 +190,14 @@ impl Scheduler {
     /// Lists a host with a free upload slot in all blobs of which it holds something that is wanted.
     fn offer_all(&mut self, host: HostIx) {
         let Some(parent) = self.hosts.get(host).filter(|host| host.can_upload(self.now)) else { return };
-        let offers: Vec<_> = parent.offers.iter().map(|six| (*six, parent.memberships[six])).collect();
+        let offers: Vec<_> = parent.offers.iter().filter_map(|six| Some((*six, parent.memberships.get(*six)?))).collect();
         offers.into_iter().for_each(|(six, member)| self.offer(six, member));
     }
 
     /// Lists a host with a free download slot in all blobs that it lacks something of.
     fn wake_all(&mut self, host: HostIx) {
         let Some(child) = self.hosts.get(host).filter(|host| host.can_download(self.now)) else { return };
-        let wants: Vec<_> = child.wants.iter().map(|(_, six)| (*six, child.memberships[six])).collect();
+        let wants: Vec<_> = child.wants.iter().filter_map(|(_, six)| Some((*six, child.memberships.get(*six)?))).collect();
         wants.into_iter().for_each(|(six, member)| self.wake(six, member));
     }
 
@@ -210,7 +210,7 @@ impl Scheduler {
         let turn = in_turn(parent.offers.iter().copied(), parent.fed);
         for rank in 0..PRIORITIES {
             for six in &turn {
-                let member = self.hosts[host].memberships[six];
+                let Some(member) = self.hosts[host].memberships.get(*six) else { continue };
                 if self.push_one(*six, member, rank) {
                     self.hosts[host].fed = Some(*six);
                     return true;
@@ -234,7 +234,7 @@ impl Scheduler {
                     if !self.hosts[host].can_download(self.now) {
                         return;
                     }
-                    let member = self.hosts[host].memberships[&six];
+                    let Some(member) = self.hosts[host].memberships.get(six) else { continue };
                     if !self.is_hungry(six, member) {
                         continue;
                     }
@@ -355,16 +355,17 @@ impl Scheduler {
         let child = &self.hosts[member.host];
         let shunned = !want.banned.is_empty() || !child.avoid.is_empty();
         let waited = self.now.since(want.hungry_since);
-        if want.told || !shunned || waited < STARVED || !want.transfers.is_empty() || demand.is_source(ix) {
+        if want.told || !shunned || waited < STARVED || !want.coming.is_empty() || demand.is_source(ix) {
             return;
         }
+        let mut missing = Vec::new();
+        member.misses(demand.avail.words().iter().copied(), &mut missing);
         let useful = |parent: &Member| {
             let id = &self.hosts[parent.host].id;
-            let words = parent.held.words().iter().zip(demand.avail.words()).zip(want.have.words());
             parent.usable
                 && !want.banned.contains(id)
                 && !child.avoids(id, self.now)
-                && words.into_iter().any(|((held, avail), have)| held & avail & !have != 0)
+                && parent.held.words().iter().zip(&missing).any(|(held, missing)| held & missing != 0)
         };
         if swarm.members.iter().any(|(other, parent)| other != ix && useful(parent)) {
             return;

@@ -1,8 +1,9 @@
 //! Hosts come and go, hold and want: how they enter swarms and leave them.
 
 use crate::Scheduler;
+use crate::held::Held;
 use crate::slab::{HostIx, MemberIx, SwarmIx};
-use crate::swarm::{Barred, Member, Swarm, Want};
+use crate::swarm::{Barred, Coming, Member, Swarm, Want};
 use crate::timers::Timer;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -41,8 +42,7 @@ impl Scheduler {
     pub(crate) fn on_left(&mut self, id: &HostId) {
         let Some(host) = self.hosts.find(id) else { return };
         self.leaving = Some(host);
-        let memberships: Vec<_> = self.hosts[host].memberships.iter().map(|(s, m)| (*s, *m)).collect();
-        for (six, ix) in memberships {
+        for (six, ix) in self.hosts[host].memberships.to_vec() {
             self.remove_member(six, ix);
         }
         self.leaving = None;
@@ -74,9 +74,9 @@ impl Scheduler {
     /// The host's place in the swarm that serves `key`, made if need be.
     pub(crate) fn join(&mut self, host: HostIx, key: &BlobKey) -> Option<(SwarmIx, MemberIx)> {
         if let Some(six) = self.find_swarm(key)
-            && let Some(ix) = self.swarms[six].by_host.get(&host)
+            && let Some(ix) = self.hosts[host].memberships.get(six)
         {
-            return Some((six, *ix));
+            return Some((six, ix));
         }
         if self.hosts[host].memberships.len() >= self.options.blobs_per_host_max {
             return None;
@@ -92,15 +92,14 @@ impl Scheduler {
             host,
             zone: entry.zone,
             registry,
-            held: Arc::new(PieceSet::empty(swarm.count())),
+            held: Held::none(swarm.count()),
             closed: false,
             asked_in_vain: false,
             usable: entry.muted_until.is_none(),
             want: None,
         });
-        swarm.by_host.insert(host, ix);
         swarm.enlist(ix, self.now);
-        entry.memberships.insert(six, ix);
+        entry.memberships.insert((six, ix));
         if swarm.demand.is_some() {
             entry.offers.insert(six);
         }
@@ -128,10 +127,9 @@ impl Scheduler {
         if let Some(demand) = swarm.demand.as_deref_mut() {
             demand.part(ix);
         }
-        swarm.by_host.remove(&host);
         swarm.members.remove(ix);
         let entry = &mut self.hosts[host];
-        entry.memberships.remove(&six);
+        entry.memberships.remove(&(six, ix));
         entry.offers.remove(&six);
         if self.swarms[six].members.len() == 0 {
             self.destroy(six);
@@ -225,8 +223,7 @@ impl Scheduler {
                 barred: Barred::No,
                 last_resort: false,
                 told: false,
-                have: PieceSet::clone(&self.swarms[six].members[ix].held),
-                transfers: Vec::new(),
+                coming: Vec::new(),
                 banned: Vec::new(),
                 hungry_since: self.now,
                 picks: 0,
@@ -252,9 +249,9 @@ impl Scheduler {
 
     /// A host wants a blob no more; what it holds it still offers. What it wanted.
     pub(crate) fn stop_wanting(&mut self, six: SwarmIx, ix: MemberIx) -> Option<Box<Want>> {
-        let transfers = self.swarms[six].members[ix].want.as_ref()?.transfers.clone();
-        for tix in transfers {
-            self.end_transfer(tix, false);
+        let coming = self.swarms[six].members[ix].want.as_ref()?.coming.clone();
+        for Coming { transfer, .. } in coming {
+            self.end_transfer(transfer, false);
         }
         let swarm = &mut self.swarms[six];
         let want = swarm.set_want(ix, None)?;
@@ -287,15 +284,14 @@ impl Scheduler {
         let swarm = &mut self.swarms[six];
         let was_full = swarm.members[ix].held.is_full();
         if pieces.is_full() && swarm.demand.is_none() && swarm.members[ix].want.is_none() {
-            swarm.members[ix].held = Arc::clone(&swarm.full);
+            swarm.members[ix].held = Held::All(Arc::clone(&swarm.full));
             return;
         }
-        let before = Arc::clone(&swarm.members[ix].held);
-        let mut gone = PieceSet::clone(&before);
+        let before = &swarm.members[ix].held;
+        let mut gone = PieceSet::clone(before);
         gone.subtract(pieces);
         let mut new = pieces.clone();
-        new.subtract(&before);
-        drop(before);
+        new.subtract(before);
         for piece in gone.iter() {
             swarm.lose(ix, piece);
         }

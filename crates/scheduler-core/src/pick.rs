@@ -62,10 +62,7 @@ pub(crate) struct Judge<'a> {
 impl Judge<'_> {
     /// The pieces that `child` could be given by anybody, into the scratch bitmap; whether there are any.
     pub(crate) fn needs(&mut self, child: MemberIx) -> bool {
-        let Some(want) = &self.swarm.members[child].want else { return false };
-        self.scratch.clear();
-        self.scratch
-            .extend(self.demand.avail.words().iter().zip(want.have.words()).map(|(a, have)| a & !have));
+        self.swarm.members[child].misses(self.demand.avail.words().iter().copied(), self.scratch);
         self.spare_the_source(child);
         self.scratch.iter().any(|word| *word != 0)
     }
@@ -127,7 +124,7 @@ impl Judge<'_> {
         if crossing && !self.hosts.may_cross(p.zone, c.zone) {
             return None;
         }
-        self.candidates(child, parent, want, crossing);
+        self.candidates(child, parent, crossing);
         let (mut level, mut piece) = self.demand.rarity.rarest(self.scratch)?;
         if crossing && level > FIRST_COPY {
             let only_here = self.only_from_here(child, parent);
@@ -174,11 +171,10 @@ impl Judge<'_> {
     }
 
     /// What `parent` holds, `child` lacks, and the zone gate lets through.
-    fn candidates(&mut self, child: MemberIx, parent: MemberIx, want: &Want, crossing: bool) {
+    fn candidates(&mut self, child: MemberIx, parent: MemberIx, crossing: bool) {
         let held = self.swarm.members[parent].held.words().iter();
-        let open = self.demand.avail.words().iter().zip(want.have.words());
-        self.scratch.clear();
-        self.scratch.extend(held.zip(open).map(|(held, (avail, have))| held & avail & !have));
+        let offered = held.zip(self.demand.avail.words()).map(|(held, avail)| held & avail);
+        self.swarm.members[child].misses(offered, self.scratch);
         self.spare_the_source(child);
         if crossing {
             let opened = self.gate_opened(child);

@@ -121,7 +121,7 @@ impl Scheduler {
             holding: count(
                 host.memberships
                     .iter()
-                    .filter(|(s, m)| !self.swarms[**s].members[**m].held.is_empty())
+                    .filter(|(s, m)| !self.swarms[*s].members[*m].held.is_empty())
                     .count(),
             ),
             quarantined: host.muted_until.is_some(),

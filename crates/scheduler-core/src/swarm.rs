@@ -5,9 +5,10 @@
 //! A swarm that nobody wants anything of costs no more than its members' bitmaps.
 
 use crate::demand::Demand;
+use crate::held::Held;
 use crate::slab::{HostIx, MemberIx, Slab, TransferIx, ZoneIx};
 use crate::timers::Alarm;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::ops::Range;
 use std::sync::Arc;
 use types::{
@@ -22,8 +23,8 @@ pub(crate) struct Member {
     pub(crate) zone: ZoneIx,
     /// In whose name it asks: messages to it carry this registry.
     pub(crate) registry: Registry,
-    /// What it has reported as verified; the full set is shared by all that hold it.
-    pub(crate) held: Arc<PieceSet>,
+    /// What it has reported as verified.
+    pub(crate) held: Held,
     /// It says that it saw the chain end in the digest.
     pub(crate) closed: bool,
     /// It was asked for states that it did not have: its pieces are of no use until somebody else knows them.
@@ -37,6 +38,21 @@ impl Member {
     /// It wants the blob and does not hold all of it.
     pub(crate) fn lacks(&self) -> bool {
         self.want.is_some() && !self.held.is_full()
+    }
+
+    /// It holds the piece, or is being sent it.
+    pub(crate) fn has(&self, piece: PieceIndex) -> bool {
+        let is_coming = |want: &Want| want.coming.iter().any(|coming| coming.piece == piece);
+        self.held.contains(piece) || self.want.as_deref().is_some_and(is_coming)
+    }
+
+    /// Of `offered`, what it has not, in place of what was in `into`.
+    pub(crate) fn misses(&self, offered: impl Iterator<Item = u64>, into: &mut Vec<u64>) {
+        into.clear();
+        into.extend(offered.zip(self.held.words()).map(|(offered, held)| offered & !held));
+        for coming in self.want.iter().flat_map(|want| &want.coming) {
+            into[coming.piece.as_usize() / 64] &= !(1 << (coming.piece.0 % 64));
+        }
     }
 
     /// Whether it lacks pieces, and whether a client waits for them.
@@ -54,6 +70,13 @@ pub(crate) enum Barred {
     UntilWant,
 }
 
+/// A piece on its way to a member.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Coming {
+    pub(crate) piece: PieceIndex,
+    pub(crate) transfer: TransferIx,
+}
+
 /// What a member that wants the blob is like.
 #[derive(Debug)]
 pub(crate) struct Want {
@@ -69,9 +92,8 @@ pub(crate) struct Want {
     pub(crate) last_resort: bool,
     /// It knows that nobody can be the source.
     pub(crate) told: bool,
-    /// Held and in flight.
-    pub(crate) have: PieceSet,
-    pub(crate) transfers: Vec<TransferIx>,
+    /// What is on its way to it.
+    pub(crate) coming: Vec<Coming>,
     /// Parents that sent it bytes that did not match this chain.
     pub(crate) banned: Vec<HostId>,
     /// Since when it could have been given a piece and was not.
@@ -124,7 +146,6 @@ pub(crate) struct Swarm {
     /// Pieces of which the states before and after are known.
     pub(crate) linked: PieceSet,
     pub(crate) members: Slab<MemberIx, Member>,
-    pub(crate) by_host: BTreeMap<HostIx, MemberIx>,
     /// Members that want the blob, and those of them that do not hold all of it.
     pub(crate) wanting: usize,
     pub(crate) lacking: usize,
@@ -157,7 +178,6 @@ impl Swarm {
             epoch,
             linked: PieceSet::empty(layout.count()),
             members: Slab::default(),
-            by_host: BTreeMap::new(),
             wanting: 0,
             lacking: 0,
             awaiting: 0,
@@ -232,14 +252,9 @@ impl Swarm {
         }
         if self.members[ix].held.len() + 1 == self.full.len() {
             self.uncount(ix);
-            self.members[ix].held = Arc::clone(&self.full);
-        } else {
-            Arc::make_mut(&mut self.members[ix].held).insert(piece);
         }
         let member = &mut self.members[ix];
-        if let Some(want) = &mut member.want {
-            want.have.insert(piece);
-        }
+        member.held.add(piece, &self.full);
         if member.usable {
             self.count_in(ix, piece, now);
         }
@@ -254,10 +269,7 @@ impl Swarm {
             return false;
         }
         let was_full = member.held.is_full();
-        Arc::make_mut(&mut member.held).remove(piece);
-        if let Some(want) = &mut member.want {
-            want.have.remove(piece);
-        }
+        member.held.remove(piece);
         if was_full {
             self.count_lack(ix);
         }
@@ -273,7 +285,7 @@ impl Swarm {
             return;
         }
         self.members[ix].usable = usable;
-        let held = Arc::clone(&self.members[ix].held);
+        let held = self.members[ix].held.clone();
         for piece in held.iter() {
             if usable {
                 self.count_in(ix, piece, now);
@@ -340,8 +352,9 @@ impl Swarm {
         demand.avail.insert(piece);
         demand.last_gain = now;
         for ix in demand.sated().to_vec() {
-            let Some(want) = &mut self.members[ix].want else { continue };
-            if !want.have.contains(piece) {
+            let member = &mut self.members[ix];
+            let has = member.has(piece);
+            if let Some(want) = member.want.as_mut().filter(|_| !has) {
                 want.hungry_since = now;
                 demand.set_hungry(ix, want.priority);
             }
@@ -400,7 +413,7 @@ impl Swarm {
         let member = &self.members[ix];
         demand.join(ix, member.zone);
         if member.usable {
-            let held = Arc::clone(&member.held);
+            let held = member.held.clone();
             for piece in held.iter() {
                 self.count_in(ix, piece, now);
             }

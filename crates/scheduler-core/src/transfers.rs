@@ -5,6 +5,7 @@ use crate::boundary;
 use crate::pace::pace_of;
 use crate::pick::Choice;
 use crate::slab::{HostIx, MemberIx, SwarmIx, TransferIx};
+use crate::swarm::Coming;
 use crate::timers::{Alarm, Timer};
 use std::time::Duration;
 use types::{Epoch, FetchFailure, HostId, PieceFrom, PieceIndex, SchedulerBody, Timestamp};
@@ -62,8 +63,7 @@ impl Scheduler {
         self.timers.set(&mut self.transfers[tix].alarm, Timer::Transfer(tix), self.now + timeout);
 
         let want = swarm.members[child].want.as_mut().expect("only a member that wants the blob is hungry");
-        want.have.insert(piece);
-        want.transfers.push(tix);
+        want.coming.push(Coming { piece, transfer: tix });
         want.picks += 1;
         want.boosted += u32::from(boosted);
         want.hungry_since = self.now;
@@ -114,10 +114,7 @@ impl Scheduler {
         let swarm = &mut self.swarms[transfer.swarm];
         let member = &mut swarm.members[transfer.child];
         if let Some(want) = &mut member.want {
-            want.transfers.retain(|t| *t != tix);
-            if !member.held.contains(transfer.piece) {
-                want.have.remove(transfer.piece);
-            }
+            want.coming.retain(|coming| coming.transfer != tix);
         }
         if let Some(demand) = &mut swarm.demand {
             demand.rarity.sub(transfer.piece);
@@ -147,7 +144,7 @@ impl Scheduler {
 
     pub(crate) fn transfer_of(&self, six: SwarmIx, child: MemberIx, piece: PieceIndex) -> Option<TransferIx> {
         let want = self.swarms[six].members[child].want.as_ref()?;
-        want.transfers.iter().copied().find(|t| self.transfers[*t].piece == piece)
+        want.coming.iter().find(|coming| coming.piece == piece).map(|coming| coming.transfer)
     }
 
     /// A child says that a piece will be there in about one round trip.

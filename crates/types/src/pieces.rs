@@ -9,20 +9,21 @@ use std::ops::Range;
 pub struct PieceSet {
     count: u32,
     len: u32,
-    words: Vec<u64>,
+    words: Box<[u64]>,
 }
 
 impl PieceSet {
     /// None of `count` pieces.
     #[must_use]
     pub fn empty(count: u32) -> Self {
-        Self { count, len: 0, words: vec![0; count.div_ceil(64) as usize] }
+        Self { count, len: 0, words: vec![0; count.div_ceil(64) as usize].into() }
     }
 
     /// All of `count` pieces.
     #[must_use]
     pub fn full(count: u32) -> Self {
-        let mut set = Self { count, len: count, words: vec![u64::MAX; count.div_ceil(64) as usize] };
+        let words = vec![u64::MAX; count.div_ceil(64) as usize].into();
+        let mut set = Self { count, len: count, words };
         if let Some(last) = set.words.last_mut()
             && !count.is_multiple_of(64)
         {
