@@ -31,7 +31,7 @@ fn main() {
     crowd.all_want();
     // Far enough that all hosts hold something and are busy.
     assert!(crowd.go_on(20 * CHUNK));
-    let each = (memory() - before).saturating_sub(crowd.queue_bytes() as u64) / SHAPE.hosts;
+    let each = (memory() - before).saturating_sub(crowd.queue_bytes() as u64) / u64::from(SHAPE.hosts);
     println!("memory per (host, blob): {each} bytes (≤ {MEMORY_MOST})");
     let started = Instant::now();
     assert!(crowd.go_on(10 * CHUNK));

@@ -242,7 +242,8 @@ impl Scheduler {
     }
 
     fn set_usable(&mut self, host: HostIx, usable: bool) {
-        for (six, ix) in self.hosts[host].memberships.to_vec() {
+        let memberships = self.hosts[host].memberships.clone();
+        for (six, ix) in memberships.iter().copied() {
             self.set_member_usable(six, ix, usable);
         }
     }

@@ -2,9 +2,10 @@
 
 use crate::boundary::Window;
 use crate::pace::Pace;
-use crate::slab::{HostIx, MemberIx, Slab, SwarmIx, TransferIx, ZoneIx};
+use crate::slab::{HostIx, MemberIx, RackIx, Slab, SwarmIx, TransferIx, ZoneIx};
 use crate::sorted::Sorted;
 use crate::timers::Alarm;
+use smallvec::SmallVec;
 use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 use types::{HostId, HostSpec, Label, Priority, Timestamp};
@@ -16,59 +17,64 @@ pub(crate) struct Avoid {
     pub(crate) strikes: u32,
 }
 
+/// What every match asks for comes first, in as few cache lines as there can be.
 #[derive(Debug)]
+#[repr(C)]
 pub(crate) struct Host {
-    pub(crate) id: HostId,
-    pub(crate) spec: HostSpec,
-    pub(crate) zone: ZoneIx,
     /// Transfers in which it is the parent.
-    pub(crate) uploads: Vec<TransferIx>,
+    pub(crate) uploads: SmallVec<[TransferIx; 4]>,
     /// How many of them are nearly done, so that their slot is promised again.
-    pub(crate) uploads_credited: usize,
+    pub(crate) uploads_credited: u32,
     /// Transfers in which it is the child.
-    pub(crate) downloads: usize,
-    pub(crate) downloads_credited: usize,
-    /// How fast it sent and received of late.
-    pub(crate) upload_pace: Pace,
-    pub(crate) download_pace: Pace,
-    pub(crate) leases: u32,
-    pub(crate) memberships: Sorted<(SwarmIx, MemberIx)>,
-    /// The blobs that it wants and does not hold all of.
-    pub(crate) wants: Sorted<(Priority, SwarmIx)>,
-    /// The memberships of which somebody wants the blob.
-    pub(crate) offers: Sorted<SwarmIx>,
-    /// The blob last served from here, and to here: the next one's turn comes after it.
-    pub(crate) fed: Option<SwarmIx>,
-    pub(crate) filled: Option<SwarmIx>,
+    pub(crate) downloads: u32,
+    pub(crate) downloads_credited: u32,
+    upload_slots: u16,
+    download_slots: u16,
     /// No uploads before then.
     pub(crate) upload_pause: Timestamp,
     /// No downloads before then.
     pub(crate) download_pause: Timestamp,
+    pub(crate) memberships: Sorted<(SwarmIx, MemberIx), 2>,
+    /// The blobs that it wants and does not hold all of.
+    pub(crate) wants: Sorted<(Priority, SwarmIx), 2>,
+    pub(crate) leases: u32,
+    pub(crate) rack: RackIx,
     /// Until when it is not used as a parent, and what it holds does not count.
     pub(crate) muted_until: Option<Timestamp>,
+    pub(crate) id: HostId,
     /// Parents that this host could not use.
     pub(crate) avoid: BTreeMap<HostId, Avoid>,
+    /// The memberships of which somebody wants the blob.
+    pub(crate) offers: Sorted<SwarmIx, 4>,
+    /// The blob last served from here, and to here: the next one's turn comes after it.
+    pub(crate) fed: Option<SwarmIx>,
+    pub(crate) filled: Option<SwarmIx>,
+    /// How fast it sent and received of late.
+    pub(crate) upload_pace: Pace,
+    pub(crate) download_pace: Pace,
+    pub(crate) zone: ZoneIx,
     pub(crate) alarm: Alarm,
+    pub(crate) spec: Box<HostSpec>,
 }
 
 impl Host {
     pub(crate) fn upload_slots(&self) -> usize {
-        usize::from(self.spec.upload_slots)
+        usize::from(self.upload_slots)
     }
 
-    /// A host without a slot to download could never finish, so it has one.
     pub(crate) fn download_slots(&self) -> usize {
-        usize::from(self.spec.download_slots.max(1))
+        usize::from(self.download_slots)
     }
 
     pub(crate) fn can_upload(&self, now: Timestamp) -> bool {
-        self.uploads.len() - self.uploads_credited < self.upload_slots()
+        self.uploads.len() - (self.uploads_credited as usize) < self.upload_slots()
             && self.upload_pause <= now
             && self.muted_until.is_none()
     }
 
     pub(crate) fn can_download(&self, now: Timestamp) -> bool {
-        self.downloads - self.downloads_credited < self.download_slots() && self.download_pause <= now
+        self.downloads - self.downloads_credited < u32::from(self.download_slots)
+            && self.download_pause <= now
     }
 
     /// It reads from an origin and a client waits for something here: what nobody waits for would take a part of its link.
@@ -135,6 +141,9 @@ pub(crate) struct Hosts {
     by_id: HashMap<HostId, HostIx>,
     zones: Slab<ZoneIx, Zone>,
     by_zone: BTreeMap<Label, ZoneIx>,
+    /// How many hosts each rack has.
+    racks: Slab<RackIx, usize>,
+    by_rack: BTreeMap<Label, RackIx>,
 }
 
 impl Hosts {
@@ -171,11 +180,17 @@ impl Hosts {
             self.zones.insert(Zone { label: label.clone(), hosts: 0, inwards, outwards })
         });
         self.zones[zone].hosts += 1;
+        let rack = *self.by_rack.entry(spec.rack.clone()).or_insert_with(|| self.racks.insert(0));
+        self.racks[rack] += 1;
         let host = self.slab.insert(Host {
             id,
-            spec,
             zone,
-            uploads: Vec::new(),
+            rack,
+            upload_slots: spec.upload_slots,
+            // A host without a slot to download could never finish.
+            download_slots: spec.download_slots.max(1),
+            spec: Box::new(spec),
+            uploads: SmallVec::new(),
             uploads_credited: 0,
             downloads: 0,
             downloads_credited: 0,
@@ -206,6 +221,11 @@ impl Hosts {
         if zone.hosts == 0 {
             self.by_zone.remove(&zone.label);
             self.zones.remove(gone.zone);
+        }
+        self.racks[gone.rack] -= 1;
+        if self.racks[gone.rack] == 0 {
+            self.by_rack.remove(&gone.spec.rack);
+            self.racks.remove(gone.rack);
         }
     }
 

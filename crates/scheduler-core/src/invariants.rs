@@ -60,10 +60,11 @@ impl Scheduler {
     fn check_hosts(&self) {
         assert!(self.hosts.len() <= self.options.hosts_max, "more hosts than allowed");
         for (hix, host) in self.hosts.iter() {
-            let busy = host.uploads.len() - host.uploads_credited;
+            let credited = host.uploads_credited as usize;
+            let busy = host.uploads.len() - credited;
             assert!(busy <= host.upload_slots(), "{:?}: more uploads than slots", host.id);
-            assert!(host.uploads_credited <= host.upload_slots(), "{:?}: more promises than slots", host.id);
-            let busy = host.downloads - host.downloads_credited;
+            assert!(credited <= host.upload_slots(), "{:?}: more promises than slots", host.id);
+            let busy = (host.downloads - host.downloads_credited) as usize;
             assert!(busy <= host.download_slots(), "{:?}: more downloads than slots", host.id);
             for (six, ix) in host.memberships.iter() {
                 let swarm = self.swarms.get(*six).expect("a membership of a swarm that lives");
@@ -99,7 +100,7 @@ impl Scheduler {
             downloads += 1;
         }
         let uploads: usize = self.hosts.iter().map(|(_, host)| host.uploads.len()).sum();
-        let counted: usize = self.hosts.iter().map(|(_, host)| host.downloads).sum();
+        let counted: usize = self.hosts.iter().map(|(_, host)| host.downloads as usize).sum();
         assert_eq!((uploads, counted), (downloads, downloads), "every transfer has one parent and one child");
     }
 
@@ -126,7 +127,9 @@ impl Scheduler {
             assert_eq!(known, Some(ix), "a host is a member once");
             let coming: Vec<_> = member.want.iter().flat_map(|want| &want.coming).collect();
             let all_live = coming.iter().all(|c| {
-                self.transfers.get(c.transfer).is_some_and(|t| t.swarm == six && t.child == ix && t.piece == c.piece)
+                self.transfers
+                    .get(c.transfer)
+                    .is_some_and(|t| t.swarm == six && t.child == ix && t.piece == c.piece)
             });
             assert!(all_live, "what comes to a member is in flight");
             let pieces: BTreeSet<_> = coming.iter().map(|c| c.piece).collect();

@@ -18,6 +18,7 @@ mod blame;
 mod boundary;
 mod closing;
 mod demand;
+mod glance;
 mod held;
 mod hosts;
 mod invariants;
@@ -42,6 +43,7 @@ pub use summary::{BlobSummary, Counters, HostSummary, Summary};
 
 use crate::admission::Admission;
 use crate::blame::Record;
+use crate::glance::Glance;
 use crate::hosts::Hosts;
 use crate::membership::{Entry, Wish};
 use crate::pace::Usual;
@@ -141,6 +143,7 @@ pub struct Scheduler {
     work: Work,
     out: Vec<Effect>,
     scratch: Vec<u64>,
+    glance: Glance,
     stale: Vec<MemberIx>,
 }
 
@@ -168,6 +171,7 @@ impl Scheduler {
             work: Work::default(),
             out: Vec::new(),
             scratch: Vec::new(),
+            glance: Glance::default(),
             stale: Vec::new(),
             options,
         }

@@ -10,7 +10,7 @@ use crate::pick::{Choice, Judge};
 use crate::slab::{HostIx, MemberIx, SwarmIx};
 use crate::swarm::Member;
 use crate::timers::Timer;
-use std::collections::BTreeSet;
+use smallvec::SmallVec;
 use std::time::Duration;
 use types::{BlobFailure, SchedulerBody, Timestamp};
 
@@ -23,6 +23,9 @@ const RETRY_DOUBLINGS: u32 = 3;
 const RETRY_MAX: usize = 32;
 /// A member that has waited this long may have nobody left that it can use.
 const STARVED: Duration = Duration::from_secs(1);
+
+/// Blobs of one host: mostly few.
+type Few<T> = SmallVec<[T; 8]>;
 
 /// What looking at one member found.
 enum Look {
@@ -44,15 +47,17 @@ impl Scheduler {
         if list.is_empty() {
             return;
         }
-        let start = rng.usize(..list.len());
+        let (head, tail) = list.split_at(rng.usize(..list.len()));
+        let mut in_turn = tail.iter().chain(head);
         let draws = if list.len() <= samples { 0 } else { samples };
         let mut found = false;
         for step in 0..draws + list.len().min(scan_max) {
             if step >= samples && found {
                 break;
             }
-            let at = if step < draws { rng.usize(..list.len()) } else { (start + step - draws) % list.len() };
-            match look(list[at]) {
+            let next = if step < draws { list.get(rng.usize(..list.len())) } else { in_turn.next() };
+            let Some(member) = next else { break };
+            match look(*member) {
                 Look::Fits(choice) => {
                     found = true;
                     if best.is_none_or(|best| choice.score < best.score) {
@@ -60,19 +65,20 @@ impl Scheduler {
                     }
                 }
                 Look::Unfit => {}
-                Look::Full => stale.push(list[at]),
+                Look::Full => stale.push(*member),
             }
         }
     }
 
     /// Gives something of one blob from `parent` to a hungry child of one priority, if there is one.
     fn push_one(&mut self, six: SwarmIx, parent: MemberIx, rank: usize) -> bool {
-        let Self { swarms, hosts, transfers, options, rng, scratch, stale, now, .. } = self;
+        let Self { swarms, hosts, transfers, options, rng, scratch, glance, stale, now, .. } = self;
         let Some(swarm) = swarms.get(six) else { return false };
         let Some(demand) = swarm.demand.as_deref().filter(|demand| demand.hungry[rank] > 0) else {
             return false;
         };
-        let mut judge = Judge { six, swarm, demand, hosts, transfers, options, now: *now, scratch };
+        let mut judge = Judge { six, swarm, demand, hosts, transfers, options, now: *now, scratch, glance };
+        judge.look_for_child(parent);
         let mut best = None;
         stale.clear();
         let own = demand.part_ix(parent);
@@ -84,6 +90,9 @@ impl Scheduler {
             others += usize::from(part != own);
             let draw = (&mut *rng, options.samples, options.scan_max);
             Self::survey(draw, demand.hungry_in(part, rank), &mut best, stale, |child| {
+                if !judge.could_take(child) {
+                    return Look::Unfit;
+                }
                 if !takes(&swarm.members[child], hosts, *now) {
                     return Look::Full;
                 }
@@ -98,11 +107,11 @@ impl Scheduler {
 
     /// Gets something of one blob for `child` from a parent with a free slot, if there is one.
     fn pull_one(&mut self, six: SwarmIx, child: MemberIx) -> bool {
-        let Self { swarms, hosts, transfers, options, rng, scratch, stale, now, .. } = self;
+        let Self { swarms, hosts, transfers, options, rng, scratch, glance, stale, now, .. } = self;
         let Some(swarm) = swarms.get(six) else { return false };
         let Some(demand) = swarm.demand.as_deref() else { return false };
-        let mut judge = Judge { six, swarm, demand, hosts, transfers, options, now: *now, scratch };
-        if !judge.needs(child) {
+        let mut judge = Judge { six, swarm, demand, hosts, transfers, options, now: *now, scratch, glance };
+        if !judge.look_for_parent(child) {
             if let Some(demand) = swarms[six].demand.as_deref_mut() {
                 demand.set_sated(child);
             }
@@ -110,13 +119,16 @@ impl Scheduler {
         }
         let own = demand.part_ix(child);
         let order = rotation(demand.parts.len(), own, rng);
-        let parts: Vec<u32> =
+        let parts: Few<u32> =
             order.filter(|part| judge.worth_asking(child, *part)).take(ZONES_MAX + 1).collect();
         let mut best = None;
         stale.clear();
         for part in parts {
             let draw = (&mut *rng, options.samples, options.scan_max);
             Self::survey(draw, demand.idle.list(part), &mut best, stale, |parent| {
+                if !judge.could_give(parent) {
+                    return Look::Unfit;
+                }
                 if !hosts[swarm.members[parent].host].can_upload(*now) {
                     return Look::Full;
                 }
@@ -140,14 +152,15 @@ impl Scheduler {
         let fill = std::mem::take(&mut self.work.fill);
         let holders =
             fresh.iter().filter_map(|(six, ix)| Some(self.swarms.get(*six)?.members.get(*ix)?.host));
-        let parents: BTreeSet<HostIx> = holders.chain(feed).collect();
+        let mut parents: Vec<HostIx> = holders.chain(feed).collect();
+        parents.sort_unstable();
+        parents.dedup();
         for host in &fill {
             self.wake_all(*host);
         }
         for host in &parents {
             self.offer_all(*host);
         }
-        let mut parents: Vec<_> = parents.into_iter().collect();
         while !parents.is_empty() {
             let mut order: Vec<_> = parents
                 .iter()
@@ -190,14 +203,16 @@ impl Scheduler {
     /// Lists a host with a free upload slot in all blobs of which it holds something that is wanted.
     fn offer_all(&mut self, host: HostIx) {
         let Some(parent) = self.hosts.get(host).filter(|host| host.can_upload(self.now)) else { return };
-        let offers: Vec<_> = parent.offers.iter().filter_map(|six| Some((*six, parent.memberships.get(*six)?))).collect();
+        let offers: Few<_> =
+            parent.offers.iter().filter_map(|six| Some((*six, parent.memberships.get(*six)?))).collect();
         offers.into_iter().for_each(|(six, member)| self.offer(six, member));
     }
 
     /// Lists a host with a free download slot in all blobs that it lacks something of.
     fn wake_all(&mut self, host: HostIx) {
         let Some(child) = self.hosts.get(host).filter(|host| host.can_download(self.now)) else { return };
-        let wants: Vec<_> = child.wants.iter().filter_map(|(_, six)| Some((*six, child.memberships.get(*six)?))).collect();
+        let wants: Few<_> =
+            child.wants.iter().filter_map(|(_, six)| Some((*six, child.memberships.get(*six)?))).collect();
         wants.into_iter().for_each(|(six, member)| self.wake(six, member));
     }
 
@@ -223,13 +238,13 @@ impl Scheduler {
     /// A host's download slot fell free: the blobs that it wants get something in turn, the urgent ones first.
     pub(crate) fn fill(&mut self, host: HostIx) {
         let Some(child) = self.hosts.get(host).filter(|h| h.can_download(self.now)) else { return };
-        let wants: Vec<_> = child.wants.iter().copied().collect();
+        let wants: Few<_> = child.wants.iter().copied().collect();
         let filled = child.filled;
         self.wake_all(host);
         for group in wants.chunk_by(|a, b| a.0 == b.0) {
             let mut turn = in_turn(group.iter().map(|(_, six)| *six), filled);
             while !turn.is_empty() {
-                let mut left = Vec::with_capacity(turn.len());
+                let mut left = Few::new();
                 for six in turn {
                     if !self.hosts[host].can_download(self.now) {
                         return;
@@ -398,8 +413,8 @@ fn takes(member: &Member, hosts: &Hosts, now: Timestamp) -> bool {
 }
 
 /// The blobs of `all` (in order), starting after `last`.
-fn in_turn(all: impl Iterator<Item = SwarmIx>, last: Option<SwarmIx>) -> Vec<SwarmIx> {
-    let mut all: Vec<_> = all.collect();
+fn in_turn(all: impl Iterator<Item = SwarmIx>, last: Option<SwarmIx>) -> Few<SwarmIx> {
+    let mut all: Few<_> = all.collect();
     let start = all.iter().position(|six| Some(*six) > last).unwrap_or(0);
     all.rotate_left(start);
     all

@@ -5,6 +5,7 @@ use crate::held::Held;
 use crate::slab::{HostIx, MemberIx, SwarmIx};
 use crate::swarm::{Barred, Coming, Member, Swarm, Want};
 use crate::timers::Timer;
+use smallvec::SmallVec;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use types::{
@@ -42,7 +43,8 @@ impl Scheduler {
     pub(crate) fn on_left(&mut self, id: &HostId) {
         let Some(host) = self.hosts.find(id) else { return };
         self.leaving = Some(host);
-        for (six, ix) in self.hosts[host].memberships.to_vec() {
+        let memberships = self.hosts[host].memberships.clone();
+        for (six, ix) in memberships.iter().copied() {
             self.remove_member(six, ix);
         }
         self.leaving = None;
@@ -223,7 +225,7 @@ impl Scheduler {
                 barred: Barred::No,
                 last_resort: false,
                 told: false,
-                coming: Vec::new(),
+                coming: SmallVec::new(),
                 banned: Vec::new(),
                 hungry_since: self.now,
                 picks: 0,

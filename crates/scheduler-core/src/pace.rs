@@ -12,37 +12,35 @@ const SLOW: u64 = 4;
 /// The usual follows the last transfers of all hosts, about so many.
 const USUAL_OVER: u64 = 64;
 
-/// The last transfers of a host in one direction, in nanoseconds for 64 KiB.
+/// The last transfers of a host in one direction.
 #[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Pace {
-    last: [u64; KEPT],
-    next: usize,
-}
+pub(crate) struct Pace([u32; KEPT]);
 
 /// What transfers take of late, whoever sends and receives.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Usual(u64);
 
-/// What a transfer of `len` bytes took, whatever its length.
-pub(crate) fn pace_of(len: u32, took: Duration) -> u64 {
-    let nanos = took.as_nanos() * (64 << 10) / u128::from(len.max(1));
-    u64::try_from(nanos).unwrap_or(u64::MAX / SLOW / USUAL_OVER).clamp(1, u64::MAX / SLOW / USUAL_OVER)
+/// What a transfer of `len` bytes took, whatever its length: nanoseconds for 4 KiB, four seconds at most.
+pub(crate) fn pace_of(len: u32, took: Duration) -> u32 {
+    let nanos = took.as_nanos() * (4 << 10) / u128::from(len.max(1));
+    u32::try_from(nanos).unwrap_or(u32::MAX).max(1)
 }
 
 impl Pace {
-    pub(crate) fn add(&mut self, pace: u64) {
-        self.last[self.next] = pace;
-        self.next = (self.next + 1) % KEPT;
+    pub(crate) fn add(&mut self, pace: u32) {
+        self.0.rotate_right(1);
+        self.0[0] = pace;
     }
 
     /// Even its fastest transfer of late was slow. Never, before there were a few.
     pub(crate) fn is_slow(&self, usual: Usual) -> bool {
-        usual.0 > 0 && self.last.iter().all(|pace| *pace > usual.0 * SLOW)
+        usual.0 > 0 && self.0.iter().all(|pace| u64::from(*pace) > usual.0 * SLOW)
     }
 }
 
 impl Usual {
-    pub(crate) fn add(&mut self, pace: u64) {
+    pub(crate) fn add(&mut self, pace: u32) {
+        let pace = u64::from(pace);
         self.0 =
             if self.0 == 0 { pace } else { (self.0 * (USUAL_OVER - 1) + pace.min(self.0 * 2)) / USUAL_OVER };
     }
@@ -72,7 +70,7 @@ mod tests {
     fn what_is_usual_follows_the_most() {
         let mut usual = Usual::default();
         usual.add(100);
-        (0..10).for_each(|_| usual.add(u64::MAX / SLOW / USUAL_OVER));
+        (0..10).for_each(|_| usual.add(u32::MAX));
         assert!(usual.0 < 130, "some very slow ones count little: {usual:?}");
         (0..1_000).for_each(|_| usual.add(300));
         assert!((200..=300).contains(&usual.0), "{usual:?}");

@@ -4,6 +4,7 @@
 //! lowest index among equals. A reader that is blocked gets its piece sooner, for at most a quarter of its picks.
 
 use crate::demand::Demand;
+use crate::glance::Glance;
 use crate::hosts::{Host, Hosts};
 use crate::options::Options;
 use crate::slab::{MemberIx, Slab, SwarmIx, TransferIx};
@@ -57,14 +58,31 @@ pub(crate) struct Judge<'a> {
     pub(crate) options: &'a Options,
     pub(crate) now: Timestamp,
     pub(crate) scratch: &'a mut Vec<u64>,
+    pub(crate) glance: &'a mut Glance,
 }
 
 impl Judge<'_> {
-    /// The pieces that `child` could be given by anybody, into the scratch bitmap; whether there are any.
-    pub(crate) fn needs(&mut self, child: MemberIx) -> bool {
+    /// Looks for a child for `parent` from now on.
+    pub(crate) fn look_for_child(&mut self, parent: MemberIx) {
+        let held = self.swarm.members[parent].held.words().iter();
+        self.glance.set(held.zip(self.demand.avail.words()).map(|(held, avail)| held & avail));
+    }
+
+    /// Looks for a parent for `child` from now on. Whether there is something that anybody could give it.
+    pub(crate) fn look_for_parent(&mut self, child: MemberIx) -> bool {
         self.swarm.members[child].misses(self.demand.avail.words().iter().copied(), self.scratch);
         self.spare_the_source(child);
-        self.scratch.iter().any(|word| *word != 0)
+        self.glance.set(self.scratch.iter().copied())
+    }
+
+    /// Whether `child` lacks something of the parent that a child is looked for.
+    pub(crate) fn could_take(&self, child: MemberIx) -> bool {
+        self.glance.any_out_of(&self.swarm.members[child].held)
+    }
+
+    /// Whether `parent` holds something for the child that a parent is looked for.
+    pub(crate) fn could_give(&self, parent: MemberIx) -> bool {
+        self.glance.any_in(&self.swarm.members[parent].held)
     }
 
     /// What the source will read is not sent to it as well.
@@ -76,17 +94,17 @@ impl Judge<'_> {
         }
     }
 
-    /// Whether members of part `from` may have something for `child` by the bitmap that [`Self::needs`] made.
+    /// Whether members of part `from` may have something for `child`, for which a parent is looked for.
     pub(crate) fn worth_asking(&self, child: MemberIx, from: u32) -> bool {
         let own = self.demand.part_ix(child);
         let part = &self.demand.parts[own as usize];
         if own == from {
-            return self.scratch.iter().zip(part.held.words()).any(|(need, held)| need & held != 0);
+            return self.glance.any_in(&part.held);
         }
         let opened = self.gate_opened(child);
-        let gate = part.crossing.words().iter().zip(part.held.words());
-        let shut = gate.map(|(crossing, held)| if opened { *crossing } else { crossing | held });
-        self.scratch.iter().zip(shut).any(|(need, shut)| need & !shut != 0)
+        let (crossing, held) = (part.crossing.words(), part.held.words());
+        let shut = |w: usize| if opened { crossing[w] } else { crossing[w] | held[w] };
+        self.glance.words().any(|(w, need)| need & !shut(w) != 0)
     }
 
     /// Whether `parent` holds something that part `to` lacks and that is not on its way there.
@@ -162,7 +180,7 @@ impl Judge<'_> {
         };
         let distance = match crossing {
             true => 2,
-            false => u8::from(child_host.spec.rack != parent_host.spec.rack),
+            false => u8::from(child_host.rack != parent_host.rack),
         };
         let load = parent_host.uploads.len() * 16 / parent_host.upload_slots().max(1);
         let load = u8::try_from(load).unwrap_or(127).min(127) + 128 * u8::from(restrained);

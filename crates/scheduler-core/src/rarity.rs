@@ -7,6 +7,9 @@
 
 use types::{PieceIndex, PieceSet};
 
+/// Up to so many candidates are looked at one by one.
+const FEW: u32 = 16;
+
 #[derive(Debug)]
 pub(crate) struct Rarity {
     copies: Vec<u32>,
@@ -54,15 +57,27 @@ impl Rarity {
     pub(crate) fn rarest(&self, candidates: &[u64]) -> Option<(u8, PieceIndex)> {
         let start = candidates.iter().position(|word| *word != 0)?;
         let end = candidates.iter().rposition(|word| *word != 0)? + 1;
-        for (level, set) in (0u8..).zip(&self.levels) {
-            if set.is_empty() {
-                continue;
-            }
-            for (w, (word, mine)) in (0u32..).zip(candidates.iter().zip(set.words())).take(end).skip(start) {
-                let both = word & mine;
-                if both != 0 {
-                    return Some((level, PieceIndex(w * 64 + both.trailing_zeros())));
+        let candidates = &candidates[start..end];
+        let piece = |w: usize, word: u64| {
+            let w = u32::try_from(start + w).expect("a blob's pieces are counted in 32 bits");
+            PieceIndex(w * 64 + word.trailing_zeros())
+        };
+        if candidates.iter().map(|word| word.count_ones()).sum::<u32>() <= FEW {
+            let mut rarest = (u8::MAX, PieceIndex(u32::MAX));
+            for (w, word) in candidates.iter().enumerate() {
+                let mut left = *word;
+                while left != 0 {
+                    let next = piece(w, left);
+                    rarest = rarest.min((self.level(next), next));
+                    left &= left - 1;
                 }
+            }
+            return Some(rarest);
+        }
+        for (level, set) in (0u8..).zip(&self.levels).filter(|(_, set)| !set.is_empty()) {
+            let mut words = candidates.iter().zip(&set.words()[start..end]).enumerate();
+            if let Some((w, (word, mine))) = words.find(|(_, (word, mine))| *word & *mine != 0) {
+                return Some((level, piece(w, word & mine)));
             }
         }
         None

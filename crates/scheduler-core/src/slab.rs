@@ -40,7 +40,9 @@ slot!(
     /// A piece on its way.
     TransferIx,
     /// A zone's name.
-    ZoneIx
+    ZoneIx,
+    /// A rack's name.
+    RackIx
 );
 
 /// Values of one kind.

@@ -1,18 +1,19 @@
-//! A small set in one sorted allocation: a host takes part in few blobs, and a tree's nodes would cost more than what
-//! is in them.
+//! A small set in order: a host takes part in few blobs, and a tree's nodes would cost more than what is in them. Up to
+//! `N` items lie in the set itself.
 
+use smallvec::SmallVec;
 use std::ops::Deref;
 
 #[derive(Clone, Debug)]
-pub(crate) struct Sorted<T>(Vec<T>);
+pub(crate) struct Sorted<T, const N: usize>(SmallVec<[T; N]>);
 
-impl<T> Default for Sorted<T> {
+impl<T, const N: usize> Default for Sorted<T, N> {
     fn default() -> Self {
-        Self(Vec::new())
+        Self(SmallVec::new())
     }
 }
 
-impl<T: Copy + Ord> Sorted<T> {
+impl<T: Copy + Ord, const N: usize> Sorted<T, N> {
     /// Adds `item`; nothing changes if it is there.
     pub(crate) fn insert(&mut self, item: T) {
         if let Err(at) = self.0.binary_search(&item) {
@@ -31,7 +32,7 @@ impl<T: Copy + Ord> Sorted<T> {
     }
 }
 
-impl<K: Copy + Ord, V: Copy + Ord> Sorted<(K, V)> {
+impl<K: Copy + Ord, V: Copy + Ord, const N: usize> Sorted<(K, V), N> {
     /// What belongs to `key`, of which there is at most one.
     pub(crate) fn get(&self, key: K) -> Option<V> {
         let at = self.0.binary_search_by_key(&key, |(key, _)| *key).ok()?;
@@ -39,7 +40,7 @@ impl<K: Copy + Ord, V: Copy + Ord> Sorted<(K, V)> {
     }
 }
 
-impl<T> Deref for Sorted<T> {
+impl<T, const N: usize> Deref for Sorted<T, N> {
     type Target = [T];
 
     fn deref(&self) -> &[T] {
@@ -53,7 +54,7 @@ mod tests {
 
     #[test]
     fn items_are_kept_in_order_and_once() {
-        let mut set = Sorted::default();
+        let mut set = Sorted::<_, 2>::default();
         [5, 1, 3, 5, 2].into_iter().for_each(|item| set.insert(item));
         set.remove(&3);
         set.remove(&4);
@@ -63,7 +64,7 @@ mod tests {
 
     #[test]
     fn pairs_are_found_by_their_key() {
-        let mut map = Sorted::default();
+        let mut map = Sorted::<_, 2>::default();
         [(7, 'b'), (2, 'a')].into_iter().for_each(|pair| map.insert(pair));
         assert_eq!((map.get(2), map.get(7), map.get(3)), (Some('a'), Some('b'), None));
     }

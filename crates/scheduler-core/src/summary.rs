@@ -115,14 +115,11 @@ impl Scheduler {
             zone: host.spec.zone.clone(),
             rack: host.spec.rack.clone(),
             uploads: count(host.uploads.len()),
-            downloads: count(host.downloads),
+            downloads: host.downloads,
             leases: host.leases,
             wanting: count(host.wants.len()),
             holding: count(
-                host.memberships
-                    .iter()
-                    .filter(|(s, m)| !self.swarms[*s].members[*m].held.is_empty())
-                    .count(),
+                host.memberships.iter().filter(|(s, m)| !self.swarms[*s].members[*m].held.is_empty()).count(),
             ),
             quarantined: host.muted_until.is_some(),
         });

@@ -8,6 +8,7 @@ use crate::demand::Demand;
 use crate::held::Held;
 use crate::slab::{HostIx, MemberIx, Slab, TransferIx, ZoneIx};
 use crate::timers::Alarm;
+use smallvec::SmallVec;
 use std::collections::BTreeSet;
 use std::ops::Range;
 use std::sync::Arc;
@@ -93,7 +94,7 @@ pub(crate) struct Want {
     /// It knows that nobody can be the source.
     pub(crate) told: bool,
     /// What is on its way to it.
-    pub(crate) coming: Vec<Coming>,
+    pub(crate) coming: SmallVec<[Coming; 4]>,
     /// Parents that sent it bytes that did not match this chain.
     pub(crate) banned: Vec<HostId>,
     /// Since when it could have been given a piece and was not.

@@ -125,10 +125,10 @@ impl Scheduler {
         }
         let child = &mut self.hosts[transfer.child_host];
         child.downloads -= 1;
-        child.downloads_credited -= usize::from(transfer.credited_down);
+        child.downloads_credited -= u32::from(transfer.credited_down);
         let parent = &mut self.hosts[transfer.parent_host];
         parent.uploads.retain(|t| *t != tix);
-        parent.uploads_credited -= usize::from(transfer.credited_up);
+        parent.uploads_credited -= u32::from(transfer.credited_up);
         self.work.feed.push(transfer.parent_host);
         self.work.fill.push(transfer.child_host);
         Some(transfer)
@@ -164,12 +164,12 @@ impl Scheduler {
     fn promise_slots(&mut self, tix: TransferIx, down: bool, up: bool) {
         let transfer = &mut self.transfers[tix];
         let child = &mut self.hosts[transfer.child_host];
-        if down && !transfer.credited_down && child.downloads_credited < child.download_slots() {
+        if down && !transfer.credited_down && (child.downloads_credited as usize) < child.download_slots() {
             transfer.credited_down = true;
             child.downloads_credited += 1;
         }
         let parent = &mut self.hosts[transfer.parent_host];
-        if up && !transfer.credited_up && parent.uploads_credited < parent.upload_slots() {
+        if up && !transfer.credited_up && (parent.uploads_credited as usize) < parent.upload_slots() {
             transfer.credited_up = true;
             parent.uploads_credited += 1;
         }

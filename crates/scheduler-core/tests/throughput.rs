@@ -7,17 +7,17 @@ mod crowd;
 use crowd::{Crowd, Shape};
 use std::time::Instant;
 
-fn flash_crowd(hosts: u64, pieces: u32, zones: u64) {
+fn flash_crowd(hosts: u32, pieces: u32, zones: u32) {
     let mut crowd = Crowd::new(Shape { hosts, pieces, zones, slots: 2, together: 1 });
     let started = Instant::now();
     crowd.all_want();
     // The source, which is one of them, gets nothing from others.
-    let all = (hosts - 1) * u64::from(pieces);
+    let all = u64::from(hosts - 1) * u64::from(pieces);
     assert!(crowd.go_on(all), "{} of {all} assigned", crowd.assigned);
     let seconds = started.elapsed().as_secs_f64();
     let summary = crowd.scheduler.summary();
     crowd.scheduler.check_invariants();
-    assert_eq!(u64::from(summary.blobs[0].complete), hosts, "everybody has everything: {summary:?}");
+    assert_eq!(summary.blobs[0].complete, hosts, "everybody has everything: {summary:?}");
     println!(
         "{hosts} hosts, {zones} zones, {pieces} pieces: {:.0} assignments per second, {} crossings ({} again), {:?}",
         crowd.assigned as f64 / seconds,

@@ -14,13 +14,21 @@ const IDLE_MAX: u32 = 100_000;
 /// What the crowd is like.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Shape {
-    pub(crate) hosts: u64,
+    pub(crate) hosts: u32,
     /// Of 1 MiB.
     pub(crate) pieces: u32,
-    pub(crate) zones: u64,
+    pub(crate) zones: u32,
     pub(crate) slots: u16,
     /// Messages that the scheduler takes in before it decides.
     pub(crate) together: usize,
+}
+
+/// An assignment that was not acted on yet, in few bytes: the scheduler shall have the caches for itself.
+#[derive(Clone, Copy, Debug)]
+struct Told {
+    child: u32,
+    parent: u32,
+    piece: PieceIndex,
 }
 
 /// A scheduler, and what it said that was not acted on yet.
@@ -31,7 +39,7 @@ pub(crate) struct Crowd {
     shape: Shape,
     key: BlobKey,
     now: Timestamp,
-    told: VecDeque<(HostId, SchedulerBody)>,
+    told: VecDeque<Told>,
     effects: Vec<Effect>,
     lease: Option<(HostId, Epoch)>,
     limit: u32,
@@ -87,13 +95,24 @@ impl Crowd {
     /// What this program keeps for what has not been acted on, in bytes.
     #[allow(dead_code, reason = "each program that includes this file uses a part of it")]
     pub(crate) fn queue_bytes(&self) -> usize {
-        self.told.capacity() * size_of::<(HostId, SchedulerBody)>()
+        self.told.capacity() * size_of::<Told>()
     }
 
     fn event(&mut self, event: Event) {
         self.now += Duration::from_nanos(200);
         self.scheduler.handle(self.now, event, &mut self.effects);
-        self.told.extend(self.effects.drain(..).map(|Effect::Send { host, message }| (host, message.body)));
+        for Effect::Send { host, message } in self.effects.drain(..) {
+            match message.body {
+                SchedulerBody::Assign { piece, parent, .. } => {
+                    self.told.push_back(Told { child: number(host), parent: number(parent), piece });
+                }
+                SchedulerBody::Lease { epoch, limit, .. } => {
+                    (self.lease, self.limit) = (Some((host, epoch)), limit);
+                }
+                SchedulerBody::LeaseLimit { limit, .. } => self.limit = limit,
+                _ => {}
+            }
+        }
     }
 
     fn say(&mut self, host: HostId, body: HostBody) {
@@ -119,22 +138,13 @@ impl Crowd {
         let mut idle = 0;
         while self.assigned < until {
             for _ in 0..self.shape.together {
-                let Some((host, body)) = self.told.pop_front() else { break };
-                match body {
-                    SchedulerBody::Assign { piece, parent, .. } => {
-                        self.assigned += 1;
-                        idle = 0;
-                        self.say(host, HostBody::Verified { piece, from: PieceFrom::Peer(parent) });
-                    }
-                    SchedulerBody::Lease { epoch, limit, .. } => {
-                        (self.lease, self.limit) = (Some((host, epoch)), limit);
-                    }
-                    SchedulerBody::LeaseLimit { limit, .. } => self.limit = limit,
-                    _ => {}
-                }
+                let Some(Told { child, parent, piece }) = self.told.pop_front() else { break };
+                self.assigned += 1;
+                idle = 0;
+                self.say(host(child), HostBody::Verified { piece, from: PieceFrom::Peer(host(parent)) });
             }
             // The origin is as fast as a host, or somewhat faster: a piece for every second that each host gets.
-            let is_due = self.assigned * 2 >= u64::from(self.read) * self.shape.hosts;
+            let is_due = self.assigned * 2 >= u64::from(self.read) * u64::from(self.shape.hosts);
             let has_read = (is_due || self.told.is_empty()) && self.read();
             if self.told.is_empty() && !has_read {
                 let Some(at) = self.scheduler.next_deadline().filter(|_| idle < IDLE_MAX) else {
@@ -149,6 +159,17 @@ impl Crowd {
     }
 }
 
-fn host(n: u64) -> HostId {
-    HostId::of_peer_id(&n.to_be_bytes())
+/// A host whose number can be told from its id, which is otherwise as any other.
+fn host(n: u32) -> HostId {
+    let mut bytes = [0; 32];
+    for (i, chunk) in (1u32..).zip(bytes.chunks_exact_mut(4)) {
+        chunk.copy_from_slice(&n.wrapping_mul(0x9E37_79B1u32.wrapping_mul(i) | 1).to_be_bytes());
+    }
+    bytes[28..].copy_from_slice(&n.to_be_bytes());
+    HostId::from_bytes(bytes)
+}
+
+fn number(host: HostId) -> u32 {
+    let [.., a, b, c, d] = *host.as_bytes();
+    u32::from_be_bytes([a, b, c, d])
 }

@@ -1,0 +1,75 @@
+//! A first look at many members for one: whether they have anything that it could use. Most have not, and to see that
+//! costs no more than a few words of each one's bitmap.
+
+use types::PieceSet;
+
+/// Pieces of the one for whom others are looked at.
+#[derive(Debug, Default)]
+pub(crate) struct Glance {
+    words: Vec<u64>,
+    /// Which word of a bitmap the first one is.
+    from: usize,
+}
+
+impl Glance {
+    /// Looks for these pieces from now on. Whether there are any.
+    pub(crate) fn set(&mut self, words: impl Iterator<Item = u64>) -> bool {
+        self.words.clear();
+        self.words.extend(words);
+        let used = self.words.iter().rposition(|word| *word != 0).map_or(0, |last| last + 1);
+        self.words.truncate(used);
+        self.from = self.words.iter().position(|word| *word != 0).unwrap_or(0);
+        self.words.drain(..self.from);
+        used > 0
+    }
+
+    /// The words with their places.
+    pub(crate) fn words(&self) -> impl Iterator<Item = (usize, u64)> + '_ {
+        (self.from..).zip(self.words.iter().copied())
+    }
+
+    /// Whether some of the pieces are in `set`.
+    pub(crate) fn any_in(&self, set: &PieceSet) -> bool {
+        let theirs = &set.words()[self.from..][..self.words.len()];
+        self.words.iter().zip(theirs).any(|(mine, theirs)| mine & theirs != 0)
+    }
+
+    /// Whether some of the pieces are not in `set`.
+    pub(crate) fn any_out_of(&self, set: &PieceSet) -> bool {
+        let theirs = &set.words()[self.from..][..self.words.len()];
+        self.words.iter().zip(theirs).any(|(mine, theirs)| mine & !theirs != 0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use types::PieceIndex;
+
+    #[test]
+    fn only_the_pieces_looked_for_count() {
+        let set = |pieces: &[u32]| {
+            let mut set = PieceSet::empty(300);
+            pieces.iter().for_each(|piece| assert!(set.insert(PieceIndex(*piece))));
+            set
+        };
+        let mut glance = Glance::default();
+        for wanted in [&[70, 200][..], &[0], &[299], &[5, 299]] {
+            assert!(glance.set(set(wanted).words().iter().copied()));
+            for (other, is_in, is_out) in [
+                (set(&[1, 71, 298]), false, true),
+                (set(wanted), true, false),
+                (set(&wanted[1..]), wanted.len() > 1, true),
+                (PieceSet::full(300), true, false),
+            ] {
+                assert_eq!(
+                    (glance.any_in(&other), glance.any_out_of(&other)),
+                    (is_in, is_out),
+                    "{wanted:?} in {other:?}"
+                );
+            }
+        }
+        assert!(!glance.set(set(&[]).words().iter().copied()));
+        assert!(!glance.any_in(&PieceSet::full(300)) && !glance.any_out_of(&PieceSet::empty(300)));
+    }
+}
