@@ -21,6 +21,8 @@ const RETRY_PAUSE: Duration = Duration::from_millis(50);
 const RETRY_DOUBLINGS: u32 = 3;
 /// How many members look again at a time.
 const RETRY_MAX: usize = 32;
+/// In a longer list a search in vain ends sooner: many others search in it too, and each finds for two.
+const LONG: usize = 512;
 /// A member that has waited this long may have nobody left that it can use.
 const STARVED: Duration = Duration::from_secs(1);
 
@@ -50,8 +52,9 @@ impl Scheduler {
         let (head, tail) = list.split_at(rng.usize(..list.len()));
         let mut in_turn = tail.iter().chain(head);
         let draws = if list.len() <= samples { 0 } else { samples };
+        let scan = if list.len() > LONG { scan_max / 4 } else { scan_max };
         let mut found = false;
-        for step in 0..draws + list.len().min(scan_max) {
+        for step in 0..draws + list.len().min(scan) {
             if step >= samples && found {
                 break;
             }
