@@ -52,6 +52,8 @@ pub enum Group {
     Cold,
     /// What the daemon holds in memory while a large blob passes through it.
     Memory,
+    /// What the scheduler costs while a thousand hosts report pieces.
+    Scheduler,
 }
 
 impl Group {
@@ -66,6 +68,7 @@ impl Group {
             Self::Warm => "warm: a cached blob through dfdaemon and from nginx",
             Self::Cold => "cold: an image through dfdaemon and from the registry itself",
             Self::Memory => "memory: a large blob through two daemons at once",
+            Self::Scheduler => "scheduler: hosts that report pieces at a fixed rate",
         }
     }
 }
@@ -76,7 +79,7 @@ mod tests {
 
     #[test]
     fn only_selects_and_the_order_stays() {
-        assert_eq!(Args::parse_from(["bench"]).groups().len(), 5);
+        assert_eq!(Args::parse_from(["bench"]).groups().len(), 6);
         let args = Args::parse_from(["bench", "--only", "warm", "--only", "transport"]);
         assert_eq!(args.groups(), [Group::Transport, Group::Warm]);
         assert!(Args::try_parse_from(["bench", "--only", "other"]).is_err());

@@ -7,6 +7,7 @@
 pub mod args;
 pub mod content;
 pub mod daemons;
+pub mod hosts;
 pub mod http;
 pub mod nginx;
 pub mod origin;
@@ -37,6 +38,7 @@ pub async fn run(args: &Args) -> Result<Report> {
             Group::Warm => rows::warm::measure(&scene).await?,
             Group::Cold => rows::cold::measure(&scene).await?,
             Group::Memory => rows::memory::measure(&scene).await?,
+            Group::Scheduler => rows::scheduler::measure(&scene).await?,
         });
     }
     Ok(Report { rows })

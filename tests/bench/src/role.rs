@@ -4,8 +4,9 @@
 //! when it can be used and `done …` when it has done its work, and then stays until it is ended: a process that has
 //! ended has no CPU time to read any more.
 
+use crate::hosts::HostsRole;
 use crate::transport::{Side, Stack};
-use crate::{origin, relay, transport};
+use crate::{hosts, origin, relay, transport};
 use anyhow::{Context, Result};
 use clap::Subcommand;
 use std::net::SocketAddr;
@@ -51,6 +52,8 @@ pub enum Role {
     },
     /// One side of a transfer of pieces.
     Transport(TransportRole),
+    /// Hosts that report pieces to a scheduler.
+    Hosts(HostsRole),
 }
 
 /// One side of a transfer.
@@ -87,6 +90,7 @@ impl Role {
                     pull_once(Source { base, ns: None, repository, reference, concurrency }).await
                 }
                 Self::Transport(role) => transport::run(&role).await,
+                Self::Hosts(role) => hosts::run(&role).await,
             }?;
             std::future::pending().await
         })

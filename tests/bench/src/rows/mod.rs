@@ -2,6 +2,7 @@
 
 pub mod cold;
 pub mod memory;
+pub mod scheduler;
 pub mod transport;
 pub mod verification;
 pub mod warm;
