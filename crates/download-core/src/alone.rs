@@ -3,11 +3,17 @@
 use crate::readers::{Need, jittered};
 use crate::turn::Turn;
 use crate::{LinkState, Options};
+use std::collections::VecDeque;
 use std::time::Duration;
 use types::{LeaseFailure, Timestamp};
 
 /// A reader that is stuck while other pieces come, of this blob or another, has this many times the patience.
 const STUCK_PATIENCE_FACTOR: u32 = 4;
+/// And if others than its own have not come so often meanwhile that it was passed over, but slowly, this many times. Over a
+/// thin link a piece takes as long as a reader's patience, and all hosts would turn to an origin that is as thin.
+const SLOW_PATIENCE_FACTOR: u32 = 16;
+/// A blocked reader's piece is preferred in one choice of four, so it should have come among so many.
+const PASSED_OVER: usize = 8;
 
 /// Doublings of the back-off, at most.
 const DOUBLINGS_MAX: u32 = 16;
@@ -43,8 +49,10 @@ pub(crate) struct Alone {
     forbearance: Duration,
     /// When a piece came last, or the scheduler was found again.
     progress_at: Timestamp,
-    /// When another download of this host got a piece last.
+    /// When another download of this host got a piece last, or part of one.
     others_at: Timestamp,
+    /// When the last pieces came from peers, the earliest first.
+    came: VecDeque<Timestamp>,
     failing: Option<Failing>,
 }
 
@@ -61,6 +69,7 @@ impl Alone {
             forbearance: forbearance(options, rng),
             progress_at: zero,
             others_at: zero,
+            came: VecDeque::with_capacity(PASSED_OVER),
             failing: None,
         }
     }
@@ -105,6 +114,14 @@ impl Alone {
         if std::mem::take(&mut self.impatient) {
             self.forbearance = forbearance(options, rng);
         }
+    }
+
+    /// A piece came from a peer.
+    pub(crate) fn came(&mut self, now: Timestamp) {
+        if self.came.len() == PASSED_OVER {
+            self.came.pop_front();
+        }
+        self.came.push_back(now);
     }
 
     /// Another download of this host got a piece.
@@ -166,7 +183,10 @@ impl Alone {
             // would only take the others' place.
             let patience = need.patience + self.forbearance;
             let quiet = turn.reached(since.max(self.progress_at).max(self.others_at) + patience);
-            self.impatient |= quiet || turn.reached(since + patience * STUCK_PATIENCE_FACTOR);
+            let passed_over =
+                self.came.len() == PASSED_OVER && self.came.front().is_some_and(|at| *at >= since);
+            let factor = if passed_over { STUCK_PATIENCE_FACTOR } else { SLOW_PATIENCE_FACTOR };
+            self.impatient |= quiet || turn.reached(since + patience * factor);
         }
         if self.impatient { Mode::Stripes } else { Mode::Together }
     }

@@ -46,7 +46,7 @@ use crate::blame::Record;
 use crate::glance::Glance;
 use crate::hosts::Hosts;
 use crate::membership::{Entry, Wish};
-use crate::pace::Usual;
+use crate::pace::{Allowance, Usual};
 use crate::slab::{HostIx, MemberIx, Slab, SwarmIx, TransferIx};
 use crate::swarm::Swarm;
 use crate::timers::{Alarm, Timer, Timers};
@@ -137,6 +137,7 @@ pub struct Scheduler {
     records: BTreeMap<HostId, Record>,
     counters: Counters,
     usual_pace: Usual,
+    allowance: Allowance,
     admission: Admission,
     /// The host that is being forgotten: nothing is sent to it any more.
     leaving: Option<HostIx>,
@@ -166,6 +167,7 @@ impl Scheduler {
             records: BTreeMap::new(),
             counters: Counters::default(),
             usual_pace: Usual::default(),
+            allowance: Allowance::default(),
             admission: Admission::default(),
             leaving: None,
             work: Work::default(),

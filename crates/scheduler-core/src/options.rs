@@ -91,6 +91,14 @@ pub struct Options {
     pub piece_len: Option<u32>,
 }
 
+impl Options {
+    /// The time for a transfer of a piece of this length.
+    pub(crate) fn transfer_time(&self, piece_len: u32) -> Duration {
+        let at_rate = u64::from(piece_len) / self.transfer_rate_min.max(1);
+        self.transfer_timeout.max(Duration::from_secs(at_rate))
+    }
+}
+
 impl Default for Options {
     fn default() -> Self {
         Self {

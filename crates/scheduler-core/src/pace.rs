@@ -46,6 +46,43 @@ impl Usual {
     }
 }
 
+/// So many transfers that run out of time, one after the other, show that the time is too short.
+const OUT_OF_TIME: u32 = 8;
+/// The time for a transfer is doubled so often at most.
+const DOUBLINGS_MAX: u32 = 4;
+
+/// How much longer than usual a transfer may take: where all links are thin, none would end in time, and all would be begun
+/// again and again.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Allowance {
+    /// Transfers in a row that ran out of time.
+    failed: u32,
+    doublings: u32,
+}
+
+impl Allowance {
+    /// The time for a transfer that usually gets `time`.
+    pub(crate) fn of(self, time: Duration) -> Duration {
+        time * (1 << self.doublings)
+    }
+
+    pub(crate) fn ran_out(&mut self) {
+        self.failed += 1;
+        if self.failed == OUT_OF_TIME {
+            self.failed = 0;
+            self.doublings = (self.doublings + 1).min(DOUBLINGS_MAX);
+        }
+    }
+
+    /// A transfer that usually gets `time` has ended well.
+    pub(crate) fn ended(&mut self, took: Duration, time: Duration) {
+        self.failed = 0;
+        if took < time / 2 {
+            self.doublings = self.doublings.saturating_sub(1);
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -64,6 +101,27 @@ mod tests {
         assert!(!fast.is_slow(usual));
         slow.add(pace(20));
         assert!(!slow.is_slow(usual));
+    }
+
+    #[test]
+    fn transfers_that_never_end_in_time_get_more_of_it_until_they_do() {
+        let (mut allowance, base) = (Allowance::default(), Duration::from_secs(10));
+        let mut run_out = |times| {
+            (0..times).for_each(|_| allowance.ran_out());
+            allowance.of(base)
+        };
+        assert_eq!(run_out(7), base);
+        assert_eq!(run_out(1), base * 2);
+        assert_eq!(run_out(8), base * 4);
+        assert_eq!(run_out(100), base * 16);
+        allowance.ended(base * 3, base);
+        assert_eq!(allowance.of(base), base * 16, "they still take so long");
+        (0..3).for_each(|_| allowance.ended(base / 3, base));
+        assert_eq!(allowance.of(base), base * 2);
+        (0..7).for_each(|_| allowance.ran_out());
+        allowance.ended(base, base);
+        (0..7).for_each(|_| allowance.ran_out());
+        assert_eq!(allowance.of(base), base * 2, "some end in time");
     }
 
     #[test]

@@ -7,7 +7,6 @@ use crate::pick::Choice;
 use crate::slab::{HostIx, MemberIx, SwarmIx, TransferIx};
 use crate::swarm::Coming;
 use crate::timers::{Alarm, Timer};
-use std::time::Duration;
 use types::{Epoch, FetchFailure, HostId, PieceFrom, PieceIndex, SchedulerBody, Timestamp};
 
 #[derive(Debug)]
@@ -41,8 +40,7 @@ impl Scheduler {
             before: *before,
             after: *after,
         };
-        let at_rate = u64::from(swarm.layout.piece_len()) / self.options.transfer_rate_min.max(1);
-        let timeout = self.options.transfer_timeout.max(Duration::from_secs(at_rate));
+        let timeout = self.allowance.of(self.options.transfer_time(swarm.layout.piece_len()));
         let transfer = Transfer {
             swarm: six,
             child,
@@ -179,6 +177,8 @@ impl Scheduler {
         let len = self.swarms[transfer.swarm].layout.len_of(transfer.piece);
         let pace = pace_of(len, self.now.since(transfer.began));
         self.usual_pace.add(pace);
+        let time = self.options.transfer_time(self.swarms[transfer.swarm].layout.piece_len());
+        self.allowance.ended(self.now.since(transfer.began), time);
         self.hosts[transfer.parent_host].upload_pace.add(pace);
         self.hosts[transfer.child_host].download_pace.add(pace);
     }
@@ -295,6 +295,7 @@ impl Scheduler {
         let Some(transfer) = self.transfers.get(tix) else { return };
         let (child, parent) = (transfer.child_host, transfer.parent_host);
         self.counters.timed_out += 1;
+        self.allowance.ran_out();
         self.unusable(child, parent, FetchFailure::Stalled);
         self.cancel(tix);
     }

@@ -10,7 +10,7 @@ use std::time::Duration;
 use types::{FetchFailure, HostId, LeaseFailure, PieceIndex, State, hash_piece, verify_piece};
 
 /// How often a daemon hears that bytes of a piece come from the origin.
-const MOVED_INTERVAL: Duration = Duration::from_millis(500);
+pub(crate) const MOVED_INTERVAL: Duration = Duration::from_millis(500);
 /// How long it takes to find that a host is not there.
 const NOT_THERE: Duration = Duration::from_millis(700);
 

@@ -88,6 +88,8 @@ pub(crate) struct Host {
     /// By how much longer its messages take, both ways, and until when.
     pub(crate) lag: (Duration, Timestamp),
     pub(crate) uploads: u16,
+    /// Whether bytes come from peers is looked at soon.
+    pub(crate) watched: bool,
     /// Requests that wait for an upload slot, the oldest first.
     pub(crate) waiting: VecDeque<(Spot, FetchId)>,
     pub(crate) places: Vec<Place>,
@@ -114,6 +116,7 @@ impl Host {
             overclaims: false,
             lag: (Duration::ZERO, Timestamp::ZERO),
             uploads: 0,
+            watched: false,
             waiting: VecDeque::new(),
             places: blobs.iter().map(place).collect(),
             link: LinkState::Down,

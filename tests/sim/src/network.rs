@@ -4,11 +4,12 @@
 //! from the origin crosses the origin's link in place of the uplink. A blob's byte stands for [`Links::scale`] bytes on
 //! the links, so that large blobs cost little memory.
 
+use crate::driver::MOVED_INTERVAL;
 use crate::fluid::{FlowId, Fluid, LinkId, Mark};
-use crate::host::Spot;
+use crate::host::{Running, Spot};
 use crate::settings::Links;
 use crate::world::{Happening, World};
-use download_core::{FetchId, ReadId};
+use download_core::{Event, FetchId, ReadId};
 use std::collections::BTreeMap;
 use std::time::Duration;
 use types::Timestamp;
@@ -150,8 +151,36 @@ impl World {
             u64::try_from(u128::from(rate) * time.as_nanos() / 1_000_000_000).unwrap_or(u64::MAX)
         };
         let early = in_time(round_trip * 3 / 2 + DECISION).min(len * network.rates.scale * 3 / 4);
+        let from_peer = matches!(cargo, Cargo::Piece { .. });
         network.start(self.now, spot, zones, len, early, cargo);
+        if from_peer && !std::mem::replace(&mut self.hosts[spot.host].watched, true) {
+            let happening = Happening::HostMoves { host: spot.host };
+            self.queue.push(self.now + MOVED_INTERVAL, happening);
+        }
         self.wake_network();
+    }
+
+    /// While bytes come to a host from peers, its downloads hear of it now and then.
+    pub(crate) fn host_moves(&mut self, host: usize) {
+        self.hosts[host].watched = false;
+        let Some(network) = &self.network else { return };
+        let running = |blob: usize| Some((blob, self.hosts[host].places[blob].running.as_ref()?));
+        let receives = |(spot, running): &(Spot, &Running)| {
+            running.fetches.keys().any(|fetch| network.jobs.contains_key(&(*spot, Job::Fetch(*fetch))))
+        };
+        let running: Vec<_> = (0..self.blobs.len())
+            .filter_map(running)
+            .map(|(blob, running)| (Spot { host, blob, serial: running.serial }, running))
+            .collect();
+        if !running.iter().any(receives) {
+            return;
+        }
+        let spots: Vec<_> = running.into_iter().map(|(spot, _)| spot).collect();
+        self.hosts[host].watched = true;
+        self.queue.push(self.now + MOVED_INTERVAL, Happening::HostMoves { host });
+        for spot in spots {
+            self.download_event(spot, Event::OthersMoved { at: self.now });
+        }
     }
 
     /// A job is given up: its flow ends, and so does the upload.

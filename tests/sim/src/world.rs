@@ -43,6 +43,7 @@ pub(crate) enum Happening {
     Origin { spot: Spot, read: ReadId },
     OriginAsked { spot: Spot, read: ReadId },
     OriginMoves { spot: Spot, read: ReadId, piece: u32 },
+    HostMoves { host: usize },
     Flows,
     Hashes { spot: Spot, piece: PieceIndex, before: State, expect: Option<State>, bytes: Vec<u8> },
     Consumes { spot: Spot },
@@ -244,6 +245,7 @@ impl World {
             Happening::Origin { spot, read } => self.origin_sends(spot, read),
             Happening::OriginAsked { spot, read } => self.origin_is_asked(spot, read),
             Happening::OriginMoves { spot, read, piece } => self.origin_moves(spot, read, piece),
+            Happening::HostMoves { host } => self.host_moves(host),
             Happening::Flows => self.flows(),
             Happening::Hashes { spot, piece, before, expect, bytes } => {
                 self.piece_is_hashed(spot, piece, (before, expect), &bytes);

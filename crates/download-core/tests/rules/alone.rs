@@ -111,6 +111,24 @@ fn a_reader_that_is_stuck_while_others_move_is_helped_in_the_end() {
 }
 
 #[test]
+fn a_reader_that_is_stuck_where_pieces_come_slowly_has_more_patience_but_not_without_end() {
+    let mut bed = Bed::new(40, LinkState::Up, Credential::Anonymous);
+    bed.read_whole();
+    let mut effects = Vec::new();
+    // A piece in ten seconds, over a link that is never idle.
+    for piece in 1..7 {
+        let (fetch, ..) = fetches(&bed.assign(piece, 7, 1))[0];
+        for _ in 0..10 {
+            effects.extend(bed.pass(secs(1)));
+            effects.extend(bed.event(Event::OthersMoved { at: bed.now }));
+        }
+        effects.extend(bed.stored(fetch));
+        assert!(piece > 3 || reads(&effects).is_empty(), "it was not passed over, after {piece} pieces");
+    }
+    assert_eq!(reads(&effects)[0].1, 0..1);
+}
+
+#[test]
 fn a_blob_whose_turn_has_not_come_is_waited_for_while_others_move() {
     let mut bed = Bed::new(20, LinkState::Up, Credential::Anonymous);
     bed.read_whole();
@@ -125,9 +143,10 @@ fn a_blob_whose_turn_has_not_come_is_waited_for_while_others_move() {
     let mut bed = Bed::new(20, LinkState::Up, Credential::Anonymous);
     bed.read_whole();
     let mut effects = Vec::new();
-    for _ in 0..15 {
+    for second in 1..60 {
         effects.extend(bed.pass(secs(1)));
         effects.extend(bed.event(Event::OthersMoved { at: bed.now }));
+        assert!(second > 30 || reads(&effects).is_empty(), "its turn has not come, after {second} s");
     }
     assert_eq!(reads(&effects), [(ReadId(0), 0..2)]);
 }
