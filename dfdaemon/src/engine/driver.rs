@@ -25,6 +25,12 @@ const BATCH: usize = 64;
 /// How often the core hears, at most, that other downloads move: several times in one reader's patience.
 const OTHERS_INTERVAL: Duration = Duration::from_millis(250);
 
+/// A deadline that is noticed so late shows that this host is too busy: what it waits for may have come, unread.
+const LATE: Duration = Duration::from_millis(100);
+
+/// How long a host that noticed a deadline late listens at most before it acts.
+const LATE_MAX: Duration = Duration::from_secs(1);
+
 pub(crate) struct Driver {
     engine: Engine,
     key: BlobKey,
@@ -98,12 +104,25 @@ impl Driver {
     pub(crate) async fn run(mut self) {
         let mut batch = Vec::with_capacity(BATCH);
         let (mut effects, mut unheard) = (Vec::new(), Vec::new());
+        // The deadline that was noticed late, and when it is acted on.
+        let mut excuse = None;
         while !self.stopped {
-            let wake = self.core.next_deadline().map(|at| self.engine.instant(at));
+            let deadline = self.core.next_deadline();
+            let due = deadline.map(|at| self.engine.instant(at));
+            let wake =
+                excuse.filter(|(excused, _)| Some(*excused) == deadline).map(|(_, until)| until).or(due);
             let woken = tokio::select! {
                 () = self.cancel.cancelled() => break,
                 count = self.inbox.recv_many(&mut batch, BATCH) => count == 0,
-                () = sleep_until(wake) => true,
+                () = sleep_until(wake) => {
+                    let late = due.map(|due| due.elapsed()).unwrap_or_default();
+                    if wake == due && late > LATE {
+                        let until = tokio::time::Instant::now() + late.min(LATE_MAX);
+                        excuse = deadline.map(|deadline| (deadline, until));
+                        continue;
+                    }
+                    true
+                }
             };
             let now = self.engine.now();
             self.tell_of_others(now, &mut effects);
