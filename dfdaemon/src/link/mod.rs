@@ -4,6 +4,7 @@
 //! this host holds and wants is announced anew each time. [`stream`] keeps it, [`questions`] asks beside it.
 
 mod questions;
+mod silence;
 mod stream;
 
 pub(crate) use questions::NoAnswer;

@@ -1,5 +1,6 @@
 //! Keeping the stream: connect, say who we are, announce, carry messages both ways, notice silence, come back.
 
+use super::silence::{Silence, Verdict};
 use super::{OUTBOX, Outbox};
 use crate::engine::Engine;
 use crate::traffic::Traffic;
@@ -20,12 +21,6 @@ use types::HostId;
 
 /// How long the scheduler may take for its first words.
 const WELCOME_TIMEOUT: Duration = Duration::from_secs(3);
-
-/// Heartbeats without an answer before the scheduler counts as silent.
-const SILENT_AFTER: u32 = 3;
-
-/// Heartbeats without an answer before the stream is given up.
-const BROKEN_AFTER: u32 = 10;
 
 /// The first pause before connecting again; doubled each time, with up to half taken off at random.
 const BACKOFF: Duration = Duration::from_millis(100);
@@ -163,25 +158,22 @@ impl LinkTask {
         let mut report = interval(TRAFFIC_INTERVAL);
         report.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut heard = Instant::now();
-        // Beats are counted, not time: when this host was too busy to listen, that says nothing of the scheduler.
-        let mut missed = 0;
+        let mut silence = Silence::default();
         let mut number = 0;
         loop {
             tokio::select! {
                 frame = next(&mut incoming) => {
                     heard = Instant::now();
-                    missed = 0;
+                    silence.heard();
                     self.set_state(&served.engine, LinkState::Up).await;
                     self.take(served, frame?).await;
                 }
                 _ = beat.tick() => {
-                    if missed > BROKEN_AFTER {
-                        return Err(StreamEnd::Silent(heard.elapsed()));
+                    match silence.beat() {
+                        Verdict::Speaks => {}
+                        Verdict::Silent => self.set_state(&served.engine, LinkState::Silent).await,
+                        Verdict::Broken => return Err(StreamEnd::Silent(heard.elapsed())),
                     }
-                    if missed > SILENT_AFTER {
-                        self.set_state(&served.engine, LinkState::Silent).await;
-                    }
-                    missed += 1;
                     number += 1;
                     offer(frames, FromHost::Ping(number));
                     if self.outbox.0.lock().unwrap_or_else(PoisonError::into_inner).is_none() {

@@ -124,3 +124,23 @@ fn small_scenarios_are_within_their_limits() {
         }
     }
 }
+
+/// A piece takes a second, or four beside three others: longer than a reader's patience.
+#[test]
+fn over_thin_links_few_turn_to_the_origin() {
+    for (hosts, rate) in [(100, 1_000_000), (20, 500_000)] {
+        let layout = PieceLayout::new(32 << 20, 1 << 20).expect("a layout");
+        let links = Links::equal(rate, layout.piece_len());
+        let mut settings = Settings::rollout(1, hosts, layout, 1, links).with_latency(LATENCY);
+        (settings.upload_slots, settings.download_slots) = (4, 4);
+        settings.download.crowd = u32::try_from(hosts).expect("few");
+        settings.patience = Duration::from_secs(600);
+        let outcome = World::new(settings).run();
+        let ratio = outcome.origin_bytes as f64 / outcome.blob_bytes as f64;
+        println!(
+            "{hosts} hosts at {rate} bytes/s: {ratio:.3} of the blob from the origin in {:?}",
+            outcome.took
+        );
+        assert!(ratio < 1.5, "{hosts} hosts read {ratio:.3} times the blob from the origin");
+    }
+}
