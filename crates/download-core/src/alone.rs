@@ -9,7 +9,7 @@ use types::{LeaseFailure, Timestamp};
 
 /// A reader that is stuck while other pieces come, of this blob or another, has this many times the patience.
 const STUCK_PATIENCE_FACTOR: u32 = 4;
-/// And if others than its own have not come so often meanwhile that it was passed over, but slowly, this many times. Over a
+/// And if so few pieces of this blob have come meanwhile that it was not passed over, this many times. Over a
 /// thin link a piece takes as long as a reader's patience, and all hosts would turn to an origin that is as thin.
 const SLOW_PATIENCE_FACTOR: u32 = 16;
 /// A blocked reader's piece is preferred in one choice of four, so it should have come among so many.
@@ -49,7 +49,7 @@ pub(crate) struct Alone {
     forbearance: Duration,
     /// When a piece came last, or the scheduler was found again.
     progress_at: Timestamp,
-    /// When another download of this host got a piece last, or part of one.
+    /// When a download of this host got a piece last, or part of one.
     others_at: Timestamp,
     /// When the last pieces came from peers, the earliest first.
     came: VecDeque<Timestamp>,
@@ -124,7 +124,7 @@ impl Alone {
         self.came.push_back(now);
     }
 
-    /// Another download of this host got a piece.
+    /// A download of this host got a piece, or part of one.
     pub(crate) fn others_moved(&mut self, at: Timestamp) {
         self.others_at = self.others_at.max(at);
     }
@@ -173,18 +173,20 @@ impl Alone {
     }
 
     /// What the needs that nothing is done for (`waiting`) allow.
-    pub(crate) fn mode(&mut self, turn: &mut Turn<'_>, waiting: &[Need]) -> Mode {
+    pub(crate) fn mode(&mut self, turn: &mut Turn<'_>, waiting: &[Need], pieces: u32) -> Mode {
         if self.no_source || self.from.is_some_and(|from| turn.reached(from)) {
             return Mode::All;
         }
+        // Of a blob of few pieces, all the others.
+        let enough = PASSED_OVER.min(pieces.saturating_sub(1) as usize).max(1);
+        let earliest = self.came.iter().rev().nth(enough - 1).copied();
         for need in waiting {
             let Some(since) = need.since else { continue };
             // While the host's links are busy with other blobs, this one waits for its turn: to read it from the origin
             // would only take the others' place.
             let patience = need.patience + self.forbearance;
             let quiet = turn.reached(since.max(self.progress_at).max(self.others_at) + patience);
-            let passed_over =
-                self.came.len() == PASSED_OVER && self.came.front().is_some_and(|at| *at >= since);
+            let passed_over = earliest.is_some_and(|at| at >= since);
             let factor = if passed_over { STUCK_PATIENCE_FACTOR } else { SLOW_PATIENCE_FACTOR };
             self.impatient |= quiet || turn.reached(since + patience * factor);
         }

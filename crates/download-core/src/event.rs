@@ -46,10 +46,10 @@ pub struct StoreFailed;
 pub enum Event {
     /// The deadline has come, or anything else that makes it worth looking at the clock.
     Tick,
-    /// Another download of this host had a piece stored. Need not come for each; it is enough to hear of it several times
-    /// in one [`patience`](crate::Options::patience).
+    /// Pieces come to this host, for whichever download: one was stored, or bytes of one came from a peer. Need not come for
+    /// each; it is enough to hear of it several times in one [`patience`](crate::Options::patience).
     OthersMoved {
-        /// When the last piece was stored; not in the future.
+        /// When the last came; not in the future.
         at: Timestamp,
     },
     /// A reader wants these bytes, from the first on in order.

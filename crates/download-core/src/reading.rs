@@ -34,7 +34,7 @@ impl Download {
             .filter(|(_, help)| **help != Help::UnderWay)
             .map(|(need, _)| *need)
             .collect();
-        let mode = self.alone.mode(turn, &waiting);
+        let mode = self.alone.mode(turn, &waiting, self.proof.held().count());
         let may_read = match mode {
             _ if waiting.is_empty() => false,
             Mode::Together => false,

@@ -118,6 +118,9 @@ impl Host {
     }
 }
 
+/// More slots than so many a host does not get, whatever it says: what comes to it is looked through for each match.
+const SLOTS_MAX: u16 = 64;
+
 /// More leases than so many give a source no more time.
 const LEASES_MAX: u32 = 4;
 
@@ -186,9 +189,9 @@ impl Hosts {
             id,
             zone,
             rack,
-            upload_slots: spec.upload_slots,
+            upload_slots: spec.upload_slots.min(SLOTS_MAX),
             // A host without a slot to download could never finish.
-            download_slots: spec.download_slots.max(1),
+            download_slots: spec.download_slots.clamp(1, SLOTS_MAX),
             spec: Box::new(spec),
             uploads: SmallVec::new(),
             uploads_credited: 0,

@@ -44,7 +44,8 @@ impl Scheduler {
         let Some(host) = self.hosts.find(id) else { return };
         self.leaving = Some(host);
         let memberships = self.hosts[host].memberships.clone();
-        for (six, ix) in memberships.iter().copied() {
+        // From the end, since each removal moves what comes after it.
+        for (six, ix) in memberships.iter().rev().copied() {
             self.remove_member(six, ix);
         }
         self.leaving = None;

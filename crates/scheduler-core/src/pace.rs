@@ -3,6 +3,8 @@
 //! A transfer is as slow as the slower of its two hosts, and nobody says which that was. But a host that is slow is so with
 //! everybody, so that even the fastest of its last transfers was slow.
 
+use crate::slab::HostIx;
+use smallvec::SmallVec;
 use std::time::Duration;
 
 /// So many transfers in a row say how fast a host is.
@@ -41,42 +43,51 @@ impl Pace {
 impl Usual {
     pub(crate) fn add(&mut self, pace: u32) {
         let pace = u64::from(pace);
-        self.0 =
-            if self.0 == 0 { pace } else { (self.0 * (USUAL_OVER - 1) + pace.min(self.0 * 2)) / USUAL_OVER };
+        let mean = (self.0 * (USUAL_OVER - 1) + pace.min(self.0 * 2)) / USUAL_OVER;
+        self.0 = match self.0 {
+            0 => pace,
+            // Rounded down, a small one would never rise again.
+            before if pace > before => mean.max(before + 1),
+            _ => mean,
+        };
     }
 }
 
-/// So many transfers that run out of time, one after the other, show that the time is too short.
-const OUT_OF_TIME: u32 = 8;
+/// When transfers to so many different hosts have run out of time since one ended well, the time is too short; in a small
+/// cluster, to half of the hosts.
+const OUT_OF_TIME: usize = 8;
 /// The time for a transfer is doubled so often at most.
 const DOUBLINGS_MAX: u32 = 4;
 
 /// How much longer than usual a transfer may take: where all links are thin, none would end in time, and all would be begun
 /// again and again.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Debug, Default)]
 pub(crate) struct Allowance {
-    /// Transfers in a row that ran out of time.
-    failed: u32,
+    /// The hosts whose transfers ran out of time since one ended well.
+    failed: SmallVec<[HostIx; OUT_OF_TIME]>,
     doublings: u32,
 }
 
 impl Allowance {
     /// The time for a transfer that usually gets `time`.
-    pub(crate) fn of(self, time: Duration) -> Duration {
+    pub(crate) fn of(&self, time: Duration) -> Duration {
         time * (1 << self.doublings)
     }
 
-    pub(crate) fn ran_out(&mut self) {
-        self.failed += 1;
-        if self.failed == OUT_OF_TIME {
-            self.failed = 0;
+    /// A transfer to `child`, one of so many hosts, ran out of time.
+    pub(crate) fn ran_out(&mut self, child: HostIx, hosts: usize) {
+        if !self.failed.contains(&child) {
+            self.failed.push(child);
+        }
+        if self.failed.len() >= (hosts / 2).clamp(1, OUT_OF_TIME) {
+            self.failed.clear();
             self.doublings = (self.doublings + 1).min(DOUBLINGS_MAX);
         }
     }
 
     /// A transfer that usually gets `time` has ended well.
     pub(crate) fn ended(&mut self, took: Duration, time: Duration) {
-        self.failed = 0;
+        self.failed.clear();
         if took < time / 2 {
             self.doublings = self.doublings.saturating_sub(1);
         }
@@ -86,6 +97,7 @@ impl Allowance {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::slab::Slot as _;
 
     #[test]
     fn a_host_is_slow_only_if_it_is_with_everybody() {
@@ -106,8 +118,10 @@ mod tests {
     #[test]
     fn transfers_that_never_end_in_time_get_more_of_it_until_they_do() {
         let (mut allowance, base) = (Allowance::default(), Duration::from_secs(10));
+        let mut next = 0;
         let mut run_out = |times| {
-            (0..times).for_each(|_| allowance.ran_out());
+            (next..next + times).for_each(|n| allowance.ran_out(HostIx::new(n), 100));
+            next += times;
             allowance.of(base)
         };
         assert_eq!(run_out(7), base);
@@ -118,10 +132,22 @@ mod tests {
         assert_eq!(allowance.of(base), base * 16, "they still take so long");
         (0..3).for_each(|_| allowance.ended(base / 3, base));
         assert_eq!(allowance.of(base), base * 2);
-        (0..7).for_each(|_| allowance.ran_out());
+        (0..7).for_each(|n| allowance.ran_out(HostIx::new(n), 100));
         allowance.ended(base, base);
-        (0..7).for_each(|_| allowance.ran_out());
+        (0..7).for_each(|n| allowance.ran_out(HostIx::new(n), 100));
         assert_eq!(allowance.of(base), base * 2, "some end in time");
+        (0..100).for_each(|_| allowance.ran_out(HostIx::new(1), 100));
+        assert_eq!(allowance.of(base), base * 2, "one host alone shows nothing");
+        (0..2).for_each(|n| allowance.ran_out(HostIx::new(n), 4));
+        assert_eq!(allowance.of(base), base * 4, "of four hosts two are half");
+    }
+
+    #[test]
+    fn what_is_usual_rises_again_however_small_it_was() {
+        let mut usual = Usual::default();
+        (0..1_000).for_each(|_| usual.add(1));
+        (0..10_000).for_each(|_| usual.add(1_000));
+        assert!(usual.0 > 900, "{usual:?}");
     }
 
     #[test]

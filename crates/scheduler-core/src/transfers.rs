@@ -295,7 +295,7 @@ impl Scheduler {
         let Some(transfer) = self.transfers.get(tix) else { return };
         let (child, parent) = (transfer.child_host, transfer.parent_host);
         self.counters.timed_out += 1;
-        self.allowance.ran_out();
+        self.allowance.ran_out(child, self.hosts.len());
         self.unusable(child, parent, FetchFailure::Stalled);
         self.cancel(tix);
     }

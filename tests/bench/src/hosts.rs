@@ -21,8 +21,8 @@ use types::{
     PieceIndex, PieceLayout, PieceSet, Priority, Registry, SchedulerBody, State,
 };
 
-/// The blob: enough pieces for some minutes at twenty a second.
-const BLOB: u64 = 4 << 30;
+/// The blob: 4,096 pieces of 1 MiB, enough for some minutes at twenty a second.
+const BLOB: u64 = (4 << 30) - 1;
 /// Slots up and down, as a daemon has them.
 const SLOTS: u16 = 4;
 /// Connections that are made at the same time.
