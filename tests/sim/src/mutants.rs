@@ -26,8 +26,8 @@ const MUTANTS: &[Mutant] = &[
     Mutant {
         what: "a slot too many",
         file: "crates/scheduler-core/src/hosts.rs",
-        from: "self.uploads.len() - self.uploads_credited < self.upload_slots()",
-        to: "self.uploads.len() - self.uploads_credited <= self.upload_slots()",
+        from: "self.uploads.len() - (self.uploads_credited as usize) < self.upload_slots()",
+        to: "self.uploads.len() - (self.uploads_credited as usize) <= self.upload_slots()",
         caught_by: "more uploads than slots",
     },
     Mutant {
@@ -82,9 +82,9 @@ const MUTANTS: &[Mutant] = &[
     Mutant {
         what: "a parent that is asked for what it has lost",
         file: "crates/scheduler-core/src/swarm.rs",
-        from: "        Arc::make_mut(&mut member.held).remove(piece);\n",
+        from: "        member.held.remove(piece);\n",
         to: "",
-        caught_by: "what a member has is held or in flight",
+        caught_by: "holders are counted",
     },
 ];
 
