@@ -50,7 +50,7 @@ pub(crate) struct Alone {
     /// When a piece came last, or the scheduler was found again.
     progress_at: Timestamp,
     /// When a download of this host got a piece last, or part of one.
-    others_at: Timestamp,
+    host_moved_at: Timestamp,
     /// When the last pieces came from peers, the earliest first.
     came: VecDeque<Timestamp>,
     failing: Option<Failing>,
@@ -68,7 +68,7 @@ impl Alone {
             impatient: false,
             forbearance: forbearance(options, rng),
             progress_at: zero,
-            others_at: zero,
+            host_moved_at: zero,
             came: VecDeque::with_capacity(PASSED_OVER),
             failing: None,
         }
@@ -125,8 +125,8 @@ impl Alone {
     }
 
     /// A download of this host got a piece, or part of one.
-    pub(crate) fn others_moved(&mut self, at: Timestamp) {
-        self.others_at = self.others_at.max(at);
+    pub(crate) fn host_moved(&mut self, at: Timestamp) {
+        self.host_moved_at = self.host_moved_at.max(at);
     }
 
     /// A piece came from the origin, or is about to come.
@@ -185,7 +185,7 @@ impl Alone {
             // While the host's links are busy with other blobs, this one waits for its turn: to read it from the origin
             // would only take the others' place.
             let patience = need.patience + self.forbearance;
-            let quiet = turn.reached(since.max(self.progress_at).max(self.others_at) + patience);
+            let quiet = turn.reached(since.max(self.progress_at).max(self.host_moved_at) + patience);
             let passed_over = earliest.is_some_and(|at| at >= since);
             let factor = if passed_over { STUCK_PATIENCE_FACTOR } else { SLOW_PATIENCE_FACTOR };
             self.impatient |= quiet || turn.reached(since + patience * factor);

@@ -127,7 +127,7 @@ impl Download {
     fn take(&mut self, event: Event, turn: &mut Turn<'_>) {
         match event {
             Event::Tick => {}
-            Event::OthersMoved { at } => self.alone.others_moved(at),
+            Event::HostMoved { at } => self.alone.host_moved(at),
             Event::ReaderJoined { reader, range } => {
                 self.readers.join(reader, range, &self.options, &mut self.rng);
             }

@@ -48,7 +48,7 @@ pub enum Event {
     Tick,
     /// Pieces come to this host, for whichever download: one was stored, or bytes of one came from a peer. Need not come for
     /// each; it is enough to hear of it several times in one [`patience`](crate::Options::patience).
-    OthersMoved {
+    HostMoved {
         /// When the last came; not in the future.
         at: Timestamp,
     },

@@ -17,9 +17,7 @@ pub(crate) struct Avoid {
     pub(crate) strikes: u32,
 }
 
-/// What every match asks for comes first, in as few cache lines as there can be.
 #[derive(Debug)]
-#[repr(C)]
 pub(crate) struct Host {
     /// Transfers in which it is the parent.
     pub(crate) uploads: SmallVec<[TransferIx; 4]>,

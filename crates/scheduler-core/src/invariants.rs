@@ -81,7 +81,9 @@ impl Scheduler {
                     member.want.as_ref().is_some_and(|want| host.wants.contains(&(want.priority, *six)));
                 assert_eq!(listed, member.lacks(), "wants are what the host lacks");
             }
-            assert!(host.wants.len() <= host.memberships.len(), "wants are memberships");
+            let blobs = host.wants.iter().map(|(_, six)| six).chain(host.offers.iter());
+            let mut known = blobs.map(|six| host.memberships.get(*six).is_some());
+            assert!(known.all(|known| known), "what is wanted or offered is a membership");
         }
     }
 

@@ -21,12 +21,12 @@ const RETRY_PAUSE: Duration = Duration::from_millis(50);
 const RETRY_DOUBLINGS: u32 = 3;
 /// How many members look again at a time.
 const RETRY_MAX: usize = 32;
-/// In a longer list a search in vain ends sooner: many others search in it too, and each finds for two.
+/// In a longer list a search in vain ends sooner: many others search in it too, and what one finds serves two.
 const LONG: usize = 512;
 /// A member that has waited this long may have nobody left that it can use.
 const STARVED: Duration = Duration::from_secs(1);
 
-/// Blobs of one host: mostly few.
+/// Of what there is mostly little: a host's blobs, a blob's zones.
 type Few<T> = SmallVec<[T; 8]>;
 
 /// What looking at one member found.

@@ -174,11 +174,10 @@ impl Scheduler {
     }
 
     fn note_pace(&mut self, transfer: &Transfer) {
-        let len = self.swarms[transfer.swarm].layout.len_of(transfer.piece);
-        let pace = pace_of(len, self.now.since(transfer.began));
+        let (layout, took) = (self.swarms[transfer.swarm].layout, self.now.since(transfer.began));
+        self.allowance.ended(took, self.options.transfer_time(layout.piece_len()));
+        let pace = pace_of(layout.len_of(transfer.piece), took);
         self.usual_pace.add(pace);
-        let time = self.options.transfer_time(self.swarms[transfer.swarm].layout.piece_len());
-        self.allowance.ended(self.now.since(transfer.began), time);
         self.hosts[transfer.parent_host].upload_pace.add(pace);
         self.hosts[transfer.child_host].download_pace.add(pace);
     }

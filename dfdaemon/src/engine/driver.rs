@@ -4,6 +4,7 @@
 //! the core decides is in `download-core`; here is only how it is done.
 
 use super::download::{Input, Join, Standing, Told};
+use super::late::Late;
 use super::origin_read::{Kept, OriginReads, What};
 use super::rights::Rights;
 use super::{Engine, OpenBlob, transfer};
@@ -22,14 +23,8 @@ use types::{
 /// Inputs handled before the effects are carried out.
 const BATCH: usize = 64;
 
-/// How often the core hears, at most, that other downloads move: several times in one reader's patience.
-const OTHERS_INTERVAL: Duration = Duration::from_millis(250);
-
-/// A deadline that is noticed so late shows that this host is too busy: what it waits for may have come, unread.
-const LATE: Duration = Duration::from_millis(100);
-
-/// How long a host that noticed a deadline late listens at most before it acts.
-const LATE_MAX: Duration = Duration::from_secs(1);
+/// How often the core hears, at most, that pieces come to this host: several times in one reader's patience.
+const MOVED_INTERVAL: Duration = Duration::from_millis(250);
 
 pub(crate) struct Driver {
     engine: Engine,
@@ -48,8 +43,8 @@ pub(crate) struct Driver {
     kept: Kept,
     /// Whether this host is the source: reads from the origin count as such then.
     leased: Option<Epoch>,
-    /// Until when the core knows of what other downloads got.
-    others: Timestamp,
+    /// Until when the core knows of what came to this host.
+    moved_at: Timestamp,
     stopped: bool,
     /// Ends all tasks of this download when the driver goes.
     cancel: CancellationToken,
@@ -94,7 +89,7 @@ impl Driver {
             reads: BTreeMap::new(),
             kept: Kept::default(),
             leased: None,
-            others: Timestamp::ZERO,
+            moved_at: Timestamp::ZERO,
             stopped: false,
             cancel,
         }
@@ -104,28 +99,22 @@ impl Driver {
     pub(crate) async fn run(mut self) {
         let mut batch = Vec::with_capacity(BATCH);
         let (mut effects, mut unheard) = (Vec::new(), Vec::new());
-        // The deadline that was noticed late, and when it is acted on.
-        let mut excuse = None;
+        let mut late = Late::default();
         while !self.stopped {
-            let deadline = self.core.next_deadline();
-            let due = deadline.map(|at| self.engine.instant(at));
-            let wake =
-                excuse.filter(|(excused, _)| Some(*excused) == deadline).map(|(_, until)| until).or(due);
+            let next = self.core.next_deadline().map(|at| (at, self.engine.instant(at)));
             let woken = tokio::select! {
                 () = self.cancel.cancelled() => break,
                 count = self.inbox.recv_many(&mut batch, BATCH) => count == 0,
-                () = sleep_until(wake) => {
-                    let late = due.map(|due| due.elapsed()).unwrap_or_default();
-                    if wake == due && late > LATE {
-                        let until = tokio::time::Instant::now() + late.min(LATE_MAX);
-                        excuse = deadline.map(|deadline| (deadline, until));
+                () = sleep_until(next.map(|(at, due)| late.wake(at, due))) => {
+                    let now = tokio::time::Instant::now();
+                    if !next.is_some_and(|(at, due)| late.acts(at, due, now)) {
                         continue;
                     }
                     true
                 }
             };
             let now = self.engine.now();
-            self.tell_of_others(now, &mut effects);
+            self.tell_of_moves(now, &mut effects);
             if woken {
                 self.core.handle(now, Event::Tick, &mut effects);
             }
@@ -163,11 +152,11 @@ impl Driver {
         }
     }
 
-    fn tell_of_others(&mut self, now: Timestamp, effects: &mut Vec<Effect>) {
+    fn tell_of_moves(&mut self, now: Timestamp, effects: &mut Vec<Effect>) {
         let moved = self.engine.moved();
-        if moved.since(self.others) >= OTHERS_INTERVAL {
-            self.others = moved;
-            self.core.handle(now, Event::OthersMoved { at: moved.min(now) }, effects);
+        if moved.since(self.moved_at) >= MOVED_INTERVAL {
+            self.moved_at = moved;
+            self.core.handle(now, Event::HostMoved { at: moved.min(now) }, effects);
         }
     }
 

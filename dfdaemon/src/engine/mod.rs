@@ -8,6 +8,7 @@ mod buffers;
 mod direct;
 mod download;
 mod driver;
+mod late;
 mod origin_read;
 mod reader;
 mod rights;

@@ -25,7 +25,7 @@ impl Silence {
         self.unanswered = 0;
     }
 
-    /// It is time for a ping; what has come before it has been heard.
+    /// It is time for a ping. Who is late for it may have an answer unread, but not several beats' time.
     pub(super) const fn beat(&mut self) -> Verdict {
         let verdict = match self.unanswered {
             0..=SILENT_AFTER => Verdict::Speaks,

@@ -87,16 +87,10 @@ pub async fn run(role: &HostsRole) -> Result<()> {
     };
     tokio::select! {
         measured = measured => measured?,
-        Some(ended) = tasks.join_next() => {
-            ended??;
-            bail!("a host's stream has ended");
-        }
+        Some(ended) = tasks.join_next() => ended??,
     }
     // The streams stay open: their end is not what is measured.
-    while let Some(ended) = tasks.join_next().await {
-        ended??;
-    }
-    Ok(())
+    std::future::pending().await
 }
 
 async fn until_reached(counts: &Counts, least: f64) -> Result<()> {
@@ -193,22 +187,22 @@ impl Host {
         };
         self.tell(vec![want]).await?;
         let mut beat = every(self.heartbeat, self.heartbeat);
-        for number in 1.. {
-            let pinged = loop {
-                tokio::select! {
-                    _ = beat.tick() => break FromHost::Ping(number),
-                    _ = turns.tick() => self.turn(layout.count()).await?,
-                    frame = self.incoming.message() => {
-                        let frame = frame?.context("the stream has ended")?;
-                        if let FromScheduler::Messages(messages) = FromScheduler::try_from(frame)? {
-                            messages.iter().for_each(|message| self.hear(&message.body));
-                        }
+        let mut pings = 0;
+        loop {
+            tokio::select! {
+                _ = beat.tick() => {
+                    pings += 1;
+                    self.say(FromHost::Ping(pings)).await?;
+                }
+                _ = turns.tick() => self.turn(layout.count()).await?,
+                frame = self.incoming.message() => {
+                    let frame = frame?.context("the stream has ended")?;
+                    if let FromScheduler::Messages(messages) = FromScheduler::try_from(frame)? {
+                        messages.iter().for_each(|message| self.hear(&message.body));
                     }
                 }
-            };
-            self.say(pinged).await?;
+            }
         }
-        Ok(())
     }
 
     /// Reports the first of the pieces that were to come, and that the next one is about to.

@@ -179,7 +179,7 @@ impl World {
         self.hosts[host].watched = true;
         self.queue.push(self.now + MOVED_INTERVAL, Happening::HostMoves { host });
         for spot in spots {
-            self.download_event(spot, Event::OthersMoved { at: self.now });
+            self.download_event(spot, Event::HostMoved { at: self.now });
         }
     }
 

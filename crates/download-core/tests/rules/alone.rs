@@ -120,7 +120,7 @@ fn a_reader_that_is_stuck_where_pieces_come_slowly_has_more_patience_but_not_wit
         let (fetch, ..) = fetches(&bed.assign(piece, 7, 1))[0];
         for _ in 0..10 {
             effects.extend(bed.pass(secs(1)));
-            effects.extend(bed.event(Event::OthersMoved { at: bed.now }));
+            effects.extend(bed.event(Event::HostMoved { at: bed.now }));
         }
         effects.extend(bed.stored(fetch));
         assert!(piece > 3 || reads(&effects).is_empty(), "it was not passed over, after {piece} pieces");
@@ -134,7 +134,7 @@ fn a_blob_whose_turn_has_not_come_is_waited_for_while_others_move() {
     bed.read_whole();
     for second in 1..9 {
         let mut effects = bed.pass(secs(1));
-        effects.extend(bed.event(Event::OthersMoved { at: bed.now }));
+        effects.extend(bed.event(Event::HostMoved { at: bed.now }));
         assert!(reads(&effects).is_empty(), "others move, after {second} s");
     }
     assert!(reads(&bed.pass(Duration::from_millis(1_500))).is_empty());
@@ -145,7 +145,7 @@ fn a_blob_whose_turn_has_not_come_is_waited_for_while_others_move() {
     let mut effects = Vec::new();
     for second in 1..60 {
         effects.extend(bed.pass(secs(1)));
-        effects.extend(bed.event(Event::OthersMoved { at: bed.now }));
+        effects.extend(bed.event(Event::HostMoved { at: bed.now }));
         assert!(second > 30 || reads(&effects).is_empty(), "its turn has not come, after {second} s");
     }
     assert_eq!(reads(&effects), [(ReadId(0), 0..2)]);

@@ -196,6 +196,26 @@ impl Script {
     }
 }
 
+/// Whose leases were revoked.
+pub fn revoked(told: &Told) -> Vec<(HostId, Epoch)> {
+    told.iter()
+        .filter_map(|(host, body)| match body {
+            SchedulerBody::Revoke { epoch } => Some((*host, *epoch)),
+            _ => None,
+        })
+        .collect()
+}
+
+/// The new limits of leases.
+pub fn limits(told: &Told) -> Vec<u32> {
+    told.iter()
+        .filter_map(|(_, body)| match body {
+            SchedulerBody::LeaseLimit { limit, .. } => Some(*limit),
+            _ => None,
+        })
+        .collect()
+}
+
 /// The lease in what was told: who, its epoch, what is missing, how long the prefix, the limit.
 pub fn lease_in(told: &Told) -> Option<(HostId, Epoch, PieceSet, usize, u32)> {
     told.iter().find_map(|(host, body)| match body {
