@@ -1,7 +1,7 @@
 //! The state machine: takes events in, and plans what to do next.
 //!
-//! Events change what is known (`hearing`, `reading`, and here); after each, [`Download::plan`] looks at the whole and
-//! does what is to be done at this moment. Whatever waits for a time leaves its wish with the [`Turn`].
+//! Events change what is known (`hearing`, `reading`, and here); then [`Download::plan`] looks at the whole and does
+//! what is to be done at this moment. Whatever waits for a time leaves its wish with the [`Turn`].
 
 use crate::alone::Alone;
 use crate::pace::Pace;
@@ -108,25 +108,34 @@ impl Download {
         }
     }
 
-    /// Takes in what happened at `now` and appends what is to be done to `effects`.
+    /// Takes in what happened, and appends what follows from it alone to `effects`, to be done before anything else is
+    /// told. What is to be done about the whole, [`plan`](Self::plan) says, which must follow at the same `now`: after
+    /// everything else that is known to have happened, or a time that has run out would count for more than what came
+    /// in it.
     ///
     /// `now` must not go back.
-    pub fn handle(&mut self, now: Timestamp, event: Event, effects: &mut Vec<Effect>) {
+    pub fn tell(&mut self, now: Timestamp, event: Event, effects: &mut Vec<Effect>) {
         if self.stopped {
             return;
         }
         let mut turn = Turn::new(now, effects);
         self.discard_void(&mut turn);
         self.take(event, &mut turn);
-        if !self.stopped {
-            self.plan(&mut turn);
+        self.deadline = (!self.stopped).then_some(now);
+    }
+
+    /// Looks at everything that was told, and at the clock, and appends what is to be done at `now` to `effects`.
+    pub fn plan(&mut self, now: Timestamp, effects: &mut Vec<Effect>) {
+        if self.stopped {
+            return;
         }
+        let mut turn = Turn::new(now, effects);
+        self.act(&mut turn);
         self.deadline = if self.stopped { None } else { turn.wake() };
     }
 
     fn take(&mut self, event: Event, turn: &mut Turn<'_>) {
         match event {
-            Event::Tick => {}
             Event::HostMoved { at } => self.alone.host_moved(at),
             Event::ReaderJoined { reader, range } => {
                 self.readers.join(reader, range, &self.options, &mut self.rng);
@@ -154,8 +163,7 @@ impl Download {
         }
     }
 
-    /// Does what is to be done at this moment.
-    fn plan(&mut self, turn: &mut Turn<'_>) {
+    fn act(&mut self, turn: &mut Turn<'_>) {
         self.lapse_unconfirmed(turn);
         self.hash_kept(turn);
         let closed = self.proof.is_closed();
@@ -354,7 +362,7 @@ impl Download {
         }
     }
 
-    /// When to call [`handle`](Self::handle) with a [`Tick`](Event::Tick) if nothing else happens before.
+    /// When to [`plan`](Self::plan) if nothing else happens before.
     #[must_use]
     pub const fn next_deadline(&self) -> Option<Timestamp> {
         self.deadline

@@ -1,4 +1,4 @@
-//! What happens to a download: everything that its driver tells [`Download::handle`](crate::Download::handle).
+//! What happens to a download: everything that its driver tells [`Download::tell`](crate::Download::tell).
 
 use types::{ByteRange, Credential, LeaseFailure, PieceIndex, PieceSet, SchedulerBody, State, Timestamp};
 
@@ -44,8 +44,6 @@ pub struct StoreFailed;
 /// An input of the core.
 #[derive(Clone, Debug)]
 pub enum Event {
-    /// The deadline has come, or anything else that makes it worth looking at the clock.
-    Tick,
     /// Pieces come to this host, for whichever download: one was stored, or bytes of one came from a peer. Need not come for
     /// each; it is enough to hear of it several times in one [`patience`](crate::Options::patience).
     HostMoved {

@@ -1,7 +1,7 @@
 //! One blob's download on one host: its decisions, without I/O.
 //!
 //! [`Download`] is a state machine. Its driver, dfdaemon's download engine or the simulator, tells it what happened and
-//! when ([`Event`]), and executes what it answers ([`Effect`]). There is no clock, no socket and no randomness in here
+//! when ([`Event`]), has it plan, and executes what it answers ([`Effect`]). There is no clock, no socket and no randomness in here
 //! but a generator with a given seed, so that the same events give the same effects in any process.
 
 mod alone;

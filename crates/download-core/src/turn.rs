@@ -1,4 +1,4 @@
-//! One call of [`Download::handle`](crate::Download::handle): the time, the effects so far, and when to look again.
+//! One call of [`Download::tell`](crate::Download::tell) or [`plan`](crate::Download::plan): the time, the effects so far, and when to look again.
 
 use crate::Effect;
 use types::Timestamp;

@@ -109,19 +109,34 @@ impl World {
         }
     }
 
+    /// Something happens; as in a daemon, more may have by the time that it plans.
     fn event(&mut self, event: Event) {
-        let mut effects = Vec::new();
-        let shown = format!("{event:?}");
-        self.download.handle(self.now, event, &mut effects);
         if self.verbose {
-            println!("{} {shown}", self.now);
-            effects.iter().for_each(|effect| println!("    {effect:?}"));
+            println!("{} {event:?}", self.now);
         }
+        let mut effects = Vec::new();
+        self.download.tell(self.now, event, &mut effects);
+        self.execute_all(effects);
+        if self.rng.u8(..4) > 0 {
+            self.plan();
+        }
+    }
+
+    fn plan(&mut self) {
+        let mut effects = Vec::new();
+        self.download.plan(self.now, &mut effects);
         self.download.check_invariants();
         if let Some(deadline) = self.download.next_deadline() {
             assert!(deadline > self.now, "a deadline that has come must have been acted upon");
         }
+        self.execute_all(effects);
+    }
+
+    fn execute_all(&mut self, effects: Vec<Effect>) {
         for effect in effects {
+            if self.verbose {
+                println!("    {effect:?}");
+            }
             self.note(&effect);
             self.execute(effect);
         }
@@ -201,10 +216,11 @@ impl World {
     }
 
     fn time_passes(&mut self) {
+        self.plan();
         let to_deadline = self.download.next_deadline().filter(|_| self.rng.bool());
         self.now =
             to_deadline.unwrap_or(self.now + Duration::from_millis(self.rng.u64(0..4_000))).max(self.now);
-        self.event(Event::Tick);
+        self.plan();
     }
 
     fn store_loses(&mut self) {
@@ -373,6 +389,7 @@ impl World {
             for (reader, range) in readers {
                 self.event(Event::ReaderMoved { reader, offset: self.consumed(range) });
             }
+            self.plan();
             if self.download.is_stopped() || self.closed {
                 return;
             }
@@ -387,7 +404,7 @@ impl World {
                     panic!("somebody reads, and nothing will happen: {:?}", self.download);
                 };
                 self.now = deadline;
-                self.event(Event::Tick);
+                self.plan();
             }
         }
         panic!("the download does not end");

@@ -268,7 +268,7 @@ impl Scheduler {
             HostBody::LeaseReturned { epoch, why } => self.on_lease_returned(six, ix, epoch, &why),
             HostBody::ChainFalse { epoch } => self.on_chain_false(six, ix, epoch),
             HostBody::LeaseAlive { epoch } => self.on_lease_alive(six, ix, epoch),
-            HostBody::Leave => drop(self.stop_wanting(six, ix)),
+            HostBody::Leave => self.on_leave(six, ix),
             HostBody::Drop => self.on_drop(six, ix),
             HostBody::Verified { .. } | HostBody::Hold { .. } | HostBody::Want { .. } => {
                 self.counters.ignored += 1;

@@ -271,6 +271,14 @@ impl Scheduler {
         Some(want)
     }
 
+    /// A host wants a blob no more. If it is the source, it need not have returned its lease: one that was away does not.
+    pub(crate) fn on_leave(&mut self, six: SwarmIx, ix: MemberIx) {
+        if self.lease(six).is_some_and(|lease| lease.member == ix) {
+            self.revoke(six);
+        }
+        self.stop_wanting(six, ix);
+    }
+
     /// A host lacks nothing of a blob any more, or not with this priority.
     pub(crate) fn wants_no_more(&mut self, host: HostIx, priority: Priority, six: SwarmIx) {
         let was_occupied = self.hosts[host].is_occupied();

@@ -170,7 +170,7 @@ pub enum HostBody {
         /// Whether it waits already.
         blocked: bool,
     },
-    /// This host wants the blob no more. What it holds it still offers.
+    /// This host wants the blob no more; a lease of it ends. What it holds it still offers.
     Leave,
     /// A piece was verified and stored, and is offered from now on.
     Verified {

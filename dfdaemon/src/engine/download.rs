@@ -5,14 +5,15 @@
 
 use super::driver::Driver;
 use super::{Engine, OpenBlob, Right};
-use download_core::{Event, Failure, LinkState, ReaderId};
+use bytes::Bytes;
+use download_core::{Event, Failure, LinkState, ReadId, ReaderId};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 use store::Blob;
 use tokio::sync::mpsc::error::SendTimeoutError;
 use tokio::sync::{mpsc, watch};
-use types::{ByteRange, Digest, SchedulerBody};
+use types::{ByteRange, Digest, PieceIndex, SchedulerBody};
 
 /// Inputs waiting for one download; a sender waits for room.
 const MAILBOX: usize = 1024;
@@ -26,6 +27,8 @@ const MAILBOX_PATIENCE: Duration = Duration::from_secs(1);
 pub(crate) enum Input {
     /// Something for the core.
     Core(Event),
+    /// A whole piece came from the origin, unhashed.
+    OriginPiece { read: ReadId, piece: PieceIndex, bytes: Bytes },
     /// A reader joins.
     Join(Join),
     /// The store holds less than before.

@@ -5,10 +5,11 @@
 
 use super::download::{Input, Join, Standing, Told};
 use super::late::Late;
-use super::origin_read::{Kept, OriginReads, What};
+use super::origin_read::{OriginReads, What};
 use super::rights::Rights;
 use super::{Engine, OpenBlob, transfer};
 use crate::traffic::ReadUnder;
+use bytes::Bytes;
 use download_core::{Download, Effect, Event, FetchId, Options, ReadId, ReaderId, Spec, StoreFailed};
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -20,7 +21,7 @@ use types::{
     Timestamp, hash_piece,
 };
 
-/// Inputs handled before the effects are carried out.
+/// Inputs that the core is told of before it plans.
 const BATCH: usize = 64;
 
 /// How often the core hears, at most, that pieces come to this host: several times in one reader's patience.
@@ -40,7 +41,8 @@ pub(crate) struct Driver {
     fetches: BTreeMap<FetchId, CancellationToken>,
     reads: BTreeMap<ReadId, CancellationToken>,
     origin: OriginReads,
-    kept: Kept,
+    /// Whole pieces from the origin that have not been hashed; the core bounds how many.
+    kept: BTreeMap<PieceIndex, Bytes>,
     /// Whether this host is the source: reads from the origin count as such then.
     leased: Option<Epoch>,
     /// Until when the core knows of what came to this host.
@@ -87,7 +89,7 @@ impl Driver {
             readers: BTreeMap::new(),
             fetches: BTreeMap::new(),
             reads: BTreeMap::new(),
-            kept: Kept::default(),
+            kept: BTreeMap::new(),
             leased: None,
             moved_at: Timestamp::ZERO,
             stopped: false,
@@ -102,28 +104,33 @@ impl Driver {
         let mut late = Late::default();
         while !self.stopped {
             let next = self.core.next_deadline().map(|at| (at, self.engine.instant(at)));
-            let woken = tokio::select! {
+            tokio::select! {
                 () = self.cancel.cancelled() => break,
-                count = self.inbox.recv_many(&mut batch, BATCH) => count == 0,
+                _ = self.inbox.recv_many(&mut batch, BATCH) => {}
                 () = sleep_until(next.map(|(at, due)| late.wake(at, due))) => {
                     let now = tokio::time::Instant::now();
                     if !next.is_some_and(|(at, due)| late.acts(at, due, now)) {
                         continue;
                     }
-                    true
                 }
-            };
+            }
+            while batch.len() < BATCH
+                && let Ok(input) = self.inbox.try_recv()
+            {
+                batch.push(input);
+            }
             let now = self.engine.now();
             self.tell_of_moves(now, &mut effects);
-            if woken {
-                self.core.handle(now, Event::Tick, &mut effects);
-            }
             for input in batch.drain(..) {
                 match input {
                     Input::Core(Event::Message(body)) if self.core.is_stopped() => unheard.push(body),
-                    input => self.take(now, input, &mut effects),
+                    input => {
+                        self.take(now, input, &mut effects);
+                        self.execute(&mut effects).await;
+                    }
                 }
             }
+            self.core.plan(now, &mut effects);
             self.execute(&mut effects).await;
         }
         self.inbox.close();
@@ -156,13 +163,19 @@ impl Driver {
         let moved = self.engine.moved();
         if moved.since(self.moved_at) >= MOVED_INTERVAL {
             self.moved_at = moved;
-            self.core.handle(now, Event::HostMoved { at: moved.min(now) }, effects);
+            self.core.tell(now, Event::HostMoved { at: moved.min(now) }, effects);
         }
     }
 
     fn take(&mut self, now: Timestamp, input: Input, effects: &mut Vec<Effect>) {
         let event = match input {
             Input::Join(join) => self.joins(now, join, effects),
+            // A read that was cancelled is forgotten, and another may bring the same piece.
+            Input::OriginPiece { read, .. } if !self.reads.contains_key(&read) => return,
+            Input::OriginPiece { read, piece, bytes } => {
+                self.kept.insert(piece, bytes);
+                Event::OriginPiece { read, piece }
+            }
             Input::Lost => Event::Lost { pieces: self.blob.pieces().complement() },
             Input::Core(event) => event,
         };
@@ -196,7 +209,7 @@ impl Driver {
             }
             _ => {}
         }
-        self.core.handle(now, event, effects);
+        self.core.tell(now, event, effects);
     }
 
     fn joins(&mut self, now: Timestamp, join: Join, effects: &mut Vec<Effect>) -> Event {
@@ -204,7 +217,7 @@ impl Driver {
         self.rights.add(join.right);
         let after = self.rights.credential(Instant::now());
         if before != after {
-            self.core.handle(now, Event::Credential(after), effects);
+            self.core.tell(now, Event::Credential(after), effects);
         }
         self.readers.insert(join.reader, join.direct);
         Event::ReaderJoined { reader: join.reader, range: join.range }
@@ -231,14 +244,14 @@ impl Driver {
                         cancel.cancel();
                     }
                 }
-                Effect::ReadOrigin { read, pieces } => self.read_origin(read, pieces).await,
+                Effect::ReadOrigin { read, pieces } => self.read_origin(read, pieces),
                 Effect::CancelRead { read } => {
                     if let Some(cancel) = self.reads.remove(&read) {
                         cancel.cancel();
                     }
                 }
                 Effect::Hash { piece, before, expect } => self.hash(piece, before, expect),
-                Effect::DropBytes { piece } => drop(self.kept.take(piece)),
+                Effect::DropBytes { piece } => drop(self.kept.remove(&piece)),
                 Effect::LearnStates { boundary, states } => {
                     if let Err(error) = self.blob.learn_states(boundary, &states) {
                         tracing::warn!(%error, boundary, "states of the chain could not be kept");
@@ -283,10 +296,11 @@ impl Driver {
         self.engine.send(self.key.clone(), body);
     }
 
-    async fn read_origin(&mut self, read: ReadId, pieces: std::ops::Range<u32>) {
+    fn read_origin(&mut self, read: ReadId, pieces: std::ops::Range<u32>) {
         let Some(right) = self.rights.best().cloned() else {
-            let result = Err(types::LeaseFailure::Refused);
-            drop(self.mailbox.send(Input::Core(Event::OriginEnded { read, result })).await);
+            let ended = Event::OriginEnded { read, result: Err(types::LeaseFailure::Refused) };
+            let mailbox = self.mailbox.clone();
+            self.engine.0.tasks.spawn(async move { drop(mailbox.send(Input::Core(ended)).await) });
             return;
         };
         let cancel = self.cancel.child_token();
@@ -296,13 +310,13 @@ impl Driver {
             let link = *self.engine.link_state().borrow();
             tracing::info!(?pieces, ?link, "reading from the origin without a lease");
         }
-        let job = self.origin.job(What { read, pieces, under }, right, &self.blob, &self.kept);
+        let job = self.origin.job(What { read, pieces, under }, right, &self.blob);
         self.engine.0.tasks.spawn(job.run(self.engine.parts().clone(), self.mailbox.clone(), cancel));
     }
 
     /// Hashes the kept bytes of a piece on the blocking pool, and stores them if they are right.
-    fn hash(&self, piece: PieceIndex, before: State, expect: Option<State>) {
-        let Some(bytes) = self.kept.take(piece) else {
+    fn hash(&mut self, piece: PieceIndex, before: State, expect: Option<State>) {
+        let Some(bytes) = self.kept.remove(&piece) else {
             tracing::error!(%piece, "the core asked for bytes that are not kept");
             return;
         };

@@ -1,4 +1,4 @@
-//! Reads from the origin: ranged requests whose bytes are cut into pieces and kept, unhashed, for the core to release.
+//! Reads from the origin: ranged requests whose bytes are cut into pieces, unhashed.
 //!
 //! An origin that ignores Range sends everything from the first byte with each request. Once that has been seen, the
 //! reads of a download share one body, in order, instead of starting over each time.
@@ -12,9 +12,8 @@ use download_core::{Event, ReadId};
 use futures::StreamExt;
 use futures::stream::BoxStream;
 use origin::OriginError;
-use std::collections::BTreeMap;
 use std::ops::Range;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 use store::Blob;
 use tokio::sync::{Mutex as TurnMutex, OwnedMutexGuard, mpsc};
@@ -23,20 +22,6 @@ use types::{BlobKey, ByteRange, PieceIndex};
 
 /// How often the core hears at most that bytes of a piece come.
 const MOVED_INTERVAL: Duration = Duration::from_millis(500);
-
-/// Whole pieces from the origin that have not been hashed; the core bounds how many.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Kept(Arc<Mutex<BTreeMap<PieceIndex, Bytes>>>);
-
-impl Kept {
-    fn put(&self, piece: PieceIndex, bytes: Bytes) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(piece, bytes);
-    }
-
-    pub(crate) fn take(&self, piece: PieceIndex) -> Option<Bytes> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(&piece)
-    }
-}
 
 /// A body that is read in order by one job after another.
 struct Feed {
@@ -62,7 +47,7 @@ impl OriginReads {
     }
 
     /// One read, to be run.
-    pub(crate) fn job(&self, what: What, right: Right, blob: &Blob, kept: &Kept) -> Job {
+    pub(crate) fn job(&self, what: What, right: Right, blob: &Blob) -> Job {
         let What { read, pieces, under } = what;
         Job {
             under,
@@ -71,7 +56,6 @@ impl OriginReads {
             right,
             key: self.key.clone(),
             blob: blob.clone(),
-            kept: kept.clone(),
             ranged: self.ranged.clone(),
             shared: self.shared.clone(),
         }
@@ -93,7 +77,6 @@ pub(crate) struct Job {
     right: Right,
     key: BlobKey,
     blob: Blob,
-    kept: Kept,
     ranged: Arc<std::sync::atomic::AtomicBool>,
     shared: Arc<TurnMutex<Option<Feed>>>,
 }
@@ -187,8 +170,8 @@ impl Job {
                 bytes.extend_from_slice(&part);
                 self.bytes_came(&mut told, mailbox);
             }
-            self.kept.put(piece, bytes.freeze());
-            if mailbox.send(Input::Core(Event::OriginPiece { read: self.read, piece })).await.is_err() {
+            let whole = Input::OriginPiece { read: self.read, piece, bytes: bytes.freeze() };
+            if mailbox.send(whole).await.is_err() {
                 return Ok(());
             }
         }

@@ -16,10 +16,20 @@ const NOT_THERE: Duration = Duration::from_millis(700);
 
 impl World {
     pub(crate) fn download_event(&mut self, spot: Spot, event: Event) {
-        self.trace.note(self.now, "to host", spot.host, &event);
-        let Some(running) = self.hosts[spot.host].running(spot) else { return };
+        self.download_events(spot, [event]);
+    }
+
+    /// What a download finds to have happened by the time that it looks.
+    fn download_events(&mut self, spot: Spot, events: impl IntoIterator<Item = Event>) {
         let mut effects = Vec::new();
-        running.core.handle(self.now, event, &mut effects);
+        for event in events {
+            self.trace.note(self.now, "to host", spot.host, &event);
+            let Some(running) = self.hosts[spot.host].running(spot) else { return };
+            running.core.tell(self.now, event, &mut effects);
+            self.execute_all(spot, &mut effects);
+        }
+        let Some(running) = self.hosts[spot.host].running(spot) else { return };
+        running.core.plan(self.now, &mut effects);
         if self.settings.thorough {
             running.core.check_invariants();
         }
@@ -30,7 +40,11 @@ impl World {
                 self.queue.push(deadline, Happening::Tick { spot });
             }
         }
-        for effect in effects {
+        self.execute_all(spot, &mut effects);
+    }
+
+    fn execute_all(&mut self, spot: Spot, effects: &mut Vec<Effect>) {
+        for effect in effects.drain(..) {
             self.trace.note(self.now, "host", spot.host, &effect);
             self.execute(spot, effect);
         }
@@ -48,7 +62,7 @@ impl World {
                 running.tick_at = Some(deadline);
                 self.queue.push(deadline, Happening::Tick { spot });
             }
-            Some(_) => self.download_event(spot, Event::Tick),
+            Some(_) => self.download_events(spot, []),
             None => {}
         }
     }

@@ -185,6 +185,7 @@ const FOUND: &[(u64, &str)] = &[
         18_261_665_317_963_465_946,
         "a reader kept bytes of a false chain whose pieces had been lost before it was found out",
     ),
+    (5_136_064_597_109_187_329, "a source that had left kept a lease that it did not know of"),
     (
         6_168_379_008_443_705_215,
         "a reader kept bytes of a false chain whose pieces were lost after it was found out",

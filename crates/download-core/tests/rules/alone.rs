@@ -1,9 +1,9 @@
 //! Without a scheduler, or without patience: stripes straight from the origin.
 
 use crate::bed::{Bed, failures, fetches, held, options, reads, said};
-use download_core::{Effect, Event, Failure, LinkState, Options, ReadId, ReaderId};
+use download_core::{Effect, Event, Failure, Fetched, LinkState, Options, ReadId, ReaderId};
 use std::time::Duration;
-use types::{BlobFailure, Credential, HostBody, LeaseFailure, PieceFrom, SchedulerBody};
+use types::{BlobFailure, Credential, Epoch, HostBody, LeaseFailure, PieceFrom, SchedulerBody};
 
 fn secs(secs: u64) -> Duration {
     Duration::from_secs(secs)
@@ -282,5 +282,31 @@ fn of_a_crowd_few_lose_their_patience_first_and_all_in_the_end() {
         );
         let soon = times.iter().filter(|time| **time < first + Duration::from_millis(500)).count();
         assert!(soon <= 16, "{soon} of {crowd} turn to the origin at once");
+    }
+}
+
+#[test]
+fn what_came_counts_before_the_time_that_ran_out() {
+    // Denied for good, if the clock spoke first.
+    let mut bed = Bed::new(20, LinkState::Up, Credential::None);
+    bed.read_whole();
+    let fetch = fetches(&bed.assign(5, 7, 1))[0].0;
+    bed.now += secs(60);
+    let effects = bed.events([
+        Event::ReaderMoved { reader: ReaderId(1), offset: 0 },
+        Event::Fetched { fetch, outcome: Fetched::Stored },
+    ]);
+    assert_eq!((failures(&effects), held(&effects)), (vec![], vec![5]));
+    // And a lease is its holder's if the scheduler says so again.
+    for confirmed in [true, false] {
+        let mut bed = Bed::new(20, LinkState::Up, Credential::Anonymous);
+        bed.read_whole();
+        bed.lease(1, 0..20, 0, 20);
+        bed.event(Event::Link(LinkState::Up));
+        bed.now += secs(60);
+        let limit = SchedulerBody::LeaseLimit { epoch: Epoch(1), limit: 20 };
+        let told = if confirmed { Event::Message(limit) } else { Event::HostMoved { at: bed.now } };
+        bed.events([Event::HostMoved { at: bed.now }, told]);
+        assert_eq!(bed.download.lease().is_some(), confirmed);
     }
 }

@@ -106,8 +106,21 @@ impl Bed {
     }
 
     pub(crate) fn event(&mut self, event: Event) -> Vec<Effect> {
+        self.events([event])
+    }
+
+    /// Nothing happens but that the time has come.
+    pub(crate) fn tick(&mut self) -> Vec<Effect> {
+        self.events([])
+    }
+
+    /// All that is found to have happened by the time that the driver looks.
+    pub(crate) fn events<const N: usize>(&mut self, events: [Event; N]) -> Vec<Effect> {
         let mut effects = Vec::new();
-        self.download.handle(self.now, event, &mut effects);
+        for event in events {
+            self.download.tell(self.now, event, &mut effects);
+        }
+        self.download.plan(self.now, &mut effects);
         self.download.check_invariants();
         if let Some(deadline) = self.download.next_deadline() {
             assert!(deadline > self.now, "a deadline that has come must have been acted upon");
@@ -139,7 +152,7 @@ impl Bed {
         let mut effects = Vec::new();
         while let Some(deadline) = self.download.next_deadline().filter(|deadline| *deadline <= end) {
             self.now = deadline;
-            effects.extend(self.event(Event::Tick));
+            effects.extend(self.tick());
         }
         self.now = end;
         effects

@@ -175,7 +175,7 @@ fn closes_when_every_link_was_verified() {
     assert_eq!(effects[effects.len() - 2..], [Effect::Closed, Effect::Send(hold)]);
     let effects = bed.leave(1);
     assert_eq!(effects, [Effect::Send(HostBody::Leave), Effect::Stop]);
-    assert!(bed.event(Event::Tick).is_empty() && bed.download.is_stopped());
+    assert!(bed.tick().is_empty() && bed.download.is_stopped());
 }
 
 #[test]
