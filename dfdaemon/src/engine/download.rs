@@ -168,6 +168,7 @@ impl Engine {
             readers: AtomicU64::new(0),
         }));
         downloads.insert(open.key.digest, handle.clone());
+        self.tick();
         self.announce(&open.key);
         let told = Told { standing: standing_tx, voids: voids_tx };
         let driver = Driver::new(self.clone(), open, blob, mailbox, inbox, told);

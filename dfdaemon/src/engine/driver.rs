@@ -4,7 +4,6 @@
 //! the core decides is in `download-core`; here is only how it is done.
 
 use super::download::{Input, Join, Standing, Told};
-use super::late::Late;
 use super::origin_read::{OriginReads, What};
 use super::rights::Rights;
 use super::{Engine, OpenBlob, transfer};
@@ -101,18 +100,12 @@ impl Driver {
     pub(crate) async fn run(mut self) {
         let mut batch = Vec::with_capacity(BATCH);
         let (mut effects, mut unheard) = (Vec::new(), Vec::new());
-        let mut late = Late::default();
         while !self.stopped {
-            let next = self.core.next_deadline().map(|at| (at, self.engine.instant(at)));
+            let next = self.core.next_deadline().map(|at| self.engine.look_at(at));
             tokio::select! {
                 () = self.cancel.cancelled() => break,
                 _ = self.inbox.recv_many(&mut batch, BATCH) => {}
-                () = sleep_until(next.map(|(at, due)| late.wake(at, due))) => {
-                    let now = tokio::time::Instant::now();
-                    if !next.is_some_and(|(at, due)| late.acts(at, due, now)) {
-                        continue;
-                    }
-                }
+                () = sleep_until(next) => {}
             }
             while batch.len() < BATCH
                 && let Ok(input) = self.inbox.try_recv()

@@ -5,10 +5,10 @@
 //! with [`transfer`]s from peers and [`origin_read`]s, and [`reader`] turns what arrives into a stream.
 
 mod buffers;
+mod clock;
 mod direct;
 mod download;
 mod driver;
-mod late;
 mod origin_read;
 mod reader;
 mod rights;
@@ -20,14 +20,14 @@ pub use rights::Right;
 use crate::link::Link;
 use crate::traffic::Traffic;
 pub(crate) use buffers::Buffers;
+use clock::{Clock, TICK};
 use download::Handle;
 use download_core::LinkState;
 use origin::Origin;
 use p2p::P2p;
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
 use store::Store;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -74,8 +74,9 @@ pub struct Engine(Arc<Inner>);
 
 struct Inner {
     parts: Parts,
-    /// The origin of the cores' time.
-    started: Instant,
+    clock: Clock,
+    /// Whether the clock ticks: while downloads run. Changed under the lock of `downloads`.
+    ticks: AtomicBool,
     downloads: Mutex<BTreeMap<Digest, Handle>>,
     /// What the scheduler was told of, so that it can be told when it is evicted. Bounded by what the store holds.
     announced: Mutex<BTreeMap<Digest, BlobKey>>,
@@ -105,7 +106,8 @@ impl Engine {
     pub(crate) fn new(parts: Parts, cancel: CancellationToken) -> Self {
         Self(Arc::new(Inner {
             parts,
-            started: Instant::now(),
+            clock: Clock::new(),
+            ticks: AtomicBool::new(false),
             downloads: Mutex::new(BTreeMap::new()),
             announced: Mutex::new(BTreeMap::new()),
             moved: AtomicU64::new(0),
@@ -263,10 +265,28 @@ impl Engine {
     /// When any download got a piece last, or a part of one from a peer: over a slow link a piece takes longer than a
     /// reader's patience.
     fn moved(&self) -> Timestamp {
-        let stored = Timestamp::from_nanos(self.0.moved.load(Ordering::Relaxed));
-        let quiet =
-            self.0.parts.p2p.quiet_for().and_then(|quiet| self.0.started.elapsed().checked_sub(quiet));
-        stored.max(quiet.map_or(Timestamp::ZERO, |at| Timestamp::ZERO + at))
+        Timestamp::from_nanos(self.0.moved.load(Ordering::Relaxed))
+    }
+
+    /// Lets the clock tick as long as downloads run.
+    fn tick(&self) {
+        if self.0.ticks.swap(true, Ordering::Relaxed) {
+            return;
+        }
+        let engine = self.clone();
+        self.0.tasks.spawn(async move {
+            while engine.0.cancel.run_until_cancelled(tokio::time::sleep(TICK)).await.is_some() {
+                let elapsed = engine.0.clock.tick();
+                if engine.parts().p2p.quiet_for().is_some_and(|quiet| quiet <= elapsed) {
+                    engine.has_moved(engine.now());
+                }
+                let downloads = engine.downloads();
+                if downloads.is_empty() {
+                    engine.0.ticks.store(false, Ordering::Relaxed);
+                    break;
+                }
+            }
+        });
     }
 
     /// How many downloads run.
@@ -286,12 +306,12 @@ impl Engine {
     }
 
     fn now(&self) -> Timestamp {
-        let nanos = self.0.started.elapsed().as_nanos();
-        Timestamp::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX))
+        self.0.clock.now()
     }
 
-    fn instant(&self, at: Timestamp) -> tokio::time::Instant {
-        (self.0.started + at.since(Timestamp::ZERO)).into()
+    /// When to look whether `at` has come.
+    fn look_at(&self, at: Timestamp) -> tokio::time::Instant {
+        self.0.clock.look_at(at).into()
     }
 
     fn parts(&self) -> &Parts {
