@@ -103,13 +103,24 @@ impl Download {
                 continue;
             }
             let allowed = |piece: PieceIndex| piece.0 < lease.limit && lease.todo.contains(piece);
-            let stripe = self.source.stripe(first, self.options.stripe_bytes, allowed);
+            let stripe = self.source.stripe(first, self.stripe_bytes(first), allowed);
             if !self.has_room(&stripe) {
                 return;
             }
             from = PieceIndex(stripe.end);
             self.source.begin(stripe, true, turn);
         }
+    }
+
+    /// The longest that a source's request from `first` on may be. Requests share the origin's link, so that of long ones all but the
+    /// first come at once, late; but at the start the others have nothing to do until the first pieces come. So requests grow,
+    /// each at most half of what lies before it. A small blob is not worth the round trips.
+    fn stripe_bytes(&self, first: PieceIndex) -> u64 {
+        let longest = self.options.stripe_bytes;
+        if self.layout.size() <= self.options.window_bytes * 2 {
+            return longest;
+        }
+        longest.min(u64::from(first.0) * u64::from(self.layout.piece_len()) / 2)
     }
 
     /// One stripe for the reader that has waited longest.
