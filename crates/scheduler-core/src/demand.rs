@@ -220,6 +220,11 @@ impl Demand {
         self.need.list(self.list_of(part, rank))
     }
 
+    /// Whether a member is one of those.
+    pub(crate) fn is_hungry_in(&self, ix: MemberIx, part: u32, rank: usize) -> bool {
+        self.need.place(ix) == Some(self.list_of(part, rank))
+    }
+
     /// The members for whom nothing is available.
     pub(crate) fn sated(&self) -> &[MemberIx] {
         self.need.list(SATED)

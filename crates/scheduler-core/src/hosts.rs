@@ -1,6 +1,7 @@
 //! The connected hosts: what they are, their slots, and whom they cannot use at the moment.
 
 use crate::boundary::Window;
+use crate::neighbours::Neighbours;
 use crate::pace::Pace;
 use crate::slab::{HostIx, MemberIx, RackIx, Slab, SwarmIx, TransferIx, ZoneIx};
 use crate::sorted::Sorted;
@@ -51,6 +52,8 @@ pub(crate) struct Host {
     pub(crate) upload_pace: Pace,
     pub(crate) download_pace: Pace,
     pub(crate) zone: ZoneIx,
+    /// To whom it uploaded.
+    pub(crate) children: Neighbours,
     pub(crate) alarm: Alarm,
     pub(crate) spec: Box<HostSpec>,
 }
@@ -142,8 +145,8 @@ pub(crate) struct Hosts {
     by_id: HashMap<HostId, HostIx>,
     zones: Slab<ZoneIx, Zone>,
     by_zone: BTreeMap<Label, ZoneIx>,
-    /// How many hosts each rack has.
-    racks: Slab<RackIx, usize>,
+    /// The hosts of each rack.
+    racks: Slab<RackIx, Vec<HostIx>>,
     by_rack: BTreeMap<Label, RackIx>,
 }
 
@@ -181,8 +184,7 @@ impl Hosts {
             self.zones.insert(Zone { label: label.clone(), hosts: 0, inwards, outwards })
         });
         self.zones[zone].hosts += 1;
-        let rack = *self.by_rack.entry(spec.rack.clone()).or_insert_with(|| self.racks.insert(0));
-        self.racks[rack] += 1;
+        let rack = *self.by_rack.entry(spec.rack.clone()).or_insert_with(|| self.racks.insert(Vec::new()));
         let host = self.slab.insert(Host {
             id,
             zone,
@@ -207,9 +209,11 @@ impl Hosts {
             download_pause: Timestamp::ZERO,
             muted_until: None,
             avoid: BTreeMap::new(),
+            children: Neighbours::default(),
             alarm: Alarm::default(),
         });
         self.by_id.insert(id, host);
+        self.racks[rack].push(host);
         host
     }
 
@@ -223,11 +227,21 @@ impl Hosts {
             self.by_zone.remove(&zone.label);
             self.zones.remove(gone.zone);
         }
-        self.racks[gone.rack] -= 1;
-        if self.racks[gone.rack] == 0 {
+        self.racks[gone.rack].retain(|other| *other != host);
+        if self.racks[gone.rack].is_empty() {
             self.by_rack.remove(&gone.spec.rack);
             self.racks.remove(gone.rack);
         }
+    }
+
+    /// A few hosts of a rack, itself perhaps among them; none if there is no other rack, so that everybody is as near.
+    pub(crate) fn some_of(&self, rack: RackIx, count: usize, rng: &mut fastrand::Rng) -> &[HostIx] {
+        let hosts = &self.racks[rack];
+        if self.racks.len() == 1 || hosts.is_empty() {
+            return &[];
+        }
+        let start = rng.usize(..hosts.len());
+        &hosts[start..hosts.len().min(start + count)]
     }
 
     /// Whether one more piece may cross now from zone `from` into zone `to`.

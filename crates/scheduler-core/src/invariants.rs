@@ -104,6 +104,7 @@ impl Scheduler {
         let uploads: usize = self.hosts.iter().map(|(_, host)| host.uploads.len()).sum();
         let counted: usize = self.hosts.iter().map(|(_, host)| host.downloads as usize).sum();
         assert_eq!((uploads, counted), (downloads, downloads), "every transfer has one parent and one child");
+        assert!(downloads == 0 || self.overdue_alarm.is_set(), "a transfer that takes too long is found");
     }
 
     fn check_swarm(&self, six: SwarmIx, swarm: &Swarm) {

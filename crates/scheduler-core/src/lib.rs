@@ -25,6 +25,7 @@ mod invariants;
 mod lease;
 mod matching;
 mod membership;
+mod neighbours;
 mod options;
 mod pace;
 mod pick;
@@ -133,6 +134,7 @@ pub struct Scheduler {
     swarms: Slab<SwarmIx, Swarm>,
     index: BTreeMap<(Digest, u64), Entry>,
     transfers: Slab<TransferIx, Transfer>,
+    overdue_alarm: Alarm,
     timers: Timers,
     records: BTreeMap<HostId, Record>,
     counters: Counters,
@@ -163,6 +165,7 @@ impl Scheduler {
             swarms: Slab::default(),
             index: BTreeMap::new(),
             transfers: Slab::default(),
+            overdue_alarm: Alarm::default(),
             timers: Timers::default(),
             records: BTreeMap::new(),
             counters: Counters::default(),
@@ -224,7 +227,7 @@ impl Scheduler {
                     self.timers.clear(&mut self.quiet_alarm, Timer::Quiet);
                     self.work.leases.extend(self.swarms.keys());
                 }
-                Timer::Transfer(tix) => self.on_transfer_timeout(tix),
+                Timer::Overdue => self.on_overdue(),
                 Timer::Lease(six) => self.on_lease_alarm(six),
                 Timer::Query(six) => self.on_query_timeout(six),
                 Timer::Consider(six) => {

@@ -1,11 +1,12 @@
 //! Who gets something next: a parent with a free slot looks for a child (push), a child for a parent (pull).
 //!
-//! Each looks at a few that are drawn at random and, if none fits, at some more in turn. What is missed in this way is
-//! found by looking again a little later, at most for a few members at a time.
+//! A parent looks at the children that it has a connection to, and at some in its rack; each looks at a few that are drawn at
+//! random and, if none fits, at some more in turn. What is missed in this way is found by looking again a little later, at
+//! most for a few members at a time.
 
 use crate::Scheduler;
 use crate::demand::{PRIORITIES, rank};
-use crate::hosts::Hosts;
+use crate::hosts::{Host, Hosts};
 use crate::pick::{Choice, Judge};
 use crate::slab::{HostIx, MemberIx, SwarmIx};
 use crate::swarm::Member;
@@ -22,7 +23,7 @@ const RETRY_DOUBLINGS: u32 = 3;
 /// How many members look again at a time.
 const RETRY_MAX: usize = 32;
 /// In a longer list a search in vain ends sooner: many others search in it too, and what one finds serves two.
-const LONG: usize = 512;
+const LONG: usize = 64;
 /// A member that has waited this long may have nobody left that it can use.
 const STARVED: Duration = Duration::from_secs(1);
 
@@ -38,16 +39,32 @@ enum Look {
 }
 
 impl Scheduler {
-    /// Looks at members of `list`; keeps the best in `best`, and those whose host is full in `stale`.
+    /// Looks at those members that are `near` and some of `list`; keeps the best in `best`, and those whose host is full in `stale`. Ends
+    /// with one that nobody can outdo where no piece is scarcer than of level `floor`.
     fn survey(
         (rng, samples, scan_max): (&mut fastrand::Rng, usize, usize),
-        list: &[MemberIx],
+        (near, list): (impl Iterator<Item = MemberIx>, &[MemberIx]),
+        floor: u8,
         best: &mut Option<Choice>,
         stale: &mut Vec<MemberIx>,
         mut look: impl FnMut(MemberIx) -> Look,
     ) {
         if list.is_empty() {
             return;
+        }
+        let mut fits = 0;
+        for member in near {
+            let Look::Fits(choice) = look(member) else { continue };
+            if best.is_none_or(|best| choice.score < best.score) {
+                *best = Some(choice);
+            }
+            fits += 1;
+            if choice.score.is_best(floor) {
+                return;
+            }
+            if fits == samples {
+                break;
+            }
         }
         let (head, tail) = list.split_at(rng.usize(..list.len()));
         let mut in_turn = tail.iter().chain(head);
@@ -66,6 +83,9 @@ impl Scheduler {
                     if best.is_none_or(|best| choice.score < best.score) {
                         *best = Some(choice);
                     }
+                    if choice.score.is_best(floor) {
+                        return;
+                    }
                 }
                 Look::Unfit => {}
                 Look::Full => stale.push(*member),
@@ -73,8 +93,9 @@ impl Scheduler {
         }
     }
 
-    /// Gives something of one blob from `parent` to a hungry child of one priority, if there is one.
-    fn push_one(&mut self, six: SwarmIx, parent: MemberIx, rank: usize) -> bool {
+    /// Gives something of one blob from `parent` to a hungry child of one priority, if there is one. What it has is of level
+    /// `floor` at the scarcest.
+    fn push_one(&mut self, six: SwarmIx, parent: MemberIx, rank: usize, floor: u8) -> bool {
         let Self { swarms, hosts, transfers, options, rng, scratch, glance, stale, now, .. } = self;
         let Some(swarm) = swarms.get(six) else { return false };
         let Some(demand) = swarm.demand.as_deref().filter(|demand| demand.hungry[rank] > 0) else {
@@ -82,6 +103,8 @@ impl Scheduler {
         };
         let mut judge = Judge { six, swarm, demand, hosts, transfers, options, now: *now, scratch, glance };
         judge.look_for_child(parent);
+        let Host { children: known, rack, .. } = &hosts[swarm.members[parent].host];
+        let mates = hosts.some_of(*rack, options.samples, rng);
         let mut best = None;
         stale.clear();
         let own = demand.part_ix(parent);
@@ -92,7 +115,11 @@ impl Scheduler {
             }
             others += usize::from(part != own);
             let draw = (&mut *rng, options.samples, options.scan_max);
-            Self::survey(draw, demand.hungry_in(part, rank), &mut best, stale, |child| {
+            let near = known.iter().chain(mates.iter().copied());
+            let near = near.filter_map(|child| hosts.get(child)?.memberships.get(six));
+            let near = near.filter(|child| demand.is_hungry_in(*child, part, rank));
+            let list = demand.hungry_in(part, rank);
+            Self::survey(draw, (near, list), floor, &mut best, stale, |child| {
                 if !judge.could_take(child) {
                     return Look::Unfit;
                 }
@@ -128,7 +155,8 @@ impl Scheduler {
         stale.clear();
         for part in parts {
             let draw = (&mut *rng, options.samples, options.scan_max);
-            Self::survey(draw, demand.idle.list(part), &mut best, stale, |parent| {
+            let list = demand.idle.list(part);
+            Self::survey(draw, (std::iter::empty(), list), 0, &mut best, stale, |parent| {
                 if !judge.could_give(parent) {
                     return Look::Unfit;
                 }
@@ -170,7 +198,10 @@ impl Scheduler {
                 .filter_map(|host| Some((self.scarcest(*host)?, self.rng.u32(..), *host)))
                 .collect();
             order.sort_unstable();
-            parents = order.into_iter().map(|(.., host)| host).filter(|host| self.feed(*host)).collect();
+            parents = order
+                .into_iter()
+                .filter_map(|(level, _, host)| self.feed(host, level).then_some(host))
+                .collect();
         }
         fill.into_iter().for_each(|host| self.fill(host));
         fresh.into_iter().for_each(|(six, _)| self.retry_later(six));
@@ -220,8 +251,8 @@ impl Scheduler {
     }
 
     /// Gives one piece from a host with a free upload slot to a child: the blobs that it holds are served in turn, the
-    /// urgent ones first. Whether it gave anything.
-    fn feed(&mut self, host: HostIx) -> bool {
+    /// urgent ones first. Whether it gave anything. What it has is of level `floor` at the scarcest.
+    fn feed(&mut self, host: HostIx, floor: u8) -> bool {
         let Some(parent) = self.hosts.get(host).filter(|host| host.can_upload(self.now)) else {
             return false;
         };
@@ -229,7 +260,7 @@ impl Scheduler {
         for rank in 0..PRIORITIES {
             for six in &turn {
                 let Some(member) = self.hosts[host].memberships.get(*six) else { continue };
-                if self.push_one(*six, member, rank) {
+                if self.push_one(*six, member, rank, floor) {
                     self.hosts[host].fed = Some(*six);
                     return true;
                 }

@@ -28,13 +28,23 @@ const SPENT_PATIENCE_FACTOR: u32 = 4;
 pub(crate) struct Score {
     /// Copies of the piece, up to the cap.
     level: u8,
-    /// For first copies: children that can pass it on at once, and fast.
+    /// For first copies: children that get none at the moment, that can pass it on at once, and fast.
     link: u8,
     /// Same rack, same zone, elsewhere.
     distance: u8,
+    /// Whether they have to connect first.
+    strange: bool,
     /// How busy the parent is.
     load: u8,
     piece: PieceIndex,
+}
+
+impl Score {
+    /// Whether nobody else can be better by more than chance, if no piece is scarcer than of this level. Who shall pass on a first
+    /// copy is looked for with more care.
+    pub(crate) fn is_best(&self, floor: u8) -> bool {
+        (FIRST_COPY + 1..=floor).contains(&self.level) && self.distance == 0
+    }
 }
 
 /// A transfer that could be.
@@ -173,10 +183,10 @@ impl Judge<'_> {
         let fast = u8::try_from(63 - (child_host.spec.upload_rate | 1).ilog2()).unwrap_or(u8::MAX);
         let link = if level > FIRST_COPY {
             0
-        } else if child_host.can_upload(self.now) {
-            fast
         } else {
-            fast + 64
+            // Two first copies multiply faster in two places.
+            let has_one = parent_host.uploads.iter().any(|tix| self.transfers[*tix].child_host == c.host);
+            fast + 64 * u8::from(!child_host.can_upload(self.now)) + 128 * u8::from(has_one)
         };
         let distance = match crossing {
             true => 2,
@@ -184,7 +194,8 @@ impl Judge<'_> {
         };
         let load = parent_host.uploads.len() * 16 / parent_host.upload_slots().max(1);
         let load = u8::try_from(load).unwrap_or(127).min(127) + 128 * u8::from(restrained);
-        let score = Score { level, link, distance, load, piece };
+        let strange = !parent_host.children.knows(c.host);
+        let score = Score { level, link, distance, strange, load, piece };
         Some(Choice { score, child, parent, piece, crossing, boosted: boosted.is_some() })
     }
 

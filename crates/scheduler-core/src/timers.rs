@@ -1,6 +1,6 @@
 //! What is due when. Each owner of a timer keeps its [`Alarm`], so that it can be moved and cleared.
 
-use crate::slab::{HostIx, SwarmIx, TransferIx};
+use crate::slab::{HostIx, SwarmIx};
 use std::collections::BTreeSet;
 use types::Timestamp;
 
@@ -9,8 +9,8 @@ use types::Timestamp;
 pub(crate) enum Timer {
     /// The quiet period ends.
     Quiet,
-    /// A transfer took too long.
-    Transfer(TransferIx),
+    /// A transfer may have taken too long.
+    Overdue,
     /// A lease lapses, or its source has waited at its limit.
     Lease(SwarmIx),
     /// A question for a chain went unanswered.

@@ -6,8 +6,12 @@ use crate::pace::pace_of;
 use crate::pick::Choice;
 use crate::slab::{HostIx, MemberIx, SwarmIx, TransferIx};
 use crate::swarm::Coming;
-use crate::timers::{Alarm, Timer};
+use crate::timers::Timer;
+use std::time::Duration;
 use types::{Epoch, FetchFailure, HostId, PieceFrom, PieceIndex, SchedulerBody, Timestamp};
+
+/// All transfers are looked through that often at most.
+const OVERDUE_PAUSE: Duration = Duration::from_millis(100);
 
 #[derive(Debug)]
 pub(crate) struct Transfer {
@@ -23,7 +27,8 @@ pub(crate) struct Transfer {
     pub(crate) credited_down: bool,
     pub(crate) crossing: bool,
     began: Timestamp,
-    alarm: Alarm,
+    /// When it has taken too long.
+    due: Timestamp,
 }
 
 impl Scheduler {
@@ -53,12 +58,12 @@ impl Scheduler {
             credited_down: false,
             crossing,
             began: self.now,
-            alarm: Alarm::default(),
+            due: self.now + timeout,
         };
         let tix = self.transfers.insert(transfer);
         let slow_parent = self.hosts[parent_host].upload_pace.is_slow(self.usual_pace)
             && !self.hosts[child_host].download_pace.is_slow(self.usual_pace);
-        self.timers.set(&mut self.transfers[tix].alarm, Timer::Transfer(tix), self.now + timeout);
+        self.timers.set_by(&mut self.overdue_alarm, Timer::Overdue, self.now + timeout);
 
         let want = swarm.members[child].want.as_mut().expect("only a member that wants the blob is hungry");
         want.coming.push(Coming { piece, transfer: tix });
@@ -67,7 +72,9 @@ impl Scheduler {
         want.hungry_since = self.now;
         let was_told = std::mem::replace(&mut want.told, false);
         self.hosts[child_host].downloads += 1;
-        self.hosts[parent_host].uploads.push(tix);
+        let host = &mut self.hosts[parent_host];
+        host.uploads.push(tix);
+        host.children.meet(child_host);
         // What comes slowly takes next to nothing of the child's link, so no slot either.
         self.promise_slots(tix, slow_parent, false);
         let swarm = &mut self.swarms[six];
@@ -102,13 +109,12 @@ impl Scheduler {
 
     /// Takes a transfer off the books; its slots are free and looked after at the next match. `done` if the piece has come.
     pub(crate) fn end_transfer(&mut self, tix: TransferIx, done: bool) -> Option<Transfer> {
-        let mut transfer = self.transfers.remove(tix)?;
+        let transfer = self.transfers.remove(tix)?;
         if transfer.crossing {
             let (from, to) = (self.hosts[transfer.parent_host].zone, self.hosts[transfer.child_host].zone);
             let took = self.now.since(transfer.began);
             self.hosts.end_crossing(from, to, (done || took > boundary::TARGET).then_some(took));
         }
-        self.timers.clear(&mut transfer.alarm, Timer::Transfer(tix));
         let swarm = &mut self.swarms[transfer.swarm];
         let member = &mut swarm.members[transfer.child];
         if let Some(want) = &mut member.want {
@@ -289,8 +295,22 @@ impl Scheduler {
         }
     }
 
-    /// A transfer took too long.
-    pub(crate) fn on_transfer_timeout(&mut self, tix: TransferIx) {
+    /// Looks for transfers that have taken too long. They have no timers of their own: nearly all end in time, and with ten
+    /// thousand hosts to set and clear a timer would take as long as to choose the piece.
+    pub(crate) fn on_overdue(&mut self) {
+        self.timers.clear(&mut self.overdue_alarm, Timer::Overdue);
+        let due = self.transfers.iter().map(|(tix, transfer)| (transfer.due, tix));
+        let mut overdue: Vec<_> = due.filter(|(due, _)| *due <= self.now).collect();
+        overdue.sort_unstable();
+        overdue.into_iter().for_each(|(_, tix)| self.times_out(tix));
+        let next = self.transfers.iter().map(|(_, transfer)| transfer.due).min();
+        if let Some(next) = next {
+            let next = next.max(self.now + OVERDUE_PAUSE);
+            self.timers.set(&mut self.overdue_alarm, Timer::Overdue, next);
+        }
+    }
+
+    fn times_out(&mut self, tix: TransferIx) {
         let Some(transfer) = self.transfers.get(tix) else { return };
         let (child, parent) = (transfer.child_host, transfer.parent_host);
         self.counters.timed_out += 1;

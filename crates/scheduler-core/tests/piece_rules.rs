@@ -6,10 +6,11 @@ use common::{
     Blob, Script, assigns_in, closed_blob, fail, host, lease_in, options, set, spec, spec_in, want_closed,
 };
 use scheduler_core::Options;
+use std::collections::{BTreeSet, VecDeque};
 use std::time::Duration;
 use types::{
-    BlobFailure, Credential, Epoch, FetchFailure, HostBody, HostSpec, LeaseFailure, PieceFrom, PieceIndex,
-    Priority, SchedulerBody,
+    BlobFailure, Credential, Epoch, FetchFailure, HostBody, HostId, HostSpec, LeaseFailure, PieceFrom,
+    PieceIndex, Priority, SchedulerBody,
 };
 
 #[test]
@@ -169,6 +170,37 @@ fn clients_that_wait_come_before_guesses() {
     s.say(host(3), &blob.key(), want(Priority::Waiting));
     let told = s.say(host(1), &blob.key(), HostBody::Leave);
     assert_eq!(assigns_in(&told).iter().map(|a| (a.1, a.2)).collect::<Vec<_>>(), [(first.1, host(3))]);
+}
+
+/// All transfers of a crowd that gets a blob of 60 pieces from one holder, as (parent, child).
+fn crowd_of_forty(rack: impl Fn(u64) -> String) -> Vec<(HostId, HostId)> {
+    let specs: Vec<_> = (0..41).map(|n| spec_in("", &rack(n))).collect();
+    let (mut s, blob) = closed_blob(options(), 60, 1, &specs);
+    let mut assigns: VecDeque<_> =
+        (1..41).flat_map(|n| assigns_in(&want_closed(&mut s, &blob, host(n)))).collect();
+    let mut all = Vec::new();
+    while let Some((piece, parent, child)) = assigns.pop_front() {
+        all.push((parent, child));
+        assigns.extend(assigns_in(&s.verified(child, &blob.key(), piece, PieceFrom::Peer(parent))));
+    }
+    assert_eq!(all.len(), 40 * 60);
+    all
+}
+
+#[test]
+fn hosts_send_to_those_that_they_have_a_connection_to() {
+    let all = crowd_of_forty(|_| String::new());
+    let pairs: BTreeSet<_> = all.iter().collect();
+    assert!(pairs.len() < 40 * 20, "{} connections for {} transfers", pairs.len(), all.len());
+}
+
+#[test]
+fn a_crowd_sends_most_within_its_racks() {
+    let rack = |n: u64| format!("rack {}", n % 4);
+    let all = crowd_of_forty(rack);
+    let rack_of = |id: &HostId| (0..41).find(|n| host(*n) == *id).expect("one of them") % 4;
+    let inside = all.iter().filter(|(parent, child)| rack_of(parent) == rack_of(child)).count();
+    assert!(inside * 5 > all.len() * 2, "{inside} of {} within a rack", all.len());
 }
 
 #[test]
