@@ -3,7 +3,6 @@
 use crate::readers::{Need, jittered};
 use crate::turn::Turn;
 use crate::{LinkState, Options};
-use std::collections::VecDeque;
 use std::time::Duration;
 use types::{LeaseFailure, Timestamp};
 
@@ -51,8 +50,6 @@ pub(crate) struct Alone {
     progress_at: Timestamp,
     /// When a download of this host got a piece last, or part of one.
     host_moved_at: Timestamp,
-    /// When the last pieces came from peers, the earliest first.
-    came: VecDeque<Timestamp>,
     failing: Option<Failing>,
 }
 
@@ -69,7 +66,6 @@ impl Alone {
             forbearance: forbearance(options, rng),
             progress_at: zero,
             host_moved_at: zero,
-            came: VecDeque::with_capacity(PASSED_OVER),
             failing: None,
         }
     }
@@ -114,14 +110,6 @@ impl Alone {
         if std::mem::take(&mut self.impatient) {
             self.forbearance = forbearance(options, rng);
         }
-    }
-
-    /// A piece came from a peer.
-    pub(crate) fn came(&mut self, now: Timestamp) {
-        if self.came.len() == PASSED_OVER {
-            self.came.pop_front();
-        }
-        self.came.push_back(now);
     }
 
     /// A download of this host got a piece, or part of one.
@@ -179,16 +167,19 @@ impl Alone {
         }
         // Of a blob of few pieces, all the others.
         let enough = PASSED_OVER.min(pieces.saturating_sub(1) as usize).max(1);
-        let earliest = self.came.iter().rev().nth(enough - 1).copied();
         for need in waiting {
             let Some(since) = need.since else { continue };
             // While the host's links are busy with other blobs, this one waits for its turn: to read it from the origin
             // would only take the others' place.
             let patience = need.patience + self.forbearance;
             let quiet = turn.reached(since.max(self.progress_at).max(self.host_moved_at) + patience);
-            let passed_over = earliest.is_some_and(|at| at >= since);
-            let factor = if passed_over { STUCK_PATIENCE_FACTOR } else { SLOW_PATIENCE_FACTOR };
-            self.impatient |= quiet || turn.reached(since + patience * factor);
+            // What comes after a long wait comes in no order: it is given a patience's time to come too.
+            let stuck = if need.passed.count >= enough {
+                (since + patience * STUCK_PATIENCE_FACTOR).max(need.passed.first + patience)
+            } else {
+                since + patience * SLOW_PATIENCE_FACTOR
+            };
+            self.impatient |= quiet || turn.reached(stuck);
         }
         if self.impatient { Mode::Stripes } else { Mode::Together }
     }

@@ -281,7 +281,7 @@ impl Download {
             self.discard_unsure(piece, turn);
         } else if self.proof.link(piece) == Some(link) {
             self.alone.helped(turn.now, &self.options, &mut self.rng);
-            self.alone.came(turn.now);
+            self.readers.came(turn.now);
             self.held_now(piece, PieceFrom::Peer(parent), turn);
         } else {
             self.stored_in_doubt(piece, link, turn);

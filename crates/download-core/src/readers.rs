@@ -11,12 +11,30 @@ struct Reader {
     offset: u64,
     /// Drawn once, so that hosts do not lose patience all at once.
     patience: Duration,
-    /// The piece without which it cannot go on, and since when it has waited for it.
-    blocked: Option<(PieceIndex, Timestamp)>,
+    /// What it waits for.
+    blocked: Option<Blocked>,
     /// Bytes that it gets straight from the origin.
     through: Option<ByteRange>,
     /// It has been read through before, so the next part need not wait.
     cold: bool,
+}
+
+/// The wait of a reader.
+#[derive(Clone, Copy, Debug)]
+struct Blocked {
+    /// Without which it cannot go on.
+    piece: PieceIndex,
+    since: Timestamp,
+    passed: Passed,
+}
+
+/// What came while a reader waited for another piece.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Passed {
+    /// How many pieces, from peers.
+    pub(crate) count: usize,
+    /// When the first of them came.
+    pub(crate) first: Timestamp,
 }
 
 /// What a reader lacks next.
@@ -27,6 +45,8 @@ pub(crate) struct Need {
     pub(crate) piece: PieceIndex,
     /// Since when it cannot go on; `None` while it still has bytes to consume.
     pub(crate) since: Option<Timestamp>,
+    /// What has come since then.
+    pub(crate) passed: Passed,
     /// How long it waits without progress.
     pub(crate) patience: Duration,
     /// Whether it has all its bytes and waits for the last to be proven.
@@ -86,14 +106,25 @@ impl Readers {
         self.empty_since = self.empty_since.map(|_| now);
     }
 
+    /// A piece came from a peer; whoever waits for another one was passed over by it.
+    pub(crate) fn came(&mut self, now: Timestamp) {
+        for blocked in self.readers.values_mut().filter_map(|reader| reader.blocked.as_mut()) {
+            let passed = &mut blocked.passed;
+            passed.count += 1;
+            if passed.count == 1 {
+                passed.first = now;
+            }
+        }
+    }
+
     /// Brings the waiting times up to date, and says since when nobody reads.
     pub(crate) fn update(&mut self, now: Timestamp, held: &PieceSet, closed: bool) -> Option<Timestamp> {
         for reader in self.readers.values_mut() {
             let blocked =
                 lacks(self.layout, reader, held, closed).filter(|lack| lack.blocked).map(|lack| lack.piece);
             reader.blocked = match (blocked, reader.blocked) {
-                (Some(piece), Some((before, since))) if piece == before => Some((piece, since)),
-                (Some(piece), _) => Some((piece, now)),
+                (Some(piece), Some(before)) if piece == before.piece => Some(before),
+                (Some(piece), _) => Some(Blocked { piece, since: now, passed: Passed::default() }),
                 (None, _) => None,
             };
         }
@@ -112,7 +143,8 @@ impl Readers {
             Some(Need {
                 reader: *id,
                 piece: lack.piece,
-                since: reader.blocked.map(|(_, since)| since),
+                since: reader.blocked.map(|blocked| blocked.since),
+                passed: reader.blocked.map(|blocked| blocked.passed).unwrap_or_default(),
                 patience: reader.patience,
                 unproven: lack.unproven,
                 from_start: reader.range.start() == 0,

@@ -223,3 +223,21 @@ fn tells_the_chain_as_far_as_it_is_known() {
         assert_eq!(said(&effects), [&HostBody::Chain { epoch: Epoch(9), boundary, states, closed: false }]);
     }
 }
+
+/// Pieces that have been waited for come together, in no order: one that comes after eight others was not passed over.
+#[test]
+fn a_reader_whose_piece_comes_with_others_after_a_long_wait_waits_for_it() {
+    let mut bed = up(20);
+    bed.read_whole();
+    for _ in 0..13 {
+        assert!(super::bed::reads(&bed.pass(Duration::from_secs(1))).is_empty());
+        bed.hear(SchedulerBody::SourceReads);
+    }
+    for piece in 1..10 {
+        let effects = bed.assign(piece, 7, 1);
+        let (fetch, ..) = fetches(&effects)[0];
+        assert!(super::bed::reads(&bed.stored(fetch)).is_empty(), "after piece {piece}");
+    }
+    assert!(super::bed::reads(&bed.pass(Duration::from_secs(2))).is_empty(), "it may come too");
+    assert!(!super::bed::reads(&bed.pass(Duration::from_secs(3))).is_empty(), "it was passed over");
+}
