@@ -147,6 +147,7 @@ fn counters(c: &Counters) -> [(&'static str, &'static str, u64); 17] {
         ("leases_granted", "Origin leases granted", c.leases_granted),
         ("leases_adopted", "Origin leases taken over from a former scheduler", c.leases_adopted),
         ("leases_lapsed", "Origin leases that lapsed", c.leases_lapsed),
+        ("leases_handed_over", "Origin leases that slow sources handed over", c.leases_handed_over),
         ("leases_returned", "Origin leases given back", c.leases_returned),
         ("chain_resets", "Chains discarded as false", c.chain_resets),
         ("crossings", "Pieces assigned across a zone boundary", c.crossings),

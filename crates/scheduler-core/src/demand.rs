@@ -1,6 +1,7 @@
 //! What a swarm keeps only while somebody wants its blob: copies by piece and by zone, who waits, who could serve.
 
 use crate::admission::Waiting;
+use crate::handover::Handovers;
 use crate::lease::Lease;
 use crate::rarity::Rarity;
 use crate::roster::Roster;
@@ -67,6 +68,7 @@ pub(crate) struct Demand {
     pub(crate) last_source: Option<MemberIx>,
     /// How many pieces it has sent, or is sending, that others in the child's zone had too.
     pub(crate) source_extras: u32,
+    pub(crate) handovers: Handovers,
     /// Leases in a row that lapsed without progress.
     pub(crate) lapses: u32,
     /// No lease before then: the origin asked for a pause.
@@ -101,6 +103,7 @@ impl Demand {
             waiting: None,
             last_source: None,
             source_extras: 0,
+            handovers: Handovers::default(),
             lapses: 0,
             backoff_until: Timestamp::ZERO,
             backoffs: 0,

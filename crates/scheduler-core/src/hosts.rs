@@ -67,6 +67,12 @@ impl Host {
         usize::from(self.download_slots)
     }
 
+    /// What it sends and receives at most by its own word, in bytes per second; never 0.
+    pub(crate) fn rate(&self) -> u64 {
+        let known = |rate: u64| if rate == 0 { u64::MAX } else { rate };
+        known(self.spec.upload_rate).min(known(self.spec.download_rate))
+    }
+
     pub(crate) fn can_upload(&self, now: Timestamp) -> bool {
         self.uploads.len() - (self.uploads_credited as usize) < self.upload_slots()
             && self.upload_pause <= now

@@ -8,8 +8,9 @@ use std::cmp::Reverse;
 use std::time::Duration;
 use types::{Credential, Epoch, PieceIndex, PieceSet, Priority, Registry, SchedulerBody, Timestamp};
 
-/// How often those who wait hear at most that the source gets on, and how long they must have waited.
-const WAITING_INTERVAL: Duration = Duration::from_secs(1);
+/// How often those who wait hear at most that the source gets on, and how long they must have waited: less than a source's own
+/// second, or of two signs that come a little sooner than that the second would not be passed on.
+const WAITING_INTERVAL: Duration = Duration::from_millis(500);
 /// How often a lease's time can double.
 const LAPSE_DOUBLINGS: u32 = 4;
 
@@ -115,7 +116,7 @@ impl Scheduler {
     }
 
     /// The best host to read the blob: fast, with few leases, not one that failed; chance decides among equals.
-    fn choose_source(&mut self, six: SwarmIx, except: Option<MemberIx>) -> Option<MemberIx> {
+    pub(crate) fn choose_source(&mut self, six: SwarmIx, except: Option<MemberIx>) -> Option<MemberIx> {
         let mut best = None;
         let mut equals = 0;
         for (ix, member) in self.swarms[six].members.iter() {
@@ -125,7 +126,7 @@ impl Scheduler {
             let host = &self.hosts[member.host];
             let doubted = self.swarms[six].history.doubted.contains(&host.id) || self.is_tainted(&host.id);
             let last_resort = member.want.as_ref().is_some_and(|want| want.last_resort);
-            let rate = (host.spec.upload_rate.min(host.spec.download_rate) | 1).ilog2();
+            let rate = host.rate().ilog2();
             let rank = (doubted, last_resort, Reverse(rate), host.leases);
             match best {
                 Some((lowest, _)) if rank > lowest => continue,
@@ -423,7 +424,7 @@ impl Scheduler {
 }
 
 /// Whether a member may be the source now.
-fn eligible(member: &Member, now: Timestamp) -> bool {
+pub(crate) fn eligible(member: &Member, now: Timestamp) -> bool {
     member.usable
         && member.lacks()
         && member.want.as_ref().is_some_and(|want| {

@@ -9,8 +9,8 @@
 //! ([`Work`]) until the next [`Event::Tick`], which is due at once: a driver that has more events at hand hands them in
 //! first, and the choice is made among all slots that fell free together.
 //!
-//! Where to look: `membership` hosts and blobs, `swarm` and `demand` the counting, `lease` and `returns` the source, `admission` and
-//! `ahead` when and how far it reads, `closing` the chain, `matching` and `pick` who gets what, `transfers` the slots, `blame` what went wrong.
+//! Where to look: `membership` hosts and blobs, `swarm` and `demand` the counting, `lease`, `returns` and `handover` the source, `admission`
+//! and `ahead` when and how far it reads, `closing` the chain, `matching` and `pick` who gets what, `transfers` the slots, `blame` what went wrong.
 
 mod admission;
 mod ahead;
@@ -19,6 +19,7 @@ mod boundary;
 mod closing;
 mod demand;
 mod glance;
+mod handover;
 mod held;
 mod hosts;
 mod invariants;

@@ -115,7 +115,9 @@ impl Scheduler {
             }
             others += usize::from(part != own);
             let draw = (&mut *rng, options.samples, options.scan_max);
-            let near = known.iter().chain(mates.iter().copied());
+            // What crosses a boundary comes slowly: always to the same few, it would fill all of their slots.
+            let near =
+                known.iter().chain(mates.iter().copied()).take(if part == own { usize::MAX } else { 0 });
             let near = near.filter_map(|child| hosts.get(child)?.memberships.get(six));
             let near = near.filter(|child| demand.is_hungry_in(*child, part, rank));
             let list = demand.hungry_in(part, rank);

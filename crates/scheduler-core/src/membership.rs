@@ -237,6 +237,7 @@ impl Scheduler {
         if let Some(claimed) = wish.lease {
             self.on_lease_claim(six, ix, claimed);
         }
+        self.hand_over_to(six, ix);
         self.missed(six, ix);
         self.work.leases.insert(six);
         self.others_give_way(six);

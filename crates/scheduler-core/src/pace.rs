@@ -38,6 +38,11 @@ impl Pace {
     pub(crate) fn is_slow(&self, usual: Usual) -> bool {
         usual.0 > 0 && self.0.iter().all(|pace| u64::from(*pace) > usual.0 * SLOW)
     }
+
+    /// There were a few transfers, and not all of them slow.
+    pub(crate) fn is_usual(&self, usual: Usual) -> bool {
+        !self.0.contains(&0) && !self.is_slow(usual)
+    }
 }
 
 impl Usual {

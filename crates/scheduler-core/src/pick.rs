@@ -180,7 +180,7 @@ impl Judge<'_> {
             Some(_) => FIRST_COPY,
             None => level,
         };
-        let fast = u8::try_from(63 - (child_host.spec.upload_rate | 1).ilog2()).unwrap_or(u8::MAX);
+        let fast = u8::try_from(63 - child_host.rate().ilog2()).unwrap_or(u8::MAX);
         let link = if level > FIRST_COPY {
             0
         } else {
@@ -194,7 +194,7 @@ impl Judge<'_> {
         };
         let load = parent_host.uploads.len() * 16 / parent_host.upload_slots().max(1);
         let load = u8::try_from(load).unwrap_or(127).min(127) + 128 * u8::from(restrained);
-        let strange = !parent_host.children.knows(c.host);
+        let strange = !crossing && !parent_host.children.knows(c.host);
         let score = Score { level, link, distance, strange, load, piece };
         Some(Choice { score, child, parent, piece, crossing, boosted: boosted.is_some() })
     }

@@ -92,6 +92,8 @@ pub struct Counters {
     pub leases_adopted: u64,
     /// Leases that lapsed: the source was silent or left.
     pub leases_lapsed: u64,
+    /// Leases that a slow source handed over.
+    pub leases_handed_over: u64,
     /// Leases given back before their end.
     pub leases_returned: u64,
     /// Chains discarded as false.

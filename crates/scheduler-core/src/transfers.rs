@@ -200,6 +200,7 @@ impl Scheduler {
             let parent = self.hosts[transfer.parent_host].id;
             if from == PieceFrom::Peer(parent) {
                 self.note_pace(&transfer);
+                self.hand_over_if_slow(six, transfer.parent_host);
                 self.served_well(transfer.child_host, transfer.parent_host);
             } else {
                 self.tell(six, ix, SchedulerBody::Cancel { piece, parent });

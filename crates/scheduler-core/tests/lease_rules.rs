@@ -88,7 +88,8 @@ fn fast_hosts_are_preferred_and_then_those_with_few_leases() {
     let mut s = Script::new(Options { quiet_period: Duration::from_secs(1), ..options() });
     let fast = HostSpec { upload_rate: 1 << 30, download_rate: 1 << 30, ..spec() };
     for n in 0..6 {
-        s.join_as(host(n), if n < 4 { spec() } else { fast.clone() });
+        let slow = HostSpec { upload_rate: 1 << 20, download_rate: 1 << 20, ..spec() };
+        s.join_as(host(n), if n < 4 { slow } else { fast.clone() });
     }
     let blobs: Vec<Blob> = (0..4).map(|n| Blob::new(10, n)).collect();
     for blob in &blobs {
@@ -453,7 +454,8 @@ fn a_source_to_which_bytes_come_keeps_its_lease_and_the_others_hear_of_it() {
     s.want(host(1), &blob.key(), blob.none());
     let mut told = Vec::new();
     for _ in 0..8 {
-        told.extend(s.wait(Duration::from_secs(1)));
+        // A little sooner than each second: messages do not all take the same time.
+        told.extend(s.wait(Duration::from_millis(999)));
         told.extend(s.say(host(0), &blob.key(), HostBody::LeaseAlive { epoch }));
     }
     assert!(revoked(&told).is_empty(), "{told:?}");
