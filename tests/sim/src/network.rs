@@ -141,6 +141,11 @@ impl World {
     pub(crate) fn carry(&mut self, spot: Spot, len: u64, cargo: Cargo) {
         let round_trip = *self.settings.delay.end() * 2;
         let zones = self.settings.zones;
+        if let Cargo::Piece { from: (parent, _), .. } = &cargo
+            && self.settings.rack(*parent) != self.settings.rack(spot.host)
+        {
+            self.outcome.rack_bytes += len;
+        }
         let Some(network) = &mut self.network else { return };
         // At an even share of the parent's slots.
         let rate = match &cargo {

@@ -43,6 +43,8 @@ pub struct Outcome {
     pub through_bytes: u64,
     /// Bytes between zones, where zones have boundaries.
     pub boundary_bytes: u64,
+    /// Bytes between racks, of whatever zones.
+    pub rack_bytes: u64,
     /// When each host's first client came, after the start.
     pub came: Vec<Duration>,
     /// When each host's last client had all it wanted, after the start; zero for a host that left.

@@ -5,10 +5,13 @@
 
 use crate::{Fault, Links, Naive, Outcome, Settings, Visit, World};
 use report::bound::{Pieces, Rates, Rollout};
+use scheduler_core::Counters;
 use serde::Serialize;
 use std::fmt;
 use std::time::Duration;
 use types::{PieceLayout, Priority};
+
+mod varied;
 
 const GBIT: u64 = 125_000_000;
 const GIB: u64 = 1 << 30;
@@ -90,6 +93,7 @@ pub fn scenarios() -> Vec<Scenario> {
         slow_origin(),
         naive(),
     ];
+    all.extend(varied::scenarios());
     for hosts in [10, 50, 200, 1_000] {
         all.push(flash_crowd(hosts, GBIT, NEAR, 1.02));
         all.push(flash_crowd(hosts, 10 * GBIT, FAR, 1.10));
@@ -146,9 +150,10 @@ fn against_bound(name: &str, settings: &Settings, outcome: &Outcome, limit: f64)
 }
 
 fn origin_once(name: &str, outcome: &Outcome, limit: f64) -> Row {
+    let Counters { verified_origin, verified_fallback, leases_lapsed, leases_returned, .. } =
+        outcome.counters;
     let detail = format!(
-        "{} pieces by leases, {} without",
-        outcome.counters.verified_origin, outcome.counters.verified_fallback
+        "{verified_origin} pieces by leases, {verified_fallback} without; {leases_lapsed} leases lapsed, {leases_returned} returned"
     );
     Row::new(format!("{name}: origin bytes ÷ blob"), read_share(outcome), limit, detail)
 }

@@ -180,6 +180,8 @@ pub struct Settings {
     pub hosts: usize,
     /// Over how many zones they are spread.
     pub zones: usize,
+    /// Over how many racks the hosts of each zone are spread.
+    pub racks: usize,
     /// The number of pieces of each blob.
     pub blobs: Vec<u32>,
     /// How long each blob's last piece is; as long as chance will without it.
@@ -263,6 +265,7 @@ impl Settings {
             seed,
             hosts,
             zones: 1,
+            racks: 1,
             blobs,
             last_piece: None,
             visits: BTreeMap::new(),
@@ -337,13 +340,18 @@ impl Settings {
         }
     }
 
-    /// The same with this latency one way, and slots enough for it.
+    /// The same with this latency one way, by which messages come up to a tenth sooner or later, and slots enough for it.
     #[must_use]
     pub fn with_latency(self, delay: Duration) -> Self {
         let links = self.links.as_ref();
         let rate = links.map_or(0, |links| links.up);
         let slots = slots_for(rate, delay * 2, links.map_or(1, |links| links.scale) * u64::from(PIECE_LEN));
-        Self { delay: delay..=delay, upload_slots: slots, download_slots: slots, ..self }
+        Self { delay: delay * 9 / 10..=delay * 11 / 10, upload_slots: slots, download_slots: slots, ..self }
+    }
+
+    /// A number for the zone and rack that a host is in.
+    pub(crate) const fn rack(&self, host: usize) -> usize {
+        host % (self.zones * self.racks)
     }
 
     /// A run of a few hosts in which anything may go wrong, as the seed says, for about ten seconds; then all is well again.
@@ -370,6 +378,7 @@ impl Settings {
         let blobs: Vec<u32> = (0..rng.usize(1..=4)).map(|_| rng.u32(1..=most)).collect();
         let mut settings = Self::quiet(seed, hosts, blobs).with_trouble(&mut rng);
         let zones = settings.zones;
+        settings.racks = fastrand::Rng::with_seed(seed ^ 0x7261_636b).usize(1..=3);
         settings.faults = (0..rng.usize(0..16)).map(|_| Self::any_fault(&mut rng, hosts, zones)).collect();
         settings.bring_back(&mut rng);
         settings.faults.sort_by_key(|(at, _)| *at);

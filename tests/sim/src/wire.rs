@@ -167,7 +167,7 @@ impl World {
         });
         let spec = HostSpec {
             zone: Label::new(&format!("zone{}", host % self.settings.zones)),
-            rack: Label::new("rack"),
+            rack: Label::new(&format!("rack{}", self.settings.rack(host))),
             upload_slots: self.settings.upload_slots,
             download_slots: self.settings.download_slots,
             upload_rate: rates.0,
