@@ -134,7 +134,7 @@ impl Collector for Figures {
     }
 }
 
-fn counters(c: &Counters) -> [(&'static str, &'static str, u64); 17] {
+fn counters(c: &Counters) -> [(&'static str, &'static str, u64); 18] {
     [
         ("assigned", "Pieces assigned to a child", c.assigned),
         ("verified_peer", "Pieces verified that came from a peer", c.verified_peer),
