@@ -52,7 +52,7 @@ fn racks() -> Scenario {
         let row = Row::new(
             format!("{name}: share of bytes between racks"),
             share,
-            0.75,
+            0.85,
             format!("{:.3} s", secs(makespan(&outcome))),
         );
         vec![row, against_bound(name, &settings, &outcome, 1.05), origin_once(name, &outcome, 1.0)]
