@@ -1,6 +1,8 @@
 //! Scenarios beside those of equal hosts that all come at once for one blob.
 
-use super::{GBIT, GIB, NEAR, Row, Scenario, against_bound, crowd, makespan, origin_once, secs};
+use super::{
+    GBIT, GIB, NEAR, Row, Scenario, against_bound, against_own_bounds, crowd, makespan, origin_once, secs,
+};
 use crate::{Settings, Visit, World};
 use std::time::Duration;
 use types::Priority;
@@ -15,13 +17,7 @@ fn staggered() -> Scenario {
         let settings =
             Settings { arrival: Duration::from_secs(10), ..crowd(seed, 200, (GIB, 1), GBIT, NEAR) };
         let outcome = World::new(settings.clone()).run();
-        let rollout = settings.rollout_of(&outcome).expect("it has links");
-        let own =
-            |host: usize| secs(outcome.completed[host] - outcome.came[host]) / secs(rollout.alone(host));
-        let worst = (0..200).map(own).fold(0.0, f64::max);
-        let mean = (0..200).map(own).sum::<f64>() / 200.0;
-        let row = Row::new(format!("{name}: slowest ÷ its bound"), worst, 1.2, format!("mean {mean:.3}"));
-        vec![row, origin_once(name, &outcome, 1.0)]
+        vec![against_own_bounds(name, &settings, &outcome, 1.2), origin_once(name, &outcome, 1.0)]
     })
 }
 
