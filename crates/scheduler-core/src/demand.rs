@@ -68,6 +68,7 @@ pub(crate) struct Demand {
     pub(crate) last_source: Option<MemberIx>,
     /// How many pieces it has sent, or is sending, that others in the child's zone had too.
     pub(crate) source_extras: u32,
+    /// How often a slow source has handed over.
     pub(crate) handovers: Handovers,
     /// Leases in a row that lapsed without progress.
     pub(crate) lapses: u32,

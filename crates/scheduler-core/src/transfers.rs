@@ -296,8 +296,8 @@ impl Scheduler {
         }
     }
 
-    /// Looks for transfers that have taken too long. They have no timers of their own: nearly all end in time, and with ten
-    /// thousand hosts to set and clear a timer would take as long as to choose the piece.
+    /// Looks for transfers that have taken too long. They have no timers of their own: nearly all end in time, and each would be set
+    /// and cleared for nothing.
     pub(crate) fn on_overdue(&mut self) {
         self.timers.clear(&mut self.overdue_alarm, Timer::Overdue);
         let due = self.transfers.iter().map(|(tix, transfer)| (transfer.due, tix));
