@@ -50,7 +50,8 @@ impl Binaries {
         let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
         let mut command = Command::new(cargo);
         command.args(["build", "--locked", "--message-format=json-render-diagnostics"]);
-        command.args(["-p", "scheduler", "-p", "dfdaemon", "-p", "dfctl", "--bins"]);
+        // Without packages, so that the whole workspace decides on features, as it did for the caller: `cargo demo`.
+        command.args(["--bin", "scheduler", "--bin", "dfdaemon", "--bin", "dfctl"]);
         command.current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/../.."));
         // `cargo run` describes the caller's package in them; ring's build script would take that for a change.
         let of_package = |name: &OsString| {
