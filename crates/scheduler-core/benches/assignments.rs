@@ -13,7 +13,7 @@ const SHAPE: Shape = Shape { hosts: 10_000, pieces: 1_024, zones: 1, slots: 4, t
 /// Assignments that criterion times together.
 const CHUNK: u64 = 100_000;
 /// So many rounds of so many are timed. What else the machine does can only make a round slower, so the best is judged;
-/// short ones find a quiet moment, and each has every host in it twice.
+/// short ones find a quiet moment, and in each every host gets two pieces on average.
 const ROUND: u64 = 20_000;
 const ROUNDS: usize = 100;
 /// What one core must decide at least, in a second: half of what is aimed at.

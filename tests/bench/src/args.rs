@@ -7,7 +7,7 @@ use clap::{Parser, ValueEnum};
 ///
 /// Starts everything it needs on loopback, in a temporary directory below target/, which is removed at the end.
 #[derive(Clone, Debug, Parser)]
-#[command(name = "bench", bin_name = "cargo run --release -p bench --")]
+#[command(name = "bench", bin_name = "cargo run --release --bin bench --")]
 pub struct Args {
     /// Prints one JSON object instead of the table.
     #[arg(long)]

@@ -1,4 +1,4 @@
-//! `cargo run --release -p bench`: what Damselfly costs, as ratios of one run, beside the limits that it promises.
+//! `cargo run --release --bin bench`: what Damselfly costs, as ratios of one run, beside the limits that it promises.
 //!
 //! Absolute figures depend on the machine and on what else it does; so each row measures its two sides in turns, in the
 //! same run, and shows the median of the rounds' ratios. `main` parses [`args::Args`], calls [`run`] and prints the

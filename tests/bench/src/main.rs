@@ -1,4 +1,4 @@
-//! The command behind `cargo run --release -p bench`, and the processes that it starts.
+//! The command behind `cargo run --release --bin bench`, and the processes that it starts.
 
 use bench::args::Args;
 use bench::report::Report;
