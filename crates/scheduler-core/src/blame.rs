@@ -90,7 +90,7 @@ impl Scheduler {
         if let Some(want) = &mut swarm.members[transfer.child].want
             && !want.banned.contains(&parent)
         {
-            want.banned.push(parent);
+            want.banned = want.banned.iter().copied().chain([parent]).collect();
         }
         if swarm.doubts.len() >= DOUBTS_MAX {
             swarm.doubts.remove(0);
@@ -180,9 +180,7 @@ impl Scheduler {
     /// A transfer succeeded: what this child had against this parent is forgotten.
     pub(crate) fn served_well(&mut self, child: HostIx, parent: HostIx) {
         let parent_id = self.hosts[parent].id;
-        if !self.hosts[child].avoid.is_empty() {
-            self.hosts[child].avoid.remove(&parent_id);
-        }
+        self.hosts[child].avoid.remove(&parent_id);
         if !self.records.is_empty()
             && let Some(record) = self.records.get_mut(&parent_id)
         {
@@ -316,7 +314,7 @@ impl Scheduler {
         }
         let entry = &self.hosts[host];
         let pauses = [entry.upload_pause, entry.download_pause].into_iter().chain(entry.muted_until);
-        let pauses = pauses.chain(entry.avoid.values().map(|avoid| avoid.until));
+        let pauses = pauses.chain(entry.avoid.pauses());
         if let Some(next) = pauses.filter(|at| *at > now).min() {
             self.wake_host_at(host, next);
         }

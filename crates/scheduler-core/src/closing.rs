@@ -280,7 +280,8 @@ impl Scheduler {
         self.swarms[into].epoch = self.next_epoch();
         for refugee in self.dissolve(from) {
             let held = if agree { refugee.held } else { Held::none(count) };
-            self.settle_in(into, refugee.host, refugee.registry, &held, refugee.want);
+            let ix = self.settle_in(into, refugee.host, refugee.registry, &held, refugee.want);
+            self.swarms[into].members[ix].reset |= !agree;
         }
     }
 
@@ -308,7 +309,7 @@ impl Scheduler {
         refugees
     }
 
-    /// Gives a member a place in another swarm of the same blob.
+    /// Gives a member a place in another swarm of the same blob, and says which.
     fn settle_in(
         &mut self,
         six: SwarmIx,
@@ -316,7 +317,7 @@ impl Scheduler {
         registry: Registry,
         held: &PieceSet,
         want: Option<Box<Want>>,
-    ) {
+    ) -> MemberIx {
         let known = self.hosts[host].memberships.get(six);
         let ix = known.unwrap_or_else(|| self.add_member(six, host, registry.clone()));
         let mut all = held.clone();
@@ -329,6 +330,7 @@ impl Scheduler {
             self.swarms[six].members[ix].registry = registry;
             self.start_wanting(six, ix, want);
         }
+        ix
     }
 
     /// The chain is false: nobody's pieces count until they are verified anew, and another source starts over.
@@ -342,7 +344,6 @@ impl Scheduler {
         let Swarm { digest, layout, ref registry, ref history, ref tellers, .. } = self.swarms[six];
         let home = registry.clone();
         let mut history: History = history.clone();
-        history.resets += 1;
         history.tellers.extend(tellers);
         history.doubted.extend(source.filter(|id| !history.doubted.contains(id)));
         let mut liars = Vec::new();
@@ -353,12 +354,14 @@ impl Scheduler {
             }
             let Some(mut want) = want else { continue };
             // Who sent false pieces of a false chain is innocent.
-            want.banned.clear();
+            want.banned = Box::default();
             want.last_resort |= history.doubted.contains(&self.hosts[host].id);
             let key = BlobKey { digest, size: layout.size(), registry: registry.clone() };
             let Some(into) = self.swarm_for(&key) else { continue };
             self.swarms[into].history = history.clone();
-            self.settle_in(into, host, registry.clone(), &PieceSet::empty(layout.count()), Some(want));
+            let none = PieceSet::empty(layout.count());
+            let ix = self.settle_in(into, host, registry.clone(), &none, Some(want));
+            self.swarms[into].members[ix].reset = true;
             if home.as_ref().is_none_or(|home| *home == registry) {
                 next = Some(into);
             }

@@ -3,9 +3,10 @@
 use crate::admission::Waiting;
 use crate::handover::Handovers;
 use crate::lease::Lease;
+use crate::overview::Overview;
 use crate::rarity::Rarity;
 use crate::roster::Roster;
-use crate::slab::{MemberIx, Slot, ZoneIx};
+use crate::slab::{HostIx, MemberIx, Slot, ZoneIx};
 use crate::timers::Alarm;
 use types::{PieceIndex, PieceSet, Priority, Timestamp};
 
@@ -29,6 +30,9 @@ pub(crate) const PRIORITIES: usize = 3;
 /// The list of those for whom there is nothing at the moment.
 const SATED: u32 = 0;
 
+/// The priorities by [`rank`].
+pub(crate) const BY_RANK: [Priority; PRIORITIES] = [Priority::Waiting, Priority::Preheat, Priority::Prefetch];
+
 /// A priority as an index.
 pub(crate) fn rank(priority: Priority) -> usize {
     match priority {
@@ -47,6 +51,7 @@ pub(crate) struct Demand {
     /// Held by somebody usable, and both states are known: can be assigned.
     pub(crate) avail: PieceSet,
     pub(crate) parts: Vec<Part>,
+    pub(crate) overview: Overview,
     /// Which part each member is in.
     part_of: Vec<u32>,
     /// Members that hold something and whose host may have an upload slot free, by part.
@@ -93,6 +98,7 @@ impl Demand {
             held: PieceSet::empty(count),
             avail: PieceSet::empty(count),
             parts: Vec::new(),
+            overview: Overview::new(count),
             part_of: Vec::new(),
             idle: Roster::default(),
             need: Roster::default(),
@@ -118,7 +124,8 @@ impl Demand {
     }
 
     /// Takes a member into its zone's part.
-    pub(crate) fn join(&mut self, ix: MemberIx, zone: ZoneIx) {
+    pub(crate) fn join(&mut self, ix: MemberIx, (host, zone): (HostIx, ZoneIx), held: &PieceSet) {
+        self.overview.join(ix, host, held);
         let count = u32::try_from(self.holders.len()).expect("a blob's pieces are counted in 32 bits");
         let part = self.parts.iter().position(|p| p.zone == zone && p.members > 0);
         let part = part.or_else(|| {
@@ -145,7 +152,8 @@ impl Demand {
     }
 
     /// Lets a member go that holds nothing and has nothing under way any more.
-    pub(crate) fn part(&mut self, ix: MemberIx) {
+    pub(crate) fn part(&mut self, ix: MemberIx, host: HostIx) {
+        self.overview.leave(host);
         self.idle.take(ix);
         self.unlist(ix);
         let part = std::mem::replace(&mut self.part_of[ix.index()], u32::MAX);

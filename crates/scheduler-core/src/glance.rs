@@ -1,8 +1,6 @@
 //! A first look at many members for one: whether they have anything that it could use. Most have not, and to see that
 //! costs no more than a few words of each one's bitmap.
 
-use types::PieceSet;
-
 /// Pieces of the one for whom others are looked at.
 #[derive(Debug, Default)]
 pub(crate) struct Glance {
@@ -28,15 +26,15 @@ impl Glance {
         (self.from..).zip(self.words.iter().copied())
     }
 
-    /// Whether some of the pieces are in `set`.
-    pub(crate) fn any_in(&self, set: &PieceSet) -> bool {
-        let theirs = &set.words()[self.from..][..self.words.len()];
+    /// Whether some of the pieces are in `bitmap`.
+    pub(crate) fn any_in(&self, bitmap: &[u64]) -> bool {
+        let theirs = &bitmap[self.from..][..self.words.len()];
         self.words.iter().zip(theirs).any(|(mine, theirs)| mine & theirs != 0)
     }
 
-    /// Whether some of the pieces are not in `set`.
-    pub(crate) fn any_out_of(&self, set: &PieceSet) -> bool {
-        let theirs = &set.words()[self.from..][..self.words.len()];
+    /// Whether some of the pieces are not in `bitmap`.
+    pub(crate) fn any_out_of(&self, bitmap: &[u64]) -> bool {
+        let theirs = &bitmap[self.from..][..self.words.len()];
         self.words.iter().zip(theirs).any(|(mine, theirs)| mine & !theirs != 0)
     }
 }
@@ -44,7 +42,7 @@ impl Glance {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use types::PieceIndex;
+    use types::{PieceIndex, PieceSet};
 
     #[test]
     fn only_the_pieces_looked_for_count() {
@@ -63,13 +61,14 @@ mod tests {
                 (PieceSet::full(300), true, false),
             ] {
                 assert_eq!(
-                    (glance.any_in(&other), glance.any_out_of(&other)),
+                    (glance.any_in(other.words()), glance.any_out_of(other.words())),
                     (is_in, is_out),
                     "{wanted:?} in {other:?}"
                 );
             }
         }
         assert!(!glance.set(set(&[]).words().iter().copied()));
-        assert!(!glance.any_in(&PieceSet::full(300)) && !glance.any_out_of(&PieceSet::empty(300)));
+        let (full, empty) = (PieceSet::full(300), PieceSet::empty(300));
+        assert!(!glance.any_in(full.words()) && !glance.any_out_of(empty.words()));
     }
 }

@@ -6,8 +6,10 @@ use crate::pace::Pace;
 use crate::slab::{HostIx, MemberIx, RackIx, Slab, SwarmIx, TransferIx, ZoneIx};
 use crate::sorted::Sorted;
 use crate::timers::Alarm;
+use hashbrown::HashTable;
 use smallvec::SmallVec;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
+use std::hash::{BuildHasher as _, RandomState};
 use std::time::Duration;
 use types::{HostId, HostSpec, Label, Priority, Timestamp};
 
@@ -18,42 +20,86 @@ pub(crate) struct Avoid {
     pub(crate) strikes: u32,
 }
 
+/// Parents that a host could not use.
+#[derive(Debug, Default)]
+pub(crate) struct Avoided(Option<Box<BTreeMap<HostId, Avoid>>>);
+
+impl Avoided {
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.is_none()
+    }
+
+    fn get(&self, parent: &HostId) -> Option<&Avoid> {
+        self.0.as_ref()?.get(parent)
+    }
+
+    pub(crate) fn pauses(&self) -> impl Iterator<Item = Timestamp> + '_ {
+        self.0.iter().flat_map(|all| all.values()).map(|avoid| avoid.until)
+    }
+
+    pub(crate) fn remove(&mut self, parent: &HostId) {
+        self.0.take_if(|all| {
+            all.remove(parent);
+            all.is_empty()
+        });
+    }
+
+    /// The entry of a parent, of at most [`AVOID_MAX`].
+    fn entry(&mut self, parent: HostId, now: Timestamp) -> &mut Avoid {
+        let all = self.0.get_or_insert_default();
+        // Old entries are only worth their strikes; without them the map could grow with every host that ever left.
+        if all.len() >= AVOID_MAX {
+            all.retain(|_, avoid| now < avoid.until);
+        }
+        if all.len() >= AVOID_MAX {
+            all.pop_first();
+        }
+        all.entry(parent).or_insert(Avoid { until: now, strikes: 0 })
+    }
+}
+
+/// What belongs together lies together, a cache line each: what many hosts are looked at for as children, what each message
+/// needs, what it takes to be a parent.
 #[derive(Debug)]
+#[repr(C, align(64))]
 pub(crate) struct Host {
+    /// Transfers in which it is the child.
+    pub(crate) downloads: u32,
+    pub(crate) downloads_credited: u32,
+    pub(crate) leases: u32,
+    download_slots: u16,
+    upload_slots: u16,
+    /// No downloads before then.
+    pub(crate) download_pause: Timestamp,
+    pub(crate) avoid: Avoided,
+    /// Until when it is not used as a parent, and what it holds does not count.
+    pub(crate) muted_until: Option<Timestamp>,
+    pub(crate) rack: RackIx,
+    pub(crate) zone: ZoneIx,
+
+    pub(crate) id: HostId,
+    pub(crate) memberships: Sorted<(SwarmIx, MemberIx), 2>,
+    /// The blob last served to here: the next one's turn comes after it.
+    pub(crate) filled: Option<SwarmIx>,
+
     /// Transfers in which it is the parent.
     pub(crate) uploads: SmallVec<[TransferIx; 4]>,
     /// How many of them are nearly done, so that their slot is promised again.
     pub(crate) uploads_credited: u32,
-    /// Transfers in which it is the child.
-    pub(crate) downloads: u32,
-    pub(crate) downloads_credited: u32,
-    upload_slots: u16,
-    download_slots: u16,
     /// No uploads before then.
     pub(crate) upload_pause: Timestamp,
-    /// No downloads before then.
-    pub(crate) download_pause: Timestamp,
-    pub(crate) memberships: Sorted<(SwarmIx, MemberIx), 2>,
-    /// The blobs that it wants and does not hold all of.
-    pub(crate) wants: Sorted<(Priority, SwarmIx), 2>,
-    pub(crate) leases: u32,
-    pub(crate) rack: RackIx,
-    /// Until when it is not used as a parent, and what it holds does not count.
-    pub(crate) muted_until: Option<Timestamp>,
-    pub(crate) id: HostId,
-    /// Parents that this host could not use.
-    pub(crate) avoid: BTreeMap<HostId, Avoid>,
     /// The memberships of which somebody wants the blob.
     pub(crate) offers: Sorted<SwarmIx, 4>,
-    /// The blob last served from here, and to here: the next one's turn comes after it.
+
+    /// To whom it uploaded.
+    pub(crate) children: Neighbours,
+    /// The blob last served from here.
     pub(crate) fed: Option<SwarmIx>,
-    pub(crate) filled: Option<SwarmIx>,
+    /// The blobs that it wants and does not hold all of.
+    pub(crate) wants: Sorted<(Priority, SwarmIx), 2>,
     /// How fast it sent and received of late.
     pub(crate) upload_pace: Pace,
     pub(crate) download_pace: Pace,
-    pub(crate) zone: ZoneIx,
-    /// To whom it uploaded.
-    pub(crate) children: Neighbours,
     pub(crate) alarm: Alarm,
     pub(crate) spec: Box<HostSpec>,
 }
@@ -100,7 +146,7 @@ impl Host {
     }
 
     pub(crate) fn avoids(&self, parent: &HostId, now: Timestamp) -> bool {
-        !self.avoid.is_empty() && self.avoid.get(parent).is_some_and(|avoid| now < avoid.until)
+        self.avoid.get(parent).is_some_and(|avoid| now < avoid.until)
     }
 
     /// Leaves `parent` alone for a while: from `min` on, twice as long each time, at most `max`. Until when.
@@ -111,14 +157,7 @@ impl Host {
         min: Duration,
         max: Duration,
     ) -> Timestamp {
-        // Old entries are only worth their strikes; without them the map could grow with every host that ever left.
-        if self.avoid.len() >= AVOID_MAX {
-            self.avoid.retain(|_, avoid| now < avoid.until);
-        }
-        if self.avoid.len() >= AVOID_MAX {
-            self.avoid.pop_first();
-        }
-        let avoid = self.avoid.entry(parent).or_insert(Avoid { until: now, strikes: 0 });
+        let avoid = self.avoid.entry(parent, now);
         avoid.until = now + max.min(min * (1 << avoid.strikes.min(16)));
         avoid.strikes += 1;
         avoid.until
@@ -147,8 +186,9 @@ struct Zone {
 #[derive(Debug, Default)]
 pub(crate) struct Hosts {
     slab: Slab<HostIx, Host>,
-    /// Only for looking up: its order is not the same in every process.
-    by_id: HashMap<HostId, HostIx>,
+    /// Only for looking up: its order is not the same in every process. The ids are those of the entries.
+    by_id: HashTable<HostIx>,
+    hasher: RandomState,
     zones: Slab<ZoneIx, Zone>,
     by_zone: BTreeMap<Label, ZoneIx>,
     /// The hosts of each rack.
@@ -158,7 +198,7 @@ pub(crate) struct Hosts {
 
 impl Hosts {
     pub(crate) fn find(&self, id: &HostId) -> Option<HostIx> {
-        self.by_id.get(id).copied()
+        self.by_id.find(hash_of(&self.hasher, id), |host| self.slab[*host].id == *id).copied()
     }
 
     pub(crate) fn get(&self, host: HostIx) -> Option<&Host> {
@@ -214,11 +254,12 @@ impl Hosts {
             upload_pause: Timestamp::ZERO,
             download_pause: Timestamp::ZERO,
             muted_until: None,
-            avoid: BTreeMap::new(),
+            avoid: Avoided::default(),
             children: Neighbours::default(),
             alarm: Alarm::default(),
         });
-        self.by_id.insert(id, host);
+        let (slab, hasher) = (&self.slab, &self.hasher);
+        self.by_id.insert_unique(hash_of(hasher, &id), host, |host| hash_of(hasher, &slab[*host].id));
         self.racks[rack].push(host);
         host
     }
@@ -226,7 +267,9 @@ impl Hosts {
     /// Forgets a host that takes part in nothing any more.
     pub(crate) fn leave(&mut self, host: HostIx) {
         let Some(gone) = self.slab.remove(host) else { return };
-        self.by_id.remove(&gone.id);
+        if let Ok(entry) = self.by_id.find_entry(hash_of(&self.hasher, &gone.id), |other| *other == host) {
+            entry.remove();
+        }
         let zone = &mut self.zones[gone.zone];
         zone.hosts -= 1;
         if zone.hosts == 0 {
@@ -275,6 +318,12 @@ impl Hosts {
     pub(crate) fn crossings(&self) -> impl Iterator<Item = (ZoneIx, u32, u32)> {
         self.zones.iter().map(|(zone, each)| (zone, each.inwards.crossing(), each.outwards.crossing()))
     }
+}
+
+/// Of an id's first bytes: it is a hash itself, and nobody knows this process's keys.
+fn hash_of(hasher: &RandomState, id: &HostId) -> u64 {
+    let first = id.as_bytes().first_chunk().expect("an id has 32 bytes");
+    hasher.hash_one(u64::from_le_bytes(*first))
 }
 
 impl std::ops::Index<HostIx> for Hosts {

@@ -128,6 +128,10 @@ impl Scheduler {
         for (ix, member) in swarm.members.iter() {
             let known = self.hosts[member.host].memberships.get(six);
             assert_eq!(known, Some(ix), "a host is a member once");
+            if let Some(demand) = &swarm.demand {
+                assert_eq!(demand.overview.member(member.host), Some(ix), "the overview knows every member");
+                assert_eq!(demand.overview.held(ix), member.held.words(), "and what it holds");
+            }
             let coming: Vec<_> = member.want.iter().flat_map(|want| &want.coming).collect();
             let all_live = coming.iter().all(|c| {
                 self.transfers

@@ -311,11 +311,13 @@ impl Scheduler {
         self.set_lease_alarm(six);
     }
 
-    /// A silent source loses its lease if another host can have it.
+    /// A silent source loses its lease if another host can have it, or nobody needs to read any more.
     fn lapse(&mut self, six: SwarmIx) {
         let now = self.now;
         let Some(source) = self.lease(six).map(|lease| lease.member) else { return };
-        if self.choose_source(six, Some(source)).is_none() {
+        // What others hold by now it can get from them.
+        let is_needed = self.swarms[six].demand.as_ref().is_some_and(|demand| !demand.avail.is_full());
+        if self.choose_source(six, Some(source)).is_none() && is_needed {
             if let Some(lease) = self.lease_mut(six) {
                 lease.moved_at = now;
             }

@@ -28,6 +28,7 @@ mod matching;
 mod membership;
 mod neighbours;
 mod options;
+mod overview;
 mod pace;
 mod pick;
 mod rarity;

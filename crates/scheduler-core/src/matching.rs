@@ -5,7 +5,7 @@
 //! most for a few members at a time.
 
 use crate::Scheduler;
-use crate::demand::{PRIORITIES, rank};
+use crate::demand::{BY_RANK, PRIORITIES, rank};
 use crate::hosts::{Host, Hosts};
 use crate::pick::{Choice, Judge};
 use crate::slab::{HostIx, MemberIx, SwarmIx};
@@ -118,14 +118,14 @@ impl Scheduler {
             // What crosses a boundary comes slowly: always to the same few, it would fill all of their slots.
             let near =
                 known.iter().chain(mates.iter().copied()).take(if part == own { usize::MAX } else { 0 });
-            let near = near.filter_map(|child| hosts.get(child)?.memberships.get(six));
+            let near = near.filter_map(|child| demand.overview.member(child));
             let near = near.filter(|child| demand.is_hungry_in(*child, part, rank));
             let list = demand.hungry_in(part, rank);
             Self::survey(draw, (near, list), floor, &mut best, stale, |child| {
                 if !judge.could_take(child) {
                     return Look::Unfit;
                 }
-                if !takes(&swarm.members[child], hosts, *now) {
+                if !hosts[swarm.members[child].host].can_take(BY_RANK[rank], *now) {
                     return Look::Full;
                 }
                 judge.pair(child, parent).map_or(Look::Unfit, Look::Fits)
@@ -217,7 +217,7 @@ impl Scheduler {
             let swarm = swarms.get(*six)?;
             let demand =
                 swarm.demand.as_deref().filter(|demand| demand.hungry.iter().any(|count| *count > 0))?;
-            let held = swarm.members[parent.memberships.get(*six)?].held.words();
+            let held = demand.overview.held(demand.overview.member(host)?);
             scratch.clear();
             scratch.extend(held.iter().zip(demand.avail.words()).map(|(held, avail)| held & avail));
             demand.rarity.rarest(scratch).map(|(level, _)| level)
@@ -410,7 +410,8 @@ impl Scheduler {
             return;
         }
         let mut missing = Vec::new();
-        member.misses(demand.avail.words().iter().copied(), &mut missing);
+        let offered = demand.avail.words().iter().copied();
+        member.misses(demand.overview.held(ix), offered, &mut missing);
         let useful = |parent: &Member| {
             let id = &self.hosts[parent.host].id;
             parent.usable

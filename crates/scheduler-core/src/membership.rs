@@ -97,6 +97,7 @@ impl Scheduler {
             registry,
             held: Held::none(swarm.count()),
             closed: false,
+            reset: false,
             asked_in_vain: false,
             usable: entry.muted_until.is_none(),
             want: None,
@@ -128,7 +129,7 @@ impl Scheduler {
         swarm.claims.remove(&ix);
         swarm.distrusted.remove(&ix);
         if let Some(demand) = swarm.demand.as_deref_mut() {
-            demand.part(ix);
+            demand.part(ix, host);
         }
         swarm.members.remove(ix);
         let entry = &mut self.hosts[host];
@@ -196,8 +197,10 @@ impl Scheduler {
             self.counters.ignored += 1;
             return;
         }
-        self.swarms[six].members[ix].registry = key.registry.clone();
-        self.swarms[six].members[ix].asked_in_vain = false;
+        let member = &mut self.swarms[six].members[ix];
+        member.registry = key.registry.clone();
+        member.asked_in_vain = false;
+        member.reset = false;
         let expires = match wish.credential {
             Credential::Client { remaining } => Some(self.now + remaining),
             _ => None,
@@ -227,7 +230,7 @@ impl Scheduler {
                 last_resort: false,
                 told: false,
                 coming: SmallVec::new(),
-                banned: Vec::new(),
+                banned: Box::default(),
                 hungry_since: self.now,
                 picks: 0,
                 boosted: 0,
@@ -351,6 +354,7 @@ impl Scheduler {
         }
         member.closed = closed;
         member.asked_in_vain = false;
+        member.reset = false;
         if closed && open {
             swarm.claims.insert(ix);
             // Askers of another registry may be waiting for just this.

@@ -74,25 +74,26 @@ pub(crate) struct Judge<'a> {
 impl Judge<'_> {
     /// Looks for a child for `parent` from now on.
     pub(crate) fn look_for_child(&mut self, parent: MemberIx) {
-        let held = self.swarm.members[parent].held.words().iter();
+        let held = self.demand.overview.held(parent).iter();
         self.glance.set(held.zip(self.demand.avail.words()).map(|(held, avail)| held & avail));
     }
 
     /// Looks for a parent for `child` from now on. Whether there is something that anybody could give it.
     pub(crate) fn look_for_parent(&mut self, child: MemberIx) -> bool {
-        self.swarm.members[child].misses(self.demand.avail.words().iter().copied(), self.scratch);
+        let (held, avail) = (self.demand.overview.held(child), self.demand.avail.words());
+        self.swarm.members[child].misses(held, avail.iter().copied(), self.scratch);
         self.spare_the_source(child);
         self.glance.set(self.scratch.iter().copied())
     }
 
     /// Whether `child` lacks something of the parent that a child is looked for.
     pub(crate) fn could_take(&self, child: MemberIx) -> bool {
-        self.glance.any_out_of(&self.swarm.members[child].held)
+        self.glance.any_out_of(self.demand.overview.held(child))
     }
 
     /// Whether `parent` holds something for the child that a parent is looked for.
     pub(crate) fn could_give(&self, parent: MemberIx) -> bool {
-        self.glance.any_in(&self.swarm.members[parent].held)
+        self.glance.any_in(self.demand.overview.held(parent))
     }
 
     /// What the source will read is not sent to it as well.
@@ -109,7 +110,7 @@ impl Judge<'_> {
         let own = self.demand.part_ix(child);
         let part = &self.demand.parts[own as usize];
         if own == from {
-            return self.glance.any_in(&part.held);
+            return self.glance.any_in(part.held.words());
         }
         let opened = self.gate_opened(child);
         let (crossing, held) = (part.crossing.words(), part.held.words());
@@ -120,7 +121,7 @@ impl Judge<'_> {
     /// Whether `parent` holds something that part `to` lacks and that is not on its way there.
     pub(crate) fn can_cross(&self, parent: MemberIx, to: u32) -> bool {
         let part = &self.demand.parts[to as usize];
-        let held = self.swarm.members[parent].held.words().iter().zip(self.demand.avail.words());
+        let held = self.demand.overview.held(parent).iter().zip(self.demand.avail.words());
         let gate = part.held.words().iter().zip(part.crossing.words());
         held.zip(gate).any(|((held, avail), (inside, crossing))| held & avail & !inside & !crossing != 0)
     }
@@ -180,10 +181,10 @@ impl Judge<'_> {
             Some(_) => FIRST_COPY,
             None => level,
         };
-        let fast = u8::try_from(63 - child_host.rate().ilog2()).unwrap_or(u8::MAX);
         let link = if level > FIRST_COPY {
             0
         } else {
+            let fast = u8::try_from(63 - child_host.rate().ilog2()).unwrap_or(u8::MAX);
             // Two first copies multiply faster in two places.
             let has_one = parent_host.uploads.iter().any(|tix| self.transfers[*tix].child_host == c.host);
             fast + 64 * u8::from(!child_host.can_upload(self.now)) + 128 * u8::from(has_one)
@@ -201,9 +202,9 @@ impl Judge<'_> {
 
     /// What `parent` holds, `child` lacks, and the zone gate lets through.
     fn candidates(&mut self, child: MemberIx, parent: MemberIx, crossing: bool) {
-        let held = self.swarm.members[parent].held.words().iter();
+        let held = self.demand.overview.held(parent).iter();
         let offered = held.zip(self.demand.avail.words()).map(|(held, avail)| held & avail);
-        self.swarm.members[child].misses(offered, self.scratch);
+        self.swarm.members[child].misses(self.demand.overview.held(child), offered, self.scratch);
         self.spare_the_source(child);
         if crossing {
             let opened = self.gate_opened(child);
@@ -255,6 +256,9 @@ impl Judge<'_> {
 
     /// The source sends each piece about once and lets the others multiply it, unless nothing moves.
     fn is_restrained(&self, parent: MemberIx, want: &Want, shunned: bool) -> bool {
+        if self.demand.last_source != Some(parent) {
+            return false;
+        }
         let still = self.now.since(self.demand.last_gain).min(self.now.since(want.hungry_since));
         let spent = self.demand.source_extras >= (self.swarm.count() / EXTRAS_SHARE).max(1);
         let patience = if shunned {
@@ -265,7 +269,7 @@ impl Judge<'_> {
         } else {
             self.options.source_patience
         };
-        self.demand.last_source == Some(parent) && still < patience
+        still < patience
     }
 
     /// The piece that a blocked reader waits for, if it is among the candidates and its share is not used up.

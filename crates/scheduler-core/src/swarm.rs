@@ -19,6 +19,7 @@ use types::{
 
 /// A host's part in a swarm.
 #[derive(Debug)]
+#[repr(align(64))]
 pub(crate) struct Member {
     pub(crate) host: HostIx,
     pub(crate) zone: ZoneIx,
@@ -28,6 +29,8 @@ pub(crate) struct Member {
     pub(crate) held: Held,
     /// It says that it saw the chain end in the digest.
     pub(crate) closed: bool,
+    /// It was told that its chain is false, and has not said since what it holds: what it verified before counts no more.
+    pub(crate) reset: bool,
     /// It was asked for states that it did not have: its pieces are of no use until somebody else knows them.
     pub(crate) asked_in_vain: bool,
     /// What it holds counts: its host is not muted, and it is not distrusted.
@@ -47,10 +50,10 @@ impl Member {
         self.held.contains(piece) || self.want.as_deref().is_some_and(is_coming)
     }
 
-    /// Of `offered`, what it has not, in place of what was in `into`.
-    pub(crate) fn misses(&self, offered: impl Iterator<Item = u64>, into: &mut Vec<u64>) {
+    /// Of `offered`, what it neither holds nor is being sent, in place of what was in `into`.
+    pub(crate) fn misses(&self, held: &[u64], offered: impl Iterator<Item = u64>, into: &mut Vec<u64>) {
         into.clear();
-        into.extend(offered.zip(self.held.words()).map(|(offered, held)| offered & !held));
+        into.extend(offered.zip(held).map(|(offered, held)| offered & !held));
         for coming in self.want.iter().flat_map(|want| &want.coming) {
             into[coming.piece.as_usize() / 64] &= !(1 << (coming.piece.0 % 64));
         }
@@ -78,29 +81,31 @@ pub(crate) struct Coming {
     pub(crate) transfer: TransferIx,
 }
 
-/// What a member that wants the blob is like.
+/// What a member that wants the blob is like. First what many are looked at for, in one cache line.
 #[derive(Debug)]
+#[repr(C, align(64))]
 pub(crate) struct Want {
-    pub(crate) credential: Credential,
-    /// When a client's credential ends.
-    pub(crate) expires: Option<Timestamp>,
+    /// What is on its way to it.
+    pub(crate) coming: SmallVec<[Coming; 4]>,
+    /// Parents that sent it bytes that did not match this chain.
+    pub(crate) banned: Box<[HostId]>,
     pub(crate) priority: Priority,
-    pub(crate) position: PieceIndex,
     pub(crate) blocked: bool,
-    pub(crate) since: Timestamp,
     pub(crate) barred: Barred,
     /// It failed as a source, or lost a lease: others are preferred.
     pub(crate) last_resort: bool,
     /// It knows that nobody can be the source.
     pub(crate) told: bool,
-    /// What is on its way to it.
-    pub(crate) coming: SmallVec<[Coming; 4]>,
-    /// Parents that sent it bytes that did not match this chain.
-    pub(crate) banned: Vec<HostId>,
-    /// Since when it could have been given a piece and was not.
-    pub(crate) hungry_since: Timestamp,
+
+    pub(crate) position: PieceIndex,
     pub(crate) picks: u32,
     pub(crate) boosted: u32,
+    /// Since when it could have been given a piece and was not.
+    pub(crate) hungry_since: Timestamp,
+    pub(crate) credential: Credential,
+    /// When a client's credential ends.
+    pub(crate) expires: Option<Timestamp>,
+    pub(crate) since: Timestamp,
 }
 
 /// A question for states of the chain, under way.
@@ -116,8 +121,6 @@ pub(crate) struct Query {
 /// What outlives a chain that was discarded.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct History {
-    /// How often a chain was discarded.
-    pub(crate) resets: u32,
     /// Sources whose own reading of all bytes did not lead to the digest.
     pub(crate) wrong: Vec<HostId>,
     /// Sources of discarded chains: others are preferred.
@@ -256,6 +259,9 @@ impl Swarm {
         }
         let member = &mut self.members[ix];
         member.held.add(piece, &self.full);
+        if let Some(demand) = &mut self.demand {
+            demand.overview.gain(ix, piece);
+        }
         if member.usable {
             self.count_in(ix, piece, now);
         }
@@ -271,6 +277,9 @@ impl Swarm {
         }
         let was_full = member.held.is_full();
         member.held.remove(piece);
+        if let Some(demand) = &mut self.demand {
+            demand.overview.lose(ix, piece);
+        }
         if was_full {
             self.count_lack(ix);
         }
@@ -412,7 +421,7 @@ impl Swarm {
     pub(crate) fn enlist(&mut self, ix: MemberIx, now: Timestamp) {
         let Some(demand) = &mut self.demand else { return };
         let member = &self.members[ix];
-        demand.join(ix, member.zone);
+        demand.join(ix, (member.host, member.zone), &member.held);
         if member.usable {
             let held = member.held.clone();
             for piece in held.iter() {

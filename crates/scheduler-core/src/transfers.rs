@@ -195,6 +195,10 @@ impl Scheduler {
             PieceFrom::Fallback => self.counters.verified_fallback += 1,
             PieceFrom::Peer(_) => self.counters.verified_peer += 1,
         }
+        if self.swarms[six].members[ix].reset {
+            self.counters.ignored += 1;
+            return;
+        }
         while let Some(tix) = self.transfer_of(six, ix, piece) {
             let Some(transfer) = self.end_transfer(tix, true) else { break };
             let parent = self.hosts[transfer.parent_host].id;
@@ -208,13 +212,6 @@ impl Scheduler {
         }
         let swarm = &mut self.swarms[six];
         let is_source = swarm.demand.as_ref().is_some_and(|demand| demand.is_source(ix));
-        // After a chain was discarded nobody can have verified against the new one before its states were known.
-        let stale = swarm.history.resets > 0 && !swarm.linked.contains(piece);
-        if stale && from != PieceFrom::Fallback {
-            self.counters.ignored += 1;
-            self.missed(six, ix);
-            return;
-        }
         if swarm.gain(ix, piece, self.now) && swarm.members[ix].held.is_full() {
             self.on_complete(six, ix);
         }

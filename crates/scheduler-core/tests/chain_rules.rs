@@ -183,6 +183,16 @@ fn news_of_pieces_from_before_a_reset_are_not_believed() {
     });
     s.verified(host(1), &blob.key(), 0, PieceFrom::Peer(host(0)));
     assert_eq!(s.scheduler.summary().blobs[0].pieces_held, 0);
+    // Nor when the new chain says how to verify them.
+    let (source, epoch, ..) = lease_in(&told).unwrap();
+    let states = vec![blob.states[1]];
+    s.say(source, &blob.key(), HostBody::Chain { epoch, boundary: 1, states, closed: false });
+    let other = host(u64::from(source == host(0)));
+    s.verified(other, &blob.key(), 0, PieceFrom::Origin);
+    assert_eq!(s.scheduler.summary().blobs[0].pieces_held, 0);
+    s.want(other, &blob.key(), blob.none());
+    s.verified(other, &blob.key(), 0, PieceFrom::Origin);
+    assert_eq!(s.scheduler.summary().blobs[0].pieces_held, 1);
 }
 
 /// A source told false states and left; then a host shows up that has the blob proven, and nobody else can read it.

@@ -4,7 +4,7 @@
 
 mod common;
 
-use common::{Blob, Script, host, lease_in, limits, options, revoked, set, spec};
+use common::{Blob, Script, assigns_in, host, lease_in, limits, options, revoked, set, spec};
 use scheduler_core::Options;
 use std::time::Duration;
 use types::{
@@ -58,7 +58,7 @@ fn a_lease_says_what_nobody_holds_and_the_states_so_far() {
         s.say(host(1), &blob.key(), HostBody::Chain { epoch: *epoch, boundary: 1, states, closed: false });
     let (who, _, missing, prefix, _) = lease_in(&told).unwrap();
     assert_eq!((who, missing, prefix), (host(0), set(10, 3..10), 4));
-    assert_eq!(common::assigns_in(&told).len(), 2, "and what is held goes out: {told:?}");
+    assert_eq!(assigns_in(&told).len(), 2, "and what is held goes out: {told:?}");
 }
 
 #[test]
@@ -239,7 +239,7 @@ fn a_lease_is_returned_under_any_of_its_epochs() {
     let (mut s, blob, epoch) = source_of(4, 3);
     (1..3).for_each(|n| drop(s.want(host(n), &blob.key(), blob.none())));
     let told: common::Told = (0..2).flat_map(|piece| s.read(host(0), &blob, epoch, piece)).collect();
-    let assigned = common::assigns_in(&told);
+    let assigned = assigns_in(&told);
     assert_eq!(assigned.len(), 2, "{told:?}");
     let mut renewed = 0;
     for assigned in assigned {
@@ -310,7 +310,7 @@ fn waiters_hear_that_nobody_may_read_after_a_grace_and_go_on_when_somebody_may()
     assert!(s.wait(Duration::from_secs(10)).is_empty(), "once is enough");
     let epoch = lease_in(&s.want(host(1), &blob.key(), blob.none())).unwrap().1;
     let told = s.read(host(1), &blob, epoch, 0);
-    assert_eq!(common::assigns_in(&told), [(0, host(1), host(0))]);
+    assert_eq!(assigns_in(&told), [(0, host(1), host(0))]);
 }
 
 #[test]
@@ -484,4 +484,15 @@ fn bytes_that_never_become_a_piece_keep_a_lease_for_a_while_only() {
         assert!(seconds < 100);
     }
     assert!((48..55).contains(&seconds), "sixteen times its time: {seconds}");
+}
+
+/// It may hold the piece without having said so, and have nothing to read.
+#[test]
+fn a_silent_source_gets_from_others_what_they_hold_by_now() {
+    let (mut s, blob, epoch) = source_of(1, 2);
+    let told = s.hold(host(1), &blob.key(), blob.all(), false);
+    assert!(assigns_in(&told).is_empty(), "what it reads is not sent to it");
+    let told = s.wait(Duration::from_secs(10));
+    assert_eq!(revoked(&told), [(host(0), epoch)]);
+    assert_eq!(assigns_in(&told), [(0, host(1), host(0))]);
 }

@@ -393,18 +393,23 @@ impl World {
         let rack = format!("rack{}", who / self.setup.zones % 2);
         self.event(Event::HostJoined { host: self.hosts[who].id, spec: spec_in(&zone, &rack) });
         for blob in 0..self.blobs.len() {
-            let copy = &self.hosts[who].copies[blob];
-            let (held, closed) = (copy.held.clone(), copy.closed);
-            let lease = copy.lease.as_ref().map(|lease| lease.epoch);
-            let credential = if self.hosts[who].guest { Credential::None } else { Credential::Anonymous };
-            let body = if copy.wanted && !held.is_full() {
-                let priority = if self.rng.bool() { Priority::Waiting } else { Priority::Preheat };
-                HostBody::Want { held, credential, priority, position: PieceIndex(0), lease }
-            } else {
-                HostBody::Hold { closed, pieces: held }
-            };
-            self.say(who, blob, body);
+            self.tell_all(who, blob);
         }
+    }
+
+    /// A host says what it has of a blob, and that it wants the rest.
+    fn tell_all(&mut self, who: usize, blob: usize) {
+        let copy = &self.hosts[who].copies[blob];
+        let (held, closed) = (copy.held.clone(), copy.closed);
+        let lease = copy.lease.as_ref().map(|lease| lease.epoch);
+        let credential = if self.hosts[who].guest { Credential::None } else { Credential::Anonymous };
+        let body = if copy.wanted && !held.is_full() {
+            let priority = if self.rng.bool() { Priority::Waiting } else { Priority::Preheat };
+            HostBody::Want { held, credential, priority, position: PieceIndex(0), lease }
+        } else {
+            HostBody::Hold { closed, pieces: held }
+        };
+        self.say(who, blob, body);
     }
 
     /// The scheduler dies and another one takes its place; running transfers and readings go on.

@@ -76,7 +76,7 @@ impl World {
         }
     }
 
-    /// A real host keeps its bytes and compares; this one starts anew.
+    /// A real host keeps its bytes and compares; this one starts anew, and says so as a real one does.
     fn start_anew(&mut self, who: usize, blob: usize) {
         let copy = &mut self.hosts[who].copies[blob];
         copy.held = PieceSet::empty(copy.held.count());
@@ -85,7 +85,9 @@ impl World {
         copy.lease = None;
         copy.round += 1;
         copy.fetches.clear();
-        if copy.alone {
+        let alone = copy.alone;
+        self.tell_all(who, blob);
+        if alone {
             self.schedule_read(who, blob);
         }
     }
