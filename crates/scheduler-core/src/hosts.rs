@@ -22,6 +22,7 @@ pub(crate) struct Avoid {
 
 /// Parents that a host could not use.
 #[derive(Debug, Default)]
+#[expect(clippy::box_collection, reason = "nearly always empty; a pointer's length fits its cache line")]
 pub(crate) struct Avoided(Option<Box<BTreeMap<HostId, Avoid>>>);
 
 impl Avoided {
