@@ -26,6 +26,23 @@ impl Glance {
         (self.from..).zip(self.words.iter().copied())
     }
 
+    /// Those of the pieces that are in `bitmap`, in place of what was in `into`.
+    pub(crate) fn meet(&self, bitmap: &[u64], into: &mut Vec<u64>) {
+        self.fill(bitmap, |mine, theirs| mine & theirs, into);
+    }
+
+    /// Those of the pieces that are not in `bitmap`, in place of what was in `into`.
+    pub(crate) fn lack(&self, bitmap: &[u64], into: &mut Vec<u64>) {
+        self.fill(bitmap, |mine, theirs| mine & !theirs, into);
+    }
+
+    fn fill(&self, bitmap: &[u64], of: impl Fn(u64, u64) -> u64, into: &mut Vec<u64>) {
+        into.clear();
+        into.resize(self.from, 0);
+        into.extend(self.words.iter().zip(&bitmap[self.from..]).map(|(mine, theirs)| of(*mine, *theirs)));
+        into.resize(bitmap.len(), 0);
+    }
+
     /// Whether some of the pieces are in `bitmap`.
     pub(crate) fn any_in(&self, bitmap: &[u64]) -> bool {
         let theirs = &bitmap[self.from..][..self.words.len()];
@@ -60,6 +77,13 @@ mod tests {
                 (set(&wanted[1..]), wanted.len() > 1, true),
                 (PieceSet::full(300), true, false),
             ] {
+                let whole = set(wanted);
+                let pairs = || whole.words().iter().zip(other.words());
+                let mut found = Vec::new();
+                glance.meet(other.words(), &mut found);
+                assert_eq!(found, pairs().map(|(mine, theirs)| mine & theirs).collect::<Vec<_>>());
+                glance.lack(other.words(), &mut found);
+                assert_eq!(found, pairs().map(|(mine, theirs)| mine & !theirs).collect::<Vec<_>>());
                 assert_eq!(
                     (glance.any_in(other.words()), glance.any_out_of(other.words())),
                     (is_in, is_out),

@@ -101,7 +101,18 @@ impl Scheduler {
         let Some(demand) = swarm.demand.as_deref().filter(|demand| demand.hungry[rank] > 0) else {
             return false;
         };
-        let mut judge = Judge { six, swarm, demand, hosts, transfers, options, now: *now, scratch, glance };
+        let mut judge = Judge {
+            six,
+            swarm,
+            demand,
+            hosts,
+            transfers,
+            options,
+            now: *now,
+            scratch,
+            glance,
+            for_child: false,
+        };
         judge.look_for_child(parent);
         let Host { children: known, rack, .. } = &hosts[swarm.members[parent].host];
         let mates = hosts.some_of(*rack, options.samples, rng);
@@ -142,7 +153,18 @@ impl Scheduler {
         let Self { swarms, hosts, transfers, options, rng, scratch, glance, stale, now, .. } = self;
         let Some(swarm) = swarms.get(six) else { return false };
         let Some(demand) = swarm.demand.as_deref() else { return false };
-        let mut judge = Judge { six, swarm, demand, hosts, transfers, options, now: *now, scratch, glance };
+        let mut judge = Judge {
+            six,
+            swarm,
+            demand,
+            hosts,
+            transfers,
+            options,
+            now: *now,
+            scratch,
+            glance,
+            for_child: false,
+        };
         if !judge.look_for_parent(child) {
             if let Some(demand) = swarms[six].demand.as_deref_mut() {
                 demand.set_sated(child);

@@ -54,8 +54,13 @@ impl Member {
     pub(crate) fn misses(&self, held: &[u64], offered: impl Iterator<Item = u64>, into: &mut Vec<u64>) {
         into.clear();
         into.extend(offered.zip(held).map(|(offered, held)| offered & !held));
+        self.without_coming(into);
+    }
+
+    /// Takes what it is being sent out of a bitmap.
+    pub(crate) fn without_coming(&self, bitmap: &mut [u64]) {
         for coming in self.want.iter().flat_map(|want| &want.coming) {
-            into[coming.piece.as_usize() / 64] &= !(1 << (coming.piece.0 % 64));
+            bitmap[coming.piece.as_usize() / 64] &= !(1 << (coming.piece.0 % 64));
         }
     }
 
