@@ -128,10 +128,6 @@ impl Scheduler {
         for (ix, member) in swarm.members.iter() {
             let known = self.hosts[member.host].memberships.get(six);
             assert_eq!(known, Some(ix), "a host is a member once");
-            if let Some(demand) = &swarm.demand {
-                assert_eq!(demand.overview.member(member.host), Some(ix), "the overview knows every member");
-                assert_eq!(demand.overview.held(ix), member.held.words(), "and what it holds");
-            }
             let coming: Vec<_> = member.want.iter().flat_map(|want| &want.coming).collect();
             let all_live = coming.iter().all(|c| {
                 self.transfers
@@ -160,6 +156,10 @@ impl Scheduler {
             }
         }
         assert_eq!(demand.holders, holders, "holders are counted");
+        for (ix, member) in swarm.members.iter() {
+            assert_eq!(demand.overview.member(member.host), Some(ix), "the overview knows every member");
+            assert_eq!(demand.overview.held(ix), member.held.words(), "and what it holds");
+        }
         for (part, counted) in demand.parts.iter().zip(&zones) {
             assert_eq!(&part.holders, counted, "a zone's holders are counted");
         }
