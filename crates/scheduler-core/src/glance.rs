@@ -7,6 +7,8 @@ pub(crate) struct Glance {
     words: Vec<u64>,
     /// Which word of a bitmap the first one is.
     from: usize,
+    /// They are what a child needs, and not what a parent offers.
+    pub(crate) needed: bool,
 }
 
 impl Glance {

@@ -101,18 +101,7 @@ impl Scheduler {
         let Some(demand) = swarm.demand.as_deref().filter(|demand| demand.hungry[rank] > 0) else {
             return false;
         };
-        let mut judge = Judge {
-            six,
-            swarm,
-            demand,
-            hosts,
-            transfers,
-            options,
-            now: *now,
-            scratch,
-            glance,
-            for_child: false,
-        };
+        let mut judge = Judge { six, swarm, demand, hosts, transfers, options, now: *now, scratch, glance };
         judge.look_for_child(parent);
         let Host { children: known, rack, .. } = &hosts[swarm.members[parent].host];
         let mates = hosts.some_of(*rack, options.samples, rng);
@@ -153,18 +142,7 @@ impl Scheduler {
         let Self { swarms, hosts, transfers, options, rng, scratch, glance, stale, now, .. } = self;
         let Some(swarm) = swarms.get(six) else { return false };
         let Some(demand) = swarm.demand.as_deref() else { return false };
-        let mut judge = Judge {
-            six,
-            swarm,
-            demand,
-            hosts,
-            transfers,
-            options,
-            now: *now,
-            scratch,
-            glance,
-            for_child: false,
-        };
+        let mut judge = Judge { six, swarm, demand, hosts, transfers, options, now: *now, scratch, glance };
         if !judge.look_for_parent(child) {
             if let Some(demand) = swarms[six].demand.as_deref_mut() {
                 demand.set_sated(child);
@@ -432,8 +410,7 @@ impl Scheduler {
             return;
         }
         let mut missing = Vec::new();
-        let offered = demand.avail.words().iter().copied();
-        member.misses(demand.overview.held(ix), offered, &mut missing);
+        member.misses(demand.overview.held(ix), demand.avail.words(), &mut missing);
         let useful = |parent: &Member| {
             let id = &self.hosts[parent.host].id;
             parent.usable

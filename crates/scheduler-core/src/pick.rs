@@ -69,23 +69,21 @@ pub(crate) struct Judge<'a> {
     pub(crate) now: Timestamp,
     pub(crate) scratch: &'a mut Vec<u64>,
     pub(crate) glance: &'a mut Glance,
-    /// The glance is at what a child needs, and not at what a parent offers.
-    pub(crate) for_child: bool,
 }
 
 impl Judge<'_> {
     /// Looks for a child for `parent` from now on.
     pub(crate) fn look_for_child(&mut self, parent: MemberIx) {
-        self.for_child = false;
+        self.glance.needed = false;
         let held = self.demand.overview.held(parent).iter();
         self.glance.set(held.zip(self.demand.avail.words()).map(|(held, avail)| held & avail));
     }
 
     /// Looks for a parent for `child` from now on. Whether there is something that anybody could give it.
     pub(crate) fn look_for_parent(&mut self, child: MemberIx) -> bool {
-        self.for_child = true;
+        self.glance.needed = true;
         let (held, avail) = (self.demand.overview.held(child), self.demand.avail.words());
-        self.swarm.members[child].misses(held, avail.iter().copied(), self.scratch);
+        self.swarm.members[child].misses(held, avail, self.scratch);
         self.spare_the_source(child);
         self.glance.set(self.scratch.iter().copied())
     }
@@ -206,7 +204,7 @@ impl Judge<'_> {
 
     /// What `parent` holds, `child` lacks, and the zone gate lets through.
     fn candidates(&mut self, child: MemberIx, parent: MemberIx, crossing: bool) {
-        if self.for_child {
+        if self.glance.needed {
             self.glance.meet(self.demand.overview.held(parent), self.scratch);
         } else {
             self.glance.lack(self.demand.overview.held(child), self.scratch);

@@ -51,9 +51,9 @@ impl Member {
     }
 
     /// Of `offered`, what it neither holds nor is being sent, in place of what was in `into`.
-    pub(crate) fn misses(&self, held: &[u64], offered: impl Iterator<Item = u64>, into: &mut Vec<u64>) {
+    pub(crate) fn misses(&self, held: &[u64], offered: &[u64], into: &mut Vec<u64>) {
         into.clear();
-        into.extend(offered.zip(held).map(|(offered, held)| offered & !held));
+        into.extend(offered.iter().zip(held).map(|(offered, held)| offered & !held));
         self.without_coming(into);
     }
 
