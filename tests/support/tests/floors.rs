@@ -5,8 +5,9 @@ use std::collections::BTreeMap;
 
 /// Where each package stands. On the top floor `report` and `support` lie under `sim` and both lie under the others, as their
 /// foundation.
-const FLOORS: [(&str, u8); 18] = [
+const FLOORS: [(&str, u8); 19] = [
     ("types", 10),
+    ("membership", 20),
     ("scheduler-core", 20),
     ("download-core", 20),
     ("proto", 20),
