@@ -29,6 +29,16 @@ pub enum ConvertError {
         /// The limit.
         max: usize,
     },
+    /// Bytes of a fixed length that have another.
+    #[error("{field} has {got} bytes, not {expected}")]
+    Length {
+        /// The field's name.
+        field: &'static str,
+        /// Bytes that came.
+        got: usize,
+        /// Bytes of the field.
+        expected: usize,
+    },
     /// A number outside its range.
     #[error("{field} is {value}, more than {max}")]
     TooLarge {

@@ -146,7 +146,7 @@ impl Member {
     }
 }
 
-fn peer_id_in(bytes: &[u8]) -> Result<Vec<u8>, ConvertError> {
+pub(crate) fn peer_id_in(bytes: &[u8]) -> Result<Vec<u8>, ConvertError> {
     bounded("peer id", bytes.len(), PEER_ID_BYTES_MAX)?;
     if bytes.is_empty() {
         return Err(ConvertError::Missing { field: "peer id" });

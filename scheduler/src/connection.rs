@@ -1,20 +1,48 @@
-//! TCP connections of hosts: bounded in number, and closable from the outside.
+//! Connections of hosts: bounded in number, with TLS unless it is switched off, and closable from the outside.
 //!
 //! gRPC has no way to hang up on a peer that does not read: its end of a stream waits behind what was not read. So each
 //! connection here carries a switch, which `stream` throws when a host does not take its stream's end either.
+//!
+//! Whoever has not yet shown a host's certificate gets little: a place in a queue that is fair between addresses, a few
+//! seconds for the handshake, and, without a certificate, as long as joining takes.
 
 use futures::Stream;
+use membership::{CERTIFICATE_LIFETIME, FairQueue, PeerKey};
 use process::listen;
+use std::collections::BTreeMap;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
+use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio::time::{Instant, timeout};
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::server::TlsStream;
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
+use tokio_util::task::TaskTracker;
 use tonic::transport::server::Connected;
+
+/// Connections that wait for their handshake, or are in it.
+const KNOCKING_MAX: usize = 1024;
+
+/// Handshakes at once.
+const HANDSHAKES_MAX: usize = 64;
+
+/// How long a handshake may take.
+const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// Connections without a host's certificate at once, those of one address, and how long each may last.
+const STRANGERS_MAX: usize = 1024;
+const STRANGERS_PER_ADDRESS_MAX: u32 = 256;
+const STRANGER_LIFETIME: Duration = Duration::from_secs(30);
+
+/// Connections of one host at once: it has one, and another while it comes back.
+const CONNECTIONS_PER_HOST_MAX: u32 = 8;
 
 /// What a call can know of the connection it came over, and do to it.
 #[derive(Clone, Debug)]
@@ -23,38 +51,258 @@ pub(crate) struct ConnectionHandle {
     pub(crate) remote: SocketAddr,
     /// Cancelled, it breaks the connection.
     pub(crate) hang_up: CancellationToken,
+    /// Whose certificate was shown, if one was.
+    pub(crate) host: Option<PeerKey>,
+    valid: Validity,
+}
+
+/// Until when a connection's certificate counts: one that was good when it was shown is over by then.
+#[derive(Clone, Debug)]
+struct Validity {
+    connected: Instant,
+    /// Seconds from `connected`.
+    until: Arc<AtomicU64>,
+}
+
+impl ConnectionHandle {
+    fn new(remote: SocketAddr, host: Option<PeerKey>) -> Self {
+        let until = Arc::new(AtomicU64::new(CERTIFICATE_LIFETIME.as_secs()));
+        Self {
+            remote: SocketAddr::new(remote.ip().to_canonical(), remote.port()),
+            hang_up: CancellationToken::new(),
+            host,
+            valid: Validity { connected: Instant::now(), until },
+        }
+    }
+
+    /// The host has a new certificate, which it would show on a new connection.
+    pub(crate) fn renewed(&self) {
+        let until = self.valid.connected.elapsed() + CERTIFICATE_LIFETIME;
+        self.valid.until.store(until.as_secs(), Ordering::Relaxed);
+    }
+
+    /// Whether the certificate that was shown may have expired since.
+    pub(crate) fn is_over(&self) -> bool {
+        self.valid.connected.elapsed().as_secs() >= self.valid.until.load(Ordering::Relaxed)
+    }
 }
 
 /// A host's connection.
 pub(crate) struct Connection {
-    stream: TcpStream,
+    stream: Transport,
     handle: ConnectionHandle,
     hung_up: Pin<Box<WaitForCancellationFutureOwned>>,
+    _place: Option<AnyPlace>,
     _permit: OwnedSemaphorePermit,
 }
 
-/// Connections as they come, at most `max` at once; further ones wait to be accepted.
-pub(crate) fn incoming(listener: TcpListener, max: usize) -> impl Stream<Item = io::Result<Connection>> {
-    let permits = Arc::new(Semaphore::new(max));
-    futures::stream::unfold((listener, permits), |(listener, permits)| async {
-        let permit = permits.clone().acquire_owned().await.ok()?;
-        let (stream, remote) = listen::accept(&listener).await;
-        Some((Ok(Connection::new(stream, remote, permit)), (listener, permits)))
+enum Transport {
+    Plain(TcpStream),
+    Tls(Box<TlsStream<TcpStream>>),
+}
+
+/// Connections as they come, at most `max` of hosts at once; with `tls` after their handshake. Tasks of handshakes are
+/// among `tasks`.
+pub(crate) fn incoming(
+    listener: TcpListener,
+    max: usize,
+    tls: Option<TlsAcceptor>,
+    tasks: &TaskTracker,
+) -> impl Stream<Item = io::Result<Connection>> + use<> {
+    let (ready, connections) = mpsc::channel(HANDSHAKES_MAX);
+    let slots = Arc::new(Semaphore::new(max));
+    match tls {
+        Some(tls) => {
+            let door = Door {
+                tls,
+                slots,
+                strangers: Arc::new(Semaphore::new(STRANGERS_MAX)),
+                stranger_places: Places::new(STRANGERS_PER_ADDRESS_MAX),
+                host_places: Places::new(CONNECTIONS_PER_HOST_MAX),
+                ready,
+                tasks: tasks.clone(),
+            };
+            tasks.spawn(Arc::new(door).keep(listener));
+        }
+        None => {
+            tasks.spawn(keep_open(listener, slots, ready));
+        }
+    }
+    futures::stream::unfold(connections, |mut connections| async {
+        Some((Ok(connections.recv().await?), connections))
     })
 }
 
-impl Connection {
-    fn new(stream: TcpStream, remote: SocketAddr, permit: OwnedSemaphorePermit) -> Self {
-        // A connection that is broken already shows it when it is read.
-        drop(stream.set_nodelay(true));
-        let hang_up = CancellationToken::new();
-        let remote = SocketAddr::new(remote.ip().to_canonical(), remote.port());
-        Self {
-            stream,
-            hung_up: Box::pin(hang_up.clone().cancelled_owned()),
-            handle: ConnectionHandle { remote, hang_up },
-            _permit: permit,
+/// Hands plain connections on; further ones wait to be accepted.
+async fn keep_open(listener: TcpListener, slots: Arc<Semaphore>, ready: mpsc::Sender<Connection>) {
+    let serving = async {
+        while let Ok(slot) = slots.clone().acquire_owned().await {
+            let (stream, remote) = listen::accept(&listener).await;
+            // A connection that is broken already shows it when it is read.
+            drop(stream.set_nodelay(true));
+            let handle = ConnectionHandle::new(remote, None);
+            if ready.send(Connection::new(Transport::Plain(stream), handle, None, slot)).await.is_err() {
+                return;
+            }
         }
+    };
+    tokio::select! {
+        () = ready.closed() => {}
+        () = serving => {}
+    }
+}
+
+/// What stands between a TCP connection and the service.
+struct Door {
+    tls: TlsAcceptor,
+    /// One for each connection of a host.
+    slots: Arc<Semaphore>,
+    strangers: Arc<Semaphore>,
+    stranger_places: Places<IpAddr>,
+    host_places: Places<PeerKey>,
+    ready: mpsc::Sender<Connection>,
+    tasks: TaskTracker,
+}
+
+impl Door {
+    /// Lets connections in until nobody takes them any more.
+    async fn keep(self: Arc<Self>, listener: TcpListener) {
+        let handshakes = Arc::new(Semaphore::new(HANDSHAKES_MAX));
+        let mut knocking: FairQueue<IpAddr, (TcpStream, SocketAddr)> = FairQueue::new(KNOCKING_MAX);
+        loop {
+            tokio::select! {
+                () = self.ready.closed() => return,
+                (stream, remote) = listen::accept(&listener) => {
+                    if let Some((_, remote)) = knocking.push(remote.ip(), (stream, remote)) {
+                        tracing::debug!(%remote, "too many connections wait: one is closed");
+                    }
+                }
+                Ok(permit) = handshakes.clone().acquire_owned(), if !knocking.is_empty() => {
+                    let Some((stream, remote)) = knocking.pop() else { continue };
+                    let door = Arc::clone(&self);
+                    self.tasks.spawn(async move { door.greet(stream, remote, permit).await });
+                }
+            }
+        }
+    }
+
+    async fn greet(&self, stream: TcpStream, remote: SocketAddr, permit: OwnedSemaphorePermit) {
+        let shaken = tokio::select! {
+            () = self.ready.closed() => return,
+            shaken = timeout(HANDSHAKE_TIMEOUT, self.handshake(stream, remote)) => shaken,
+        };
+        drop(permit);
+        match shaken {
+            // An error says that the server stops.
+            Ok(Ok(connection)) => drop(self.ready.send(connection).await),
+            Ok(Err(error)) => tracing::debug!(%remote, %error, "a connection was refused"),
+            Err(_) => tracing::debug!(%remote, "a handshake took too long"),
+        }
+    }
+
+    async fn handshake(&self, stream: TcpStream, remote: SocketAddr) -> io::Result<Connection> {
+        stream.set_nodelay(true)?;
+        let stream = self.tls.accept(stream).await?;
+        let shown = stream.get_ref().1.peer_certificates().and_then(|chain| chain.first());
+        let host = shown.map(PeerKey::of_certificate).transpose().map_err(io::Error::other)?;
+        let full = |what| io::Error::new(io::ErrorKind::ConnectionRefused, what);
+        let handle = ConnectionHandle::new(remote, host);
+        let (slots, place) = match host {
+            Some(host) => (&self.slots, self.host_places.take(host).map(AnyPlace::Host)),
+            None => (&self.strangers, self.stranger_places.take(remote.ip()).map(AnyPlace::Stranger)),
+        };
+        let place = place.ok_or_else(|| full("too many connections of one host or address"))?;
+        let slot = slots.clone().try_acquire_owned().map_err(|_| full("too many connections"))?;
+        if host.is_none() {
+            self.bound(handle.hang_up.clone());
+        }
+        Ok(Connection::new(Transport::Tls(Box::new(stream)), handle, Some(place), slot))
+    }
+
+    /// Ends a connection without a host's certificate after its time.
+    fn bound(&self, hang_up: CancellationToken) {
+        let ready = self.ready.clone();
+        self.tasks.spawn(async move {
+            tokio::select! {
+                () = ready.closed() => {}
+                () = hang_up.cancelled() => {}
+                () = tokio::time::sleep(STRANGER_LIFETIME) => {}
+            }
+            hang_up.cancel();
+        });
+    }
+}
+
+/// How many connections each host, or each address, has.
+#[derive(Clone, Debug)]
+struct Places<K> {
+    max: u32,
+    taken: Arc<Mutex<BTreeMap<K, u32>>>,
+}
+
+/// One of them, as long as it lives.
+#[derive(Debug)]
+struct Place<K: Ord> {
+    places: Places<K>,
+    of: K,
+}
+
+#[expect(dead_code, reason = "kept to be dropped")]
+enum AnyPlace {
+    Host(Place<PeerKey>),
+    Stranger(Place<IpAddr>),
+}
+
+impl<K: Ord + Copy> Places<K> {
+    fn new(max: u32) -> Self {
+        Self { max, taken: Arc::default() }
+    }
+
+    fn take(&self, of: K) -> Option<Place<K>> {
+        let mut taken = self.lock();
+        let count = taken.entry(of).or_default();
+        if *count >= self.max {
+            return None;
+        }
+        *count += 1;
+        Some(Place { places: Self { max: self.max, taken: Arc::clone(&self.taken) }, of })
+    }
+}
+
+impl<K> Places<K> {
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<K, u32>> {
+        self.taken.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl<K: Ord> Drop for Place<K> {
+    fn drop(&mut self) {
+        let mut taken = self.places.lock();
+        if let Some(count) = taken.get_mut(&self.of) {
+            *count -= 1;
+            if *count == 0 {
+                taken.remove(&self.of);
+            }
+        }
+    }
+}
+
+impl Connection {
+    fn new(
+        stream: Transport,
+        handle: ConnectionHandle,
+        place: Option<AnyPlace>,
+        permit: OwnedSemaphorePermit,
+    ) -> Self {
+        let hung_up = Box::pin(handle.hang_up.clone().cancelled_owned());
+        Self { stream, handle, hung_up, _place: place, _permit: permit }
+    }
+}
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        // Nobody else has to wait for it any more.
+        self.handle.hang_up.cancel();
     }
 }
 
@@ -76,13 +324,19 @@ impl AsyncRead for Connection {
         if self.hung_up.as_mut().poll(cx).is_ready() {
             return Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into()));
         }
-        Pin::new(&mut self.stream).poll_read(cx, buf)
+        match &mut self.stream {
+            Transport::Plain(stream) => Pin::new(stream).poll_read(cx, buf),
+            Transport::Tls(stream) => Pin::new(stream).poll_read(cx, buf),
+        }
     }
 }
 
 impl AsyncWrite for Connection {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(cx, buf)
+        match &mut self.stream {
+            Transport::Plain(stream) => Pin::new(stream).poll_write(cx, buf),
+            Transport::Tls(stream) => Pin::new(stream).poll_write(cx, buf),
+        }
     }
 
     fn poll_write_vectored(
@@ -90,18 +344,30 @@ impl AsyncWrite for Connection {
         cx: &mut Context<'_>,
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write_vectored(cx, bufs)
+        match &mut self.stream {
+            Transport::Plain(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
+            Transport::Tls(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
+        }
     }
 
     fn is_write_vectored(&self) -> bool {
-        self.stream.is_write_vectored()
+        match &self.stream {
+            Transport::Plain(stream) => stream.is_write_vectored(),
+            Transport::Tls(stream) => stream.is_write_vectored(),
+        }
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(cx)
+        match &mut self.stream {
+            Transport::Plain(stream) => Pin::new(stream).poll_flush(cx),
+            Transport::Tls(stream) => Pin::new(stream).poll_flush(cx),
+        }
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(cx)
+        match &mut self.stream {
+            Transport::Plain(stream) => Pin::new(stream).poll_shutdown(cx),
+            Transport::Tls(stream) => Pin::new(stream).poll_shutdown(cx),
+        }
     }
 }

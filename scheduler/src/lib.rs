@@ -2,9 +2,10 @@
 //!
 //! Everything that is decided is decided in the core; this package carries. [`driver`] owns the core and runs in one
 //! task; [`stream`] has two ends of one host's stream, between which and the driver there are bounded queues
-//! ([`outbox`]); [`questions`] asks origins on behalf of all hosts. The program is `main.rs`; a daemon that is given no
+//! ([`outbox`]); [`questions`] asks origins on behalf of all hosts; [`cluster`] says who may be a host. The program is `main.rs`; a daemon that is given no
 //! scheduler embeds [`Server`].
 
+mod cluster;
 mod config;
 mod connection;
 mod driver;

@@ -23,8 +23,19 @@ fn start(flags: Flags) -> Result<(), Failure> {
 
 async fn run(options: Options) -> Result<(), Failure> {
     let shutdown = Shutdown::install().map_err(|error| Failure::new(Exit::Unavailable, error))?;
+    if options.insecure_plain_grpc {
+        tracing::warn!("gRPC is not encrypted, and whoever reaches the port is a host (insecure_plain_grpc)");
+    }
     let server = Server::start(options, shutdown.token().clone()).await?;
     tracing::info!(grpc = %server.grpc_addr(), admin = server.admin_addr().map(tracing::field::display), "the scheduler is ready");
+    if let Some(file) = server.join_token_file() {
+        let join =
+            format!("dfdaemon --join \"$(cat {})@HOST:{}\"", file.display(), server.grpc_addr().port());
+        tracing::info!(
+            join,
+            "a node joins with this command, HOST being this machine as the node reaches it"
+        );
+    }
     server.stopped().await;
     tracing::info!("the scheduler has stopped");
     Ok(())

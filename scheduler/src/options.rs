@@ -6,7 +6,10 @@ use process::telemetry::Format;
 use serde::Deserialize;
 use std::fmt;
 use std::net::{Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
 use std::time::Duration;
+
+const STATE_DIR: &str = "/var/lib/damselfly-scheduler";
 
 /// The scheduler's configuration file. Flags of the same names win.
 #[derive(Clone, Debug, Deserialize)]
@@ -17,8 +20,12 @@ pub struct Options {
     /// Where operators ask, by HTTP: `/healthz`, `/readyz`, `/metrics`, `/v1/status`. Default 127.0.0.1:6511. An
     /// embedded scheduler has none of its own.
     pub admin: Option<SocketAddr>,
-    /// Whether `listen` may be another address than loopback though gRPC is not encrypted. Default no.
+    /// gRPC without TLS: whoever reaches `listen` can say that it is a host, and read and change what is said there. No
+    /// state directory then, and no joining. Default no.
     pub insecure_plain_grpc: bool,
+    /// The directory of the cluster's keys, tokens and removed hosts. Made with mode 0700 if there is none. Default
+    /// /var/lib/damselfly-scheduler.
+    pub state: PathBuf,
     /// The cluster's name, which hosts are told. Default "damselfly", at most 253 bytes.
     pub cluster: String,
     /// How long hosts' streams and questions get to end when the scheduler stops. Default 5 s, at most 5 min.
@@ -89,6 +96,7 @@ impl Default for Options {
             listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 6510)),
             admin: Some(SocketAddr::from((Ipv4Addr::LOCALHOST, 6511))),
             insecure_plain_grpc: false,
+            state: PathBuf::from(STATE_DIR),
             cluster: "damselfly".to_owned(),
             drain_timeout: Duration::from_secs(5),
             log: LogOptions::default(),
@@ -148,13 +156,15 @@ impl fmt::Display for Invalid {
 impl std::error::Error for Invalid {}
 
 impl Options {
-    /// What a daemon's own scheduler starts from: on loopback, any port, no admin port, and no quiet period, since
-    /// nobody was there before. For one that other hosts can join, set `listen` and the quiet period.
+    /// What a daemon's own scheduler starts from: on loopback, any port, plain gRPC, no admin port, and no quiet period,
+    /// since nobody was there before. For one that other hosts can join, set `listen`, `state` and the quiet period,
+    /// and not `insecure_plain_grpc`.
     #[must_use]
     pub fn embedded() -> Self {
         let mut options = Self {
             listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
             admin: None,
+            insecure_plain_grpc: true,
             drain_timeout: Duration::from_secs(1),
             ..Self::default()
         };
@@ -167,17 +177,6 @@ impl Options {
     /// # Errors
     /// The first option that makes no sense.
     pub fn validate(&self) -> Result<(), Invalid> {
-        if !self.listen.ip().is_loopback() && !self.insecure_plain_grpc {
-            return Err(Invalid {
-                key: "listen",
-                why: format!(
-                    "{} is no loopback address and gRPC is not encrypted: anyone on the network could read and \
-                     change what is said there; if that is as it should be, say so with insecure_plain_grpc \
-                     (--insecure-plain-grpc)",
-                    self.listen
-                ),
-            });
-        }
         check("cluster", "must have 1 to 253 bytes", (1..=253).contains(&self.cluster.len()))?;
         let minutes = |n: u64| Duration::from_secs(60 * n);
         check("drain_timeout", "must be at most 5min", self.drain_timeout <= minutes(5))?;
@@ -228,22 +227,15 @@ mod tests {
 
     #[test]
     fn what_makes_no_sense_is_named() {
-        let mut bad = vec![Options::default(); 6];
-        bad[0].listen = SocketAddr::from(([0, 0, 0, 0], 1));
-        bad[1].cluster.clear();
-        bad[2].hosts.max = 0;
-        bad[3].hosts.heartbeat = Duration::ZERO;
-        bad[4].hosts.silence_timeout = Duration::from_secs(2);
-        bad[5].scheduling.lease_ttl = Duration::ZERO;
+        let mut bad = vec![Options::default(); 5];
+        bad[0].cluster.clear();
+        bad[1].hosts.max = 0;
+        bad[2].hosts.heartbeat = Duration::ZERO;
+        bad[3].hosts.silence_timeout = Duration::from_secs(2);
+        bad[4].scheduling.lease_ttl = Duration::ZERO;
         let keys: Vec<_> = bad.iter().map(|o| o.validate().expect_err("makes no sense").key).collect();
-        let expected = [
-            "listen",
-            "cluster",
-            "hosts.max",
-            "hosts.heartbeat",
-            "hosts.silence_timeout",
-            "scheduling.lease_ttl",
-        ];
+        let expected =
+            ["cluster", "hosts.max", "hosts.heartbeat", "hosts.silence_timeout", "scheduling.lease_ttl"];
         assert_eq!(keys, expected);
     }
 }

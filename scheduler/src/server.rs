@@ -1,5 +1,7 @@
 //! The server: ports, tasks, and stopping.
 
+use crate::cluster::Cluster;
+use crate::cluster::operator::Operator;
 use crate::connection::{self, Connection};
 use crate::driver::Driver;
 use crate::metrics::Published;
@@ -7,6 +9,7 @@ use crate::questions::Questions;
 use crate::service::Service;
 use crate::stream::Streams;
 use crate::{Error, Options, status};
+use futures::Stream;
 use origin::{Origin, Resolver};
 use process::admin::{Admin, Readiness};
 use process::listen::{self, ListenError};
@@ -15,10 +18,12 @@ use prometheus_client::registry::Registry;
 use proto::server::SchedulerServer;
 use proto::{HOST_FRAME_BYTES_MAX, SCHEDULER_FRAME_BYTES_MAX};
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tokio::net::TcpListener;
+use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tonic_health::ServingStatus;
@@ -45,6 +50,7 @@ const CONNECTION_WINDOW: u32 = 512 * 1024;
 pub struct Server {
     grpc: SocketAddr,
     admin: Option<SocketAddr>,
+    cluster: Option<Cluster>,
     published: Published,
     tasks: TaskTracker,
 }
@@ -83,12 +89,21 @@ impl Server {
             None => None,
         };
         let admin_addr = admin.as_ref().map(Admin::address);
+        let (cluster, operator) = match options.insecure_plain_grpc {
+            true => (None, None),
+            false => {
+                let (cluster, operator) = open_cluster(&options).await?;
+                (Some(cluster), Some(operator))
+            }
+        };
         let published = Published::new();
         let tasks = TaskTracker::new();
-        let parts = Parts { options, resolver, published: published.clone(), cancel };
-        tasks.spawn(parts.run(listener, admin));
+        let doors = Doors { listener, tls: cluster.as_ref().map(tls).transpose()?, admin, operator };
+        let parts =
+            Parts { options, resolver, cluster: cluster.clone(), published: published.clone(), cancel };
+        tasks.spawn(parts.run(doors));
         tasks.close();
-        Ok(Self { grpc, admin: admin_addr, published, tasks })
+        Ok(Self { grpc, admin: admin_addr, cluster, published, tasks })
     }
 
     /// Where hosts connect.
@@ -103,6 +118,18 @@ impl Server {
         self.admin
     }
 
+    /// Where the first join token is, if it is still there; nothing where gRPC is plain.
+    #[must_use]
+    pub fn join_token_file(&self) -> Option<PathBuf> {
+        self.cluster.as_ref()?.first_token_file()
+    }
+
+    /// Where operators speak to the scheduler; nothing where gRPC is plain.
+    #[must_use]
+    pub fn operator_socket(&self) -> Option<PathBuf> {
+        Some(self.cluster.as_ref()?.operator_socket())
+    }
+
     /// Adds the scheduler's figures to another's registry, for one that is embedded.
     pub fn register_metrics(&self, registry: &mut Registry) {
         self.published.register(registry);
@@ -114,16 +141,40 @@ impl Server {
     }
 }
 
+/// Opens the state directory and takes its socket.
+async fn open_cluster(options: &Options) -> Result<(Cluster, Operator), Error> {
+    let dir = options.state.clone();
+    let opened = tokio::task::spawn_blocking(move || Cluster::open(&dir)).await;
+    let failed = |source| Error::State { path: options.state.clone(), source };
+    let cluster = opened.map_err(|error| failed(std::io::Error::other(error)))??;
+    let operator = Operator::bind(cluster.operator_socket()).await.map_err(failed)?;
+    Ok((cluster, operator))
+}
+
+fn tls(cluster: &Cluster) -> Result<TlsAcceptor, Error> {
+    Ok(TlsAcceptor::from(Arc::new(cluster.authority.server_config()?)))
+}
+
+/// Where others come in.
+struct Doors {
+    listener: TcpListener,
+    /// Unless gRPC is plain.
+    tls: Option<TlsAcceptor>,
+    admin: Option<Admin>,
+    operator: Option<Operator>,
+}
+
 /// What the server is made from.
 struct Parts {
     options: Options,
     resolver: Resolver,
+    cluster: Option<Cluster>,
     published: Published,
     cancel: CancellationToken,
 }
 
 impl Parts {
-    async fn run(self, listener: TcpListener, admin: Option<Admin>) {
+    async fn run(self, doors: Doors) {
         let tasks = TaskTracker::new();
         let (inputs, queue) = Driver::queue();
         // Later than any epoch of a run that ended: more than one lease a microsecond no run has given.
@@ -135,7 +186,7 @@ impl Parts {
 
         let readiness = Readiness::new();
         readiness.set(true);
-        if let Some(admin) = admin {
+        if let Some(admin) = doors.admin {
             let mut registry = Registry::default();
             self.published.register(&mut registry);
             self.resolver.origin().register_metrics(&mut registry);
@@ -144,11 +195,16 @@ impl Parts {
             tasks.spawn(admin.serve(Arc::new(registry), readiness.clone(), extra, cancel));
         }
 
+        if let (Some(operator), Some(cluster)) = (doors.operator, &self.cluster) {
+            tasks.spawn(operator.serve(cluster.clone(), self.cancel.clone()));
+        }
+
         let streams = Arc::new(Streams {
             inputs: inputs.clone(),
             options: self.options.hosts.clone(),
             cluster: Label::new(&self.options.cluster),
             instance: fastrand::u64(..),
+            removed: self.cluster.as_ref().map(|cluster| cluster.removed.clone()),
             tasks: tasks.clone(),
             next: AtomicU64::new(0),
         });
@@ -156,19 +212,26 @@ impl Parts {
             streams,
             questions: Questions::new(self.resolver.clone(), self.published.clone()),
             inputs,
+            cluster: self.cluster.clone(),
         };
-        self.serve(listener, service, &readiness).await;
+        let connections = self.options.hosts.max as usize + CONNECTIONS_SPARE;
+        let incoming = connection::incoming(doors.listener, connections, doors.tls, &tasks);
+        self.serve(incoming, service, &readiness).await;
         shutdown::drain(&tasks, self.options.drain_timeout).await;
     }
 
     /// Serves gRPC until the token is cancelled and calls under way have ended, or the drain time-out has passed.
-    async fn serve(&self, listener: TcpListener, service: Service, readiness: &Readiness) {
+    async fn serve(
+        &self,
+        incoming: impl Stream<Item = std::io::Result<Connection>>,
+        service: Service,
+        readiness: &Readiness,
+    ) {
         let (health, health_service) = tonic_health::server::health_reporter();
         health.set_serving::<SchedulerServer<Service>>().await;
         let service = SchedulerServer::new(service)
             .max_decoding_message_size(HOST_FRAME_BYTES_MAX)
             .max_encoding_message_size(SCHEDULER_FRAME_BYTES_MAX);
-        let connections = self.options.hosts.max as usize + CONNECTIONS_SPARE;
         let stopping = CancellationToken::new();
         let serving = tonic::transport::Server::builder()
             .max_concurrent_streams(CALLS_PER_CONNECTION_MAX)
@@ -180,7 +243,7 @@ impl Parts {
             .add_service(health_service)
             .add_service(service)
             .serve_with_incoming_shutdown::<_, Connection, std::io::Error, _, _>(
-                connection::incoming(listener, connections),
+                incoming,
                 stopping.clone().cancelled_owned(),
             );
         tokio::pin!(serving);

@@ -4,6 +4,7 @@
 //! stream's end make the host leave. The writing end is the response: it takes from the host's outbox when HTTP/2 has
 //! room, and turns values into frames there, outside the driver's task.
 
+use crate::cluster::Removed;
 use crate::connection::ConnectionHandle;
 use crate::driver::{Input, Inputs};
 use crate::options::HostOptions;
@@ -29,6 +30,8 @@ pub(crate) struct Streams {
     pub(crate) options: HostOptions,
     pub(crate) cluster: Label,
     pub(crate) instance: u64,
+    /// Whom an operator has removed; nothing where gRPC is plain.
+    pub(crate) removed: Option<Removed>,
     pub(crate) tasks: TaskTracker,
     pub(crate) next: AtomicU64,
 }
@@ -45,6 +48,9 @@ impl Streams {
             Some(FromHost::Hello(hello)) => resolve(hello, connection.remote.ip()),
             _ => return Err(Status::invalid_argument("a stream starts with a hello")),
         };
+        if connection.host.is_some_and(|key| key.peer_id() != hello.peer_id) {
+            return Err(Status::permission_denied("a hello with another peer id than the certificate's"));
+        }
         let protocol = proto::negotiate(hello.protocol_min, hello.protocol_max).ok_or_else(|| {
             Status::failed_precondition(format!(
                 "the host speaks protocol versions {} to {}, this scheduler {} to {}",
@@ -73,6 +79,7 @@ impl Streams {
             outbox: outbox.clone(),
             silence: self.options.silence_timeout,
             connection,
+            removed: self.removed.clone(),
         };
         self.tasks.spawn(reader.run(incoming));
         Ok(outgoing(outbox))
@@ -109,6 +116,7 @@ struct Reader {
     outbox: Outbox,
     silence: Duration,
     connection: ConnectionHandle,
+    removed: Option<Removed>,
 }
 
 impl Reader {
@@ -116,6 +124,7 @@ impl Reader {
         let end = tokio::select! {
             () = self.outbox.closed() => None,
             end = self.read(&mut incoming) => Some(end),
+            end = self.removal() => Some(end),
         };
         if let Some(end) = end {
             if let End::Because(status) = &end {
@@ -131,6 +140,15 @@ impl Reader {
         }
     }
 
+    /// Waits until an operator removes the host.
+    async fn removal(&self) -> End {
+        match &self.removed {
+            Some(removed) => removed.removes(self.host).await,
+            None => std::future::pending().await,
+        }
+        End::Because(Status::permission_denied(format!("an operator has removed host {}", self.host)))
+    }
+
     /// Hands on what the host says, until it says no more.
     async fn read(&self, incoming: &mut Streaming<wire::HostFrame>) -> End {
         loop {
@@ -141,6 +159,9 @@ impl Reader {
                 Ok(Ok(None)) => return End::Done,
                 Ok(Ok(Some(said))) => said,
             };
+            if self.connection.is_over() {
+                return End::Because(Status::unauthenticated("the host's certificate has expired"));
+            }
             let (host, stream) = (self.host, self.stream);
             let input = match said {
                 FromHost::Hello(_) => return End::Because(Status::invalid_argument("a second hello")),

@@ -71,18 +71,18 @@ impl Authority {
     /// [`AuthorityError`]
     pub fn load_or_create(dir: &Path) -> Result<Self, AuthorityError> {
         let ca = key_file(dir, CA_KEY, || Ok(KeyPair::generate()?.serialize_der()))?;
-        let ca = KeyPair::try_from(&ca[..]).map_err(|_| AuthorityError::Form {
-            path: dir.join(CA_KEY),
-            what: "key in PKCS #8 form",
-        })?;
+        let ca = KeyPair::try_from(&ca[..])
+            .map_err(|_| AuthorityError::Form { path: dir.join(CA_KEY), what: "key in PKCS #8 form" })?;
         let tickets = key_file(dir, TICKET_KEY, || {
-            let key = Ed25519KeyPair::generate().map_err(|_| AuthorityError::Certificate(rcgen::Error::RingUnspecified))?;
+            let key = Ed25519KeyPair::generate()
+                .map_err(|_| AuthorityError::Certificate(rcgen::Error::RingUnspecified))?;
             let der: Pkcs8V1Der<'_> =
                 key.as_der().map_err(|_| AuthorityError::Certificate(rcgen::Error::RingUnspecified))?;
             Ok(der.as_ref().to_vec())
         })?;
-        let tickets = Ed25519KeyPair::from_pkcs8_maybe_unchecked(&tickets)
-            .map_err(|_| AuthorityError::Form { path: dir.join(TICKET_KEY), what: "Ed25519 key in PKCS #8 form" })?;
+        let tickets = Ed25519KeyPair::from_pkcs8_maybe_unchecked(&tickets).map_err(|_| {
+            AuthorityError::Form { path: dir.join(TICKET_KEY), what: "Ed25519 key in PKCS #8 form" }
+        })?;
 
         let mut params = CertificateParams::default();
         params.distinguished_name.push(DnType::CommonName, "Damselfly cluster");
@@ -293,7 +293,8 @@ mod tests {
         ];
         for (what, credentials) in cases {
             let client = client_config(ours.hash(), Some((&key, &credentials.certificate)));
-            let refused = client.is_err() || handshake(ours.server_config().unwrap(), client.unwrap()).is_err();
+            let refused =
+                client.is_err() || handshake(ours.server_config().unwrap(), client.unwrap()).is_err();
             assert!(refused, "{what}");
         }
         let keys = ours.certify(&key.public(), now).unwrap().ticket_keys;
@@ -317,7 +318,8 @@ mod tests {
         let key = host(1);
         let credentials = authority.certify(&key.public(), SystemTime::now()).unwrap();
         let chain = vec![credentials.certificate.into(), authority.0.certificate.clone()];
-        let resolver = rustls::sign::SingleCertAndKey::from(rustls::sign::CertifiedKey::new(chain, key.tls()));
+        let resolver =
+            rustls::sign::SingleCertAndKey::from(rustls::sign::CertifiedKey::new(chain, key.tls()));
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
         let mut server = ServerConfig::builder_with_provider(provider)
             .with_protocol_versions(&[&version::TLS13])

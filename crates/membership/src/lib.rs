@@ -6,6 +6,7 @@
 
 mod authority;
 mod error;
+mod fair_queue;
 pub mod file;
 mod host_key;
 mod peer_key;
@@ -15,6 +16,7 @@ mod verifier;
 
 pub use authority::{Authority, CERTIFICATE_LIFETIME, HostCredentials, TICKET_LIFETIME};
 pub use error::{AuthorityError, TokenError};
+pub use fair_queue::FairQueue;
 pub use host_key::HostKey;
 pub use peer_key::{PeerKey, PeerKeyError};
 pub use ticket::{CLOCK_LEEWAY, Ticket, TicketError, TicketKey};

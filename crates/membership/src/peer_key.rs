@@ -105,6 +105,8 @@ mod tests {
         assert!(PeerKey::of_peer_id(&[&id[..], &[0]].concat()).is_err());
         // A hash of a longer key, and an identity of another type.
         assert!(PeerKey::of_peer_id(&[&[0x12, 0x20][..], &[7; 32]].concat()).is_err());
-        assert!(PeerKey::of_peer_id(&[&[0x00, 0x24, 0x08, 0x02, 0x12, 0x20][..], &[7; 32]].concat()).is_err());
+        assert!(
+            PeerKey::of_peer_id(&[&[0x00, 0x24, 0x08, 0x02, 0x12, 0x20][..], &[7; 32]].concat()).is_err()
+        );
     }
 }

@@ -4,7 +4,7 @@
 //! here too.
 
 use crate::gate::Gate;
-use crate::holdings::{self, Holdings};
+use crate::holdings::{self, Holdings, Shown};
 use crate::{ConnectError, FetchError, Identity, Member, Members, P2pError, PieceSource, Refusal, stock};
 use futures::StreamExt;
 use futures::future::BoxFuture;
@@ -179,13 +179,15 @@ impl Control {
             return;
         };
         let behaviour = &mut self.swarm.behaviour_mut().holdings;
-        let id = behaviour.send_request_with_addresses(&peer, ask.digest, vec![multiaddr(address)]);
+        let question = Shown { ticket: self.members.tickets().own(), said: ask.digest };
+        let id = behaviour.send_request_with_addresses(&peer, question, vec![multiaddr(address)]);
         self.asked.insert(id, ask.answer);
     }
 
-    fn reply(&mut self, channel: ResponseChannel<Option<Holdings>>, holdings: Option<Holdings>) {
+    fn reply(&mut self, channel: ResponseChannel<Shown<Option<Holdings>>>, said: Option<Holdings>) {
+        let answer = Shown { ticket: self.members.tickets().own(), said };
         // An error says that the asker has left or waited for too long.
-        let _ = self.swarm.behaviour_mut().holdings.send_response(channel, holdings);
+        let _ = self.swarm.behaviour_mut().holdings.send_response(channel, answer);
     }
 
     /// Takes an event in; a question that it brings is the caller's to answer.
@@ -194,11 +196,18 @@ impl Control {
         match event {
             SwarmEvent::Behaviour(BehaviourEvent::Holdings(event)) => match event {
                 Event::Message { peer, message: Message::Request { request, channel, .. }, .. } => {
-                    let asker = HostId::of_peer_id(&peer.to_bytes());
-                    return Some(Question { asker, digest: request, channel });
+                    match self.members.tickets().check(&peer, &request.ticket) {
+                        Ok(_) => {
+                            let asker = HostId::of_peer_id(&peer.to_bytes());
+                            return Some(Question { asker, digest: request.said, channel });
+                        }
+                        // Without an answer the channel closes, which the asker sees.
+                        Err(error) => debug!(%peer, %error, "a question is not answered"),
+                    }
                 }
-                Event::Message { message: Message::Response { request_id, response }, .. } => {
-                    self.answered(request_id, Ok(response));
+                Event::Message { peer, message: Message::Response { request_id, response }, .. } => {
+                    let checked = self.members.tickets().check(&peer, &response.ticket);
+                    self.answered(request_id, checked.map(|_| response.said).map_err(FetchError::from));
                 }
                 Event::OutboundFailure { request_id, error, .. } => {
                     let error = match error {
@@ -246,7 +255,7 @@ impl Control {
 struct Question {
     asker: HostId,
     digest: Digest,
-    channel: ResponseChannel<Option<Holdings>>,
+    channel: ResponseChannel<Shown<Option<Holdings>>>,
 }
 
 impl Question {
@@ -261,7 +270,7 @@ impl Question {
 }
 
 /// Where to, and what.
-type Reply = (ResponseChannel<Option<Holdings>>, Option<Holdings>);
+type Reply = (ResponseChannel<Shown<Option<Holdings>>>, Option<Holdings>);
 
 /// The libp2p form of a TCP address.
 fn multiaddr(address: SocketAddr) -> Multiaddr {

@@ -1,6 +1,7 @@
 //! What can go wrong, and whose fault it is.
 
 use crate::Refusal;
+use membership::TicketError;
 use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -26,21 +27,13 @@ pub enum P2pError {
         /// The system's answer.
         source: io::Error,
     },
-    /// The key file cannot be read or written.
+    /// The key file cannot be read or written, or others than its owner could.
     #[error("key file {}", path.display())]
     KeyFile {
         /// Where.
         path: PathBuf,
         /// The system's answer.
         source: io::Error,
-    },
-    /// Others than its owner may read or write the key file.
-    #[error("key file {} has mode {mode:03o}: others could read the key; set it to 600", path.display())]
-    KeyMode {
-        /// Where.
-        path: PathBuf,
-        /// Its permission bits.
-        mode: u32,
     },
     /// The key file holds no ed25519 key.
     #[error("key file {} holds no ed25519 key in libp2p's protobuf encoding", path.display())]
@@ -178,6 +171,9 @@ pub enum FetchError {
     /// The scheduler has not named this parent, or has taken it back.
     #[error("the parent is no member")]
     NotMember,
+    /// The parent does not show a good ticket.
+    #[error("the parent shows {0}")]
+    Ticket(#[from] TicketError),
     /// This host is stopping.
     #[error("stopping")]
     Stopping,
@@ -191,7 +187,9 @@ impl FetchError {
             Self::Refused(Refusal::NotHeld) => FetchFailure::NotHeld,
             Self::Refused(Refusal::Busy) => FetchFailure::Busy,
             Self::Refused(Refusal::NotAllowed) => FetchFailure::NotAllowed,
-            Self::Unreachable(_) | Self::Protocol(_) | Self::NotMember => FetchFailure::Unreachable,
+            Self::Unreachable(_) | Self::Protocol(_) | Self::NotMember | Self::Ticket(_) => {
+                FetchFailure::Unreachable
+            }
             Self::Stalled { .. } => FetchFailure::Stalled,
             Self::Refused(Refusal::Malformed) | Self::Stopping => FetchFailure::Local,
         }

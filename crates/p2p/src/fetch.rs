@@ -124,6 +124,9 @@ impl<F: FnOnce() + Send> Transfer<'_, F> {
             Ok(Err(FrameError::Protocol(error))) => {
                 return Err(Failed { error: error.into(), unanswered: false });
             }
+            Ok(Err(FrameError::Ticket(error))) => {
+                return Err(Failed { error: error.into(), unanswered: false });
+            }
             Ok(Err(FrameError::Io(error))) => {
                 return Err(Failed { error: ConnectError::Broken(error).into(), unanswered: true });
             }
@@ -131,7 +134,6 @@ impl<F: FnOnce() + Send> Transfer<'_, F> {
                 return Err(Failed { error: FetchError::Stalled { bytes: 0 }, unanswered: false });
             }
         };
-        connection.greeted = true;
         let result = match answer {
             Ok(()) => self.receive(connection, &mut dog).await,
             Err(refusal) => Err(FetchError::Refused(refusal)),
@@ -141,12 +143,14 @@ impl<F: FnOnce() + Send> Transfer<'_, F> {
 
     /// Sends the request and reads the answer's head: whether bytes follow.
     async fn ask(&self, connection: &mut Connection) -> Result<Result<(), Refusal>, FrameError> {
-        let mut frame = if connection.greeted { Vec::new() } else { wire::hello() };
+        let tickets = self.fetcher.pool.tickets();
+        let mut frame = if connection.is_greeted() { Vec::new() } else { wire::hello(&tickets.own()) };
         frame.extend(wire::request(self.request));
         connection.stream.write_all(&frame).await?;
         connection.stream.flush().await?;
-        if !connection.greeted {
-            wire::read_hello(&mut connection.stream).await?;
+        if !connection.is_greeted() {
+            let shown = wire::read_hello(&mut connection.stream).await?;
+            connection.admitted = Some(tickets.check(&connection.peer, &shown)?);
         }
         let mut head = [0; wire::ANSWER_HEAD];
         connection.stream.read_exact(&mut head).await?;

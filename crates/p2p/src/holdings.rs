@@ -1,14 +1,16 @@
-//! What a member holds of a blob, asked over control: `/damselfly/holdings/1`.
+//! What a member holds of a blob, asked over control: `/damselfly/holdings/2`.
 //!
 //! ```text
-//! request   algorithm u8 | digest
-//! answer    known u8 (0: nothing more follows) | size u64 | piece length u32 | number of runs u32 | runs
+//! request   ticket length u16 | ticket | algorithm u8 | digest
+//! answer    ticket length u16 | ticket | known u8 (0: nothing more follows) | size u64 | piece length u32
+//!           | number of runs u32 | runs
 //! run       first piece u32 | one past the last u32
 //! ```
 //!
-//! All numbers are big-endian. A host without a scheduler finds parents with it. An answer with more runs than fit is
+//! All numbers are big-endian. The tickets are those of `wire`; a question with a bad one is not answered. A host without a scheduler finds parents with it. An answer with more runs than fit is
 //! cut short: it says what is held, not what is not.
 
+use crate::wire::TICKET_MAX;
 use futures::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use libp2p::StreamProtocol;
 use libp2p::request_response::Codec as RequestCodec;
@@ -16,7 +18,7 @@ use std::io;
 use types::{Algorithm, Digest, PieceLayout, PieceSet};
 
 /// The protocol's name.
-pub(crate) const PROTOCOL: StreamProtocol = StreamProtocol::new("/damselfly/holdings/1");
+pub(crate) const PROTOCOL: StreamProtocol = StreamProtocol::new("/damselfly/holdings/2");
 /// The most runs in an answer: 64 KiB.
 const RUNS_MAX: usize = 8192;
 /// The head of an answer that knows the blob.
@@ -31,19 +33,27 @@ pub struct Holdings {
     pub pieces: PieceSet,
 }
 
+/// A question or an answer, and the ticket of who says it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Shown<T> {
+    pub(crate) ticket: Vec<u8>,
+    pub(crate) said: T,
+}
+
 /// Reads and writes the frames.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Codec;
 
 impl RequestCodec for Codec {
     type Protocol = StreamProtocol;
-    type Request = Digest;
-    type Response = Option<Holdings>;
+    type Request = Shown<Digest>;
+    type Response = Shown<Option<Holdings>>;
 
-    async fn read_request<T>(&mut self, _: &StreamProtocol, io: &mut T) -> io::Result<Digest>
+    async fn read_request<T>(&mut self, _: &StreamProtocol, io: &mut T) -> io::Result<Shown<Digest>>
     where
         T: AsyncRead + Unpin + Send,
     {
+        let ticket = read_ticket(io).await?;
         let mut algorithm = [0];
         io.read_exact(&mut algorithm).await?;
         let algorithm = match algorithm {
@@ -54,17 +64,23 @@ impl RequestCodec for Codec {
         let mut digest = [0; 64];
         let digest = &mut digest[..algorithm.digest_len()];
         io.read_exact(digest).await?;
-        Digest::new(algorithm, digest).map_err(|_| bad("no digest"))
+        let said = Digest::new(algorithm, digest).map_err(|_| bad("no digest"))?;
+        Ok(Shown { ticket, said })
     }
 
-    async fn read_response<T>(&mut self, _: &StreamProtocol, io: &mut T) -> io::Result<Option<Holdings>>
+    async fn read_response<T>(
+        &mut self,
+        _: &StreamProtocol,
+        io: &mut T,
+    ) -> io::Result<Shown<Option<Holdings>>>
     where
         T: AsyncRead + Unpin + Send,
     {
+        let ticket = read_ticket(io).await?;
         let mut known = [0];
         io.read_exact(&mut known).await?;
         match known {
-            [0] => return Ok(None),
+            [0] => return Ok(Shown { ticket, said: None }),
             [1] => {}
             _ => return Err(bad("neither known nor unknown")),
         }
@@ -84,17 +100,24 @@ impl RequestCodec for Codec {
             number(0)..number(4)
         });
         let pieces = PieceSet::from_runs(layout.count(), runs).ok_or_else(|| bad("runs out of order"))?;
-        Ok(Some(Holdings { layout, pieces }))
+        Ok(Shown { ticket, said: Some(Holdings { layout, pieces }) })
     }
 
-    async fn write_request<T>(&mut self, _: &StreamProtocol, io: &mut T, digest: Digest) -> io::Result<()>
+    async fn write_request<T>(
+        &mut self,
+        _: &StreamProtocol,
+        io: &mut T,
+        question: Shown<Digest>,
+    ) -> io::Result<()>
     where
         T: AsyncWrite + Unpin + Send,
     {
-        let mut frame = vec![match digest.algorithm() {
+        let digest = question.said;
+        let mut frame = ticket_frame(&question.ticket);
+        frame.push(match digest.algorithm() {
             Algorithm::Sha256 => 1,
             Algorithm::Sha512 => 2,
-        }];
+        });
         frame.extend(digest.as_bytes());
         io.write_all(&frame).await
     }
@@ -103,15 +126,19 @@ impl RequestCodec for Codec {
         &mut self,
         _: &StreamProtocol,
         io: &mut T,
-        answer: Option<Holdings>,
+        answer: Shown<Option<Holdings>>,
     ) -> io::Result<()>
     where
         T: AsyncWrite + Unpin + Send,
     {
-        let Some(Holdings { layout, pieces }) = answer else { return io.write_all(&[0]).await };
+        let mut frame = ticket_frame(&answer.ticket);
+        let Some(Holdings { layout, pieces }) = answer.said else {
+            frame.push(0);
+            return io.write_all(&frame).await;
+        };
         let runs: Vec<_> = pieces.runs().take(RUNS_MAX).collect();
         let count = u32::try_from(runs.len()).map_err(io::Error::other)?;
-        let mut frame = vec![1];
+        frame.push(1);
         frame.extend(layout.size().to_be_bytes());
         frame.extend(layout.piece_len().to_be_bytes());
         frame.extend(count.to_be_bytes());
@@ -121,6 +148,24 @@ impl RequestCodec for Codec {
         }
         io.write_all(&frame).await
     }
+}
+
+async fn read_ticket(io: &mut (impl AsyncRead + Unpin)) -> io::Result<Vec<u8>> {
+    let mut len = [0; 2];
+    io.read_exact(&mut len).await?;
+    let len = u16::from_be_bytes(len);
+    if len > TICKET_MAX {
+        return Err(bad("too long a ticket"));
+    }
+    let mut ticket = vec![0; usize::from(len)];
+    io.read_exact(&mut ticket).await?;
+    Ok(ticket)
+}
+
+fn ticket_frame(ticket: &[u8]) -> Vec<u8> {
+    let len = u16::try_from(ticket.len()).ok().filter(|len| *len <= TICKET_MAX);
+    let (len, ticket) = len.map_or((0, &[][..]), |len| (len, ticket));
+    [&len.to_be_bytes(), ticket].concat()
 }
 
 fn bad(why: &'static str) -> io::Error {
@@ -135,8 +180,11 @@ mod tests {
 
     async fn through(answer: Option<Holdings>) -> io::Result<Option<Holdings>> {
         let mut wire = Cursor::new(Vec::new());
-        Codec.write_response(&PROTOCOL, &mut wire, answer).await?;
-        Codec.read_response(&PROTOCOL, &mut &wire.get_ref()[..]).await
+        let sent = Shown { ticket: b"ticket".to_vec(), said: answer };
+        Codec.write_response(&PROTOCOL, &mut wire, sent).await?;
+        let got = Codec.read_response(&PROTOCOL, &mut &wire.get_ref()[..]).await?;
+        assert_eq!(got.ticket, b"ticket");
+        Ok(got.said)
     }
 
     fn every_other(count: u32) -> Holdings {
@@ -170,21 +218,25 @@ mod tests {
         for algorithm in [Algorithm::Sha256, Algorithm::Sha512] {
             let digest = Digest::new(algorithm, &vec![5; algorithm.digest_len()]).unwrap();
             let mut wire = Cursor::new(Vec::new());
-            Codec.write_request(&PROTOCOL, &mut wire, digest).await.unwrap();
-            assert_eq!(Codec.read_request(&PROTOCOL, &mut &wire.get_ref()[..]).await.unwrap(), digest);
+            let sent = Shown { ticket: b"ticket".to_vec(), said: digest };
+            Codec.write_request(&PROTOCOL, &mut wire, sent.clone()).await.unwrap();
+            assert_eq!(Codec.read_request(&PROTOCOL, &mut &wire.get_ref()[..]).await.unwrap(), sent);
         }
     }
 
     #[tokio::test]
     async fn bad_answers_are_errors() {
         let head = |size: u64, piece_len: u32, runs: u32| {
-            [&[1][..], &size.to_be_bytes(), &piece_len.to_be_bytes(), &runs.to_be_bytes()].concat()
+            [&[0, 0, 1][..], &size.to_be_bytes(), &piece_len.to_be_bytes(), &runs.to_be_bytes()].concat()
         };
         let run = |a: u32, b: u32| [a.to_be_bytes(), b.to_be_bytes()].concat();
         let cases = [
             vec![],
-            vec![2],
-            vec![1, 0],
+            vec![0, 0],
+            vec![0, 0, 2],
+            vec![0, 0, 1, 0],
+            vec![0, 2, 1],
+            [&[0x10, 0x01][..], &[0; 5000]].concat(),
             head(u64::MAX, 128, 0),
             head(1280, 100, 0),
             head(1280, 128, u32::MAX),

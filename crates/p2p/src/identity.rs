@@ -3,11 +3,10 @@
 use crate::P2pError;
 use libp2p::PeerId;
 use libp2p::identity::{KeyType, Keypair};
+use membership::{HostKey, file};
 use std::fmt;
-use std::fs::{self, File, OpenOptions};
-use std::io::{self, Read, Write};
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
-use std::path::{Path, PathBuf};
+use std::io;
+use std::path::Path;
 use types::HostId;
 
 /// An encoded ed25519 key pair has 68 bytes; a longer file is none.
@@ -33,55 +32,30 @@ impl Identity {
     /// Blocks on the disk. Two processes that start at once on an empty directory end up with the same key.
     ///
     /// # Errors
-    /// [`P2pError::KeyFile`], [`P2pError::KeyMode`] if others can read the file, [`P2pError::KeyForm`].
+    /// [`P2pError::KeyFile`], also if others can read the file; [`P2pError::KeyForm`].
     pub fn load_or_create(path: &Path) -> Result<Self, P2pError> {
         let failed = |source| P2pError::KeyFile { path: path.to_owned(), source };
-        match File::open(path) {
-            Ok(file) => Self::load(path, file),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                let fresh = Self::generate();
-                match fresh.save(path) {
-                    Ok(()) => Ok(fresh),
-                    Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
-                        Self::load(path, File::open(path).map_err(failed)?)
-                    }
-                    Err(error) => Err(failed(error)),
-                }
+        if let Some(encoded) = file::read(path, KEY_FILE_LEN_MAX).map_err(failed)? {
+            return Self::decode(path, &encoded);
+        }
+        let fresh = Self::generate();
+        let encoded =
+            fresh.keypair.to_protobuf_encoding().map_err(|error| failed(io::Error::other(error)))?;
+        match file::create(path, &encoded) {
+            Ok(()) => Ok(fresh),
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+                let there = file::read(path, KEY_FILE_LEN_MAX).map_err(failed)?.unwrap_or_default();
+                Self::decode(path, &there)
             }
             Err(error) => Err(failed(error)),
         }
     }
 
-    fn load(path: &Path, file: File) -> Result<Self, P2pError> {
-        let failed = |source| P2pError::KeyFile { path: path.to_owned(), source };
-        let mode = file.metadata().map_err(failed)?.mode() & 0o777;
-        if mode & 0o077 != 0 {
-            return Err(P2pError::KeyMode { path: path.to_owned(), mode });
-        }
-        let mut encoded = Vec::new();
-        file.take(KEY_FILE_LEN_MAX).read_to_end(&mut encoded).map_err(failed)?;
-        match Keypair::from_protobuf_encoding(&encoded) {
+    fn decode(path: &Path, encoded: &[u8]) -> Result<Self, P2pError> {
+        match Keypair::from_protobuf_encoding(encoded) {
             Ok(keypair) if keypair.key_type() == KeyType::Ed25519 => Ok(Self::of(keypair)),
             _ => Err(P2pError::KeyForm { path: path.to_owned() }),
         }
-    }
-
-    /// Writes beside `path` and links the whole file into place, so that nobody sees half a key and an existing one is
-    /// never replaced.
-    fn save(&self, path: &Path) -> io::Result<()> {
-        let encoded = self.keypair.to_protobuf_encoding().map_err(io::Error::other)?;
-        let mut beside = path.as_os_str().to_owned();
-        beside.push(format!(".{}", std::process::id()));
-        let beside = PathBuf::from(beside);
-        let _ = fs::remove_file(&beside);
-        let written = (|| {
-            let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&beside)?;
-            file.write_all(&encoded)?;
-            file.sync_all()?;
-            fs::hard_link(&beside, path)
-        })();
-        let _ = fs::remove_file(&beside);
-        written
     }
 
     fn of(keypair: Keypair) -> Self {
@@ -107,6 +81,13 @@ impl Identity {
         self.peer_id
     }
 
+    /// The key in the forms that joining a cluster needs; nothing if it cannot be used for them, which no Ed25519 key is.
+    #[must_use]
+    pub fn host_key(&self) -> Option<HostKey> {
+        let pair = self.keypair.clone().try_into_ed25519().ok()?;
+        HostKey::from_secret(pair.secret().as_ref().try_into().ok()?)
+    }
+
     pub(crate) const fn keypair(&self) -> &Keypair {
         &self.keypair
     }
@@ -121,7 +102,8 @@ impl fmt::Debug for Identity {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::os::unix::fs::PermissionsExt;
+    use std::fs;
+    use std::os::unix::fs::{MetadataExt, PermissionsExt};
 
     #[test]
     fn a_key_is_made_once_and_found_again() {
@@ -136,28 +118,22 @@ mod tests {
     }
 
     #[test]
-    fn starting_at_once_ends_with_one_key() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("key");
-        let identity = Identity::generate();
-        identity.save(&path).unwrap();
-        let second = Identity::generate().save(&path).unwrap_err();
-        assert_eq!(second.kind(), io::ErrorKind::AlreadyExists);
-        assert_eq!(Identity::load_or_create(&path).unwrap().peer_id(), identity.peer_id());
-    }
-
-    #[test]
     fn a_key_that_others_can_read_is_refused() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("key");
         Identity::load_or_create(&path).unwrap();
-        for mode in [0o640, 0o604, 0o660] {
-            fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
-            let error = Identity::load_or_create(&path).unwrap_err();
-            assert!(matches!(error, P2pError::KeyMode { mode: m, .. } if m == mode));
-            let text = error.to_string();
-            assert!(text.contains("set it to 600") && text.contains(&format!("{mode:o}")), "{text}");
-        }
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o640)).unwrap();
+        let error = Identity::load_or_create(&path).unwrap_err();
+        let P2pError::KeyFile { source, .. } = error else { panic!("{error}") };
+        assert!(source.to_string().contains("mode 640") && source.to_string().contains("set it to 600"));
+    }
+
+    #[test]
+    fn a_certificate_is_for_the_same_key_as_the_peer_id() {
+        let identity = Identity::generate();
+        let key = identity.host_key().unwrap().public();
+        assert_eq!(key.peer_id(), identity.peer_id_bytes());
+        assert_eq!(key.host(), identity.host_id());
     }
 
     #[test]
@@ -168,7 +144,7 @@ mod tests {
             fs::write(&path, content).unwrap();
             fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
             let error = Identity::load_or_create(&path).unwrap_err();
-            assert!(matches!(error, P2pError::KeyForm { .. }), "{error}");
+            assert!(matches!(error, P2pError::KeyForm { .. } | P2pError::KeyFile { .. }), "{error}");
             assert_eq!(fs::read(&path).unwrap(), content);
         }
         let missing = dir.path().join("missing/key");

@@ -2,7 +2,7 @@
 //!
 //! The daemon's scheduler link writes it, everything here reads it.
 
-use crate::MemberError;
+use crate::{MemberError, Tickets};
 use libp2p::PeerId;
 use std::collections::BTreeMap;
 use std::fmt;
@@ -39,6 +39,7 @@ pub struct Members {
 }
 
 struct Inner {
+    tickets: Tickets,
     entries: RwLock<BTreeMap<HostId, Entry>>,
     /// Wakes those who wait for an introduction.
     changed: watch::Sender<()>,
@@ -48,10 +49,22 @@ impl Members {
     /// How many members there are at most.
     pub const MAX: usize = 16_384;
 
-    /// Nobody yet.
+    /// Nobody yet, and nobody needs a ticket.
     #[must_use]
     pub fn new() -> Self {
-        Self { inner: Arc::new(Inner { entries: RwLock::default(), changed: watch::Sender::new(()) }) }
+        Self::with_tickets(Tickets::unneeded())
+    }
+
+    /// Nobody yet; a member also has to show what `tickets` ask for.
+    #[must_use]
+    pub fn with_tickets(tickets: Tickets) -> Self {
+        let (entries, changed) = (RwLock::default(), watch::Sender::new(()));
+        Self { inner: Arc::new(Inner { tickets, entries, changed }) }
+    }
+
+    /// What members show each other.
+    pub(crate) fn tickets(&self) -> &Tickets {
+        &self.inner.tickets
     }
 
     /// Takes a member in, or its new addresses if it is one already. Connections to it stay.

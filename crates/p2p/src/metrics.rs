@@ -65,13 +65,14 @@ label!(
         Stalled = "stalled",
         Protocol = "protocol",
         NotMember = "not_member",
+        Ticket = "ticket",
         Stopping = "stopping",
     }
 );
 
 label!(
     /// Why an inbound connection was closed before a request.
-    Rejection { Handshake = "handshake", Full = "full" }
+    Rejection { Handshake = "handshake", Full = "full", Ticket = "ticket" }
 );
 
 impl From<Refusal> for Reason {
@@ -93,6 +94,7 @@ impl From<&FetchError> for Reason {
             FetchError::Stalled { .. } => Self::Stalled,
             FetchError::Protocol(_) => Self::Protocol,
             FetchError::NotMember => Self::NotMember,
+            FetchError::Ticket(_) => Self::Ticket,
             FetchError::Stopping => Self::Stopping,
         }
     }

@@ -3,8 +3,9 @@
 //! `fetch` takes a connection out, and puts it back only after a whole exchange. A connection that is dropped is closed.
 
 use crate::metrics::{Direction, Open};
+use crate::tickets::Admitted;
 use crate::tls::{Secured, is_wrong_peer};
-use crate::{ConnectError, FetchError, Member, Members, Metrics, Options, Refusal, tls::Tls};
+use crate::{ConnectError, FetchError, Member, Members, Metrics, Options, Refusal, Tickets, tls::Tls};
 use libp2p::PeerId;
 use std::collections::BTreeMap;
 use std::future::poll_fn;
@@ -26,14 +27,21 @@ pub(crate) struct Connection {
     pub(crate) stream: Secured<TcpStream>,
     /// How long the TCP handshake took: about a round trip.
     pub(crate) round_trip: Duration,
-    /// Whether the first request has been answered on it, and so both hellos are exchanged.
-    pub(crate) greeted: bool,
+    /// The parent, which proved it.
+    pub(crate) peer: PeerId,
+    /// What the parent's hello showed, once it has come.
+    pub(crate) admitted: Option<Admitted>,
     /// One of [`Options::connections_max`].
     _slot: OwnedSemaphorePermit,
     _open: Open,
 }
 
 impl Connection {
+    /// Whether both hellos are exchanged.
+    pub(crate) const fn is_greeted(&self) -> bool {
+        self.admitted.is_some()
+    }
+
     /// Whether nothing has come since the last answer: no byte too many, no end.
     async fn is_quiet(&mut self) -> bool {
         let mut byte = [0];
@@ -73,6 +81,11 @@ impl Pool {
         Self { tls, options, members, metrics, peers: Mutex::default(), slots, waiting: AtomicU32::new(0) }
     }
 
+    /// What is shown to parents, and what they have to show.
+    pub(crate) fn tickets(&self) -> &Tickets {
+        self.members.tickets()
+    }
+
     /// The right to one exchange with `host`.
     ///
     /// # Errors
@@ -94,7 +107,7 @@ impl Pool {
     pub(crate) async fn idle(&self, host: HostId) -> Option<Connection> {
         loop {
             let (_, mut connection) = self.lock().get_mut(&host)?.idle.pop()?;
-            if connection.is_quiet().await {
+            if !connection.admitted.is_some_and(|ticket| ticket.is_over()) && connection.is_quiet().await {
                 return Some(connection);
             }
         }
@@ -122,7 +135,7 @@ impl Pool {
             })?;
         self.metrics.connect_seconds.observe(start.elapsed().as_secs_f64());
         let _open = self.metrics.opened(Direction::Out);
-        Ok(Connection { stream, round_trip, greeted: false, _slot: slot, _open })
+        Ok(Connection { stream, round_trip, peer, admitted: None, _slot: slot, _open })
     }
 
     /// Keeps a connection after a whole exchange, unless its peer is gone or others wait for its slot.

@@ -4,13 +4,15 @@ use crate::admission::{IdleSet, Places};
 use crate::members::Members;
 use crate::metrics::{Direction, Rejection};
 use crate::shaper::Shaper;
+use crate::tickets::Admitted;
 use crate::tls::{Secured, Tls};
 use crate::watchdog::Watchdog;
 use crate::wire::{self, FrameError};
 use crate::{Metrics, Options, PieceBody, PieceRequest, PieceSource, Refusal};
 use futures::StreamExt;
+use membership::{FairQueue, TicketError};
 use std::io::{self, IoSlice};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWrite, AsyncWriteExt};
@@ -24,10 +26,18 @@ use types::HostId;
 
 /// How long the listener rests after the system gave no connection, as when descriptors have run out.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// Connections that wait for their handshake; with more, one of the address that has most of them is closed.
+const KNOCKING_MAX: usize = 512;
 /// How long a new connection waits for an idle one to close.
 const SLOT_PATIENCE: Duration = Duration::from_secs(1);
 /// An upload may stand still this many stall time-outs: a full socket buffer drains in large steps.
 const UPLOAD_STALLS: u32 = 4;
+
+/// Who has connected, and what became of its ticket.
+struct Child {
+    host: HostId,
+    ticket: Result<Admitted, TicketError>,
+}
 
 /// What all inbound connections share.
 pub(crate) struct Server {
@@ -82,13 +92,24 @@ impl Server {
     pub(crate) async fn run(self: Arc<Self>, listener: TcpListener) {
         // Bounded by `connections`.
         let tasks = TaskTracker::new();
+        let mut knocking: FairQueue<IpAddr, (TcpStream, SocketAddr)> = FairQueue::new(KNOCKING_MAX);
         loop {
-            let accepted = tokio::select! {
+            tokio::select! {
                 () = self.cancel.cancelled() => break,
-                accepted = self.accept(&listener) => accepted,
-            };
-            match accepted {
-                Ok((socket, remote, handshake)) => {
+                accepted = listener.accept() => match accepted {
+                    Ok((socket, remote)) => {
+                        if let Some((_, remote)) = knocking.push(remote.ip(), (socket, remote)) {
+                            self.metrics.rejected(Rejection::Full);
+                            debug!(%remote, "connection refused: too many wait for their handshake");
+                        }
+                    }
+                    Err(error) => {
+                        warn!(%error, "cannot accept a connection");
+                        tokio::time::sleep(ACCEPT_PAUSE).await;
+                    }
+                },
+                Ok(handshake) = Arc::clone(&self.handshakes).acquire_owned(), if !knocking.is_empty() => {
+                    let Some((socket, remote)) = knocking.pop() else { continue };
                     let Some(slot) = self.slot().await else {
                         self.metrics.rejected(Rejection::Full);
                         debug!(%remote, "connection refused: too many");
@@ -100,25 +121,11 @@ impl Server {
                         async move { server.connection(socket, slot, handshake).await }.instrument(span),
                     );
                 }
-                Err(error) => {
-                    warn!(%error, "cannot accept a connection");
-                    tokio::time::sleep(ACCEPT_PAUSE).await;
-                }
             }
         }
         drop(listener);
         tasks.close();
         tasks.wait().await;
-    }
-
-    /// Cancel safe. A connection is accepted only when its handshake may start: others wait in the backlog.
-    async fn accept(
-        &self,
-        listener: &TcpListener,
-    ) -> io::Result<(TcpStream, SocketAddr, OwnedSemaphorePermit)> {
-        let handshake = Arc::clone(&self.handshakes).acquire_owned().await.map_err(io::Error::other)?;
-        let (socket, remote) = listener.accept().await?;
-        Ok((socket, remote, handshake))
     }
 
     /// One of all connections' slots; the connection that has been idle for longest gives way.
@@ -162,24 +169,34 @@ impl Server {
         };
         let ended = tokio::select! {
             () = self.cancel.cancelled() => return,
-            ended = self.member(child, &mut stream) => ended,
+            ended = self.member(&child, &mut stream) => ended,
         };
         match ended {
-            Ok(()) => debug!(peer = %child, "connection ended"),
-            Err(error) => debug!(peer = %child, %error, "connection broke"),
+            Ok(()) => debug!(peer = %child.host, "connection ended"),
+            Err(error) => debug!(peer = %child.host, %error, "connection broke"),
         }
     }
 
-    /// The TLS handshake and the child's hello.
-    async fn greet(&self, socket: TcpStream) -> Result<(HostId, Secured<TcpStream>), FrameError> {
+    /// The TLS handshake and the child's hello with its ticket.
+    async fn greet(&self, socket: TcpStream) -> Result<(Child, Secured<TcpStream>), FrameError> {
         socket.set_nodelay(true)?;
         let (peer, mut stream) = self.tls.accept(socket).await?;
-        wire::read_hello(&mut stream).await?;
-        Ok((HostId::of_peer_id(&peer.to_bytes()), stream))
+        let shown = wire::read_hello(&mut stream).await?;
+        let host = HostId::of_peer_id(&peer.to_bytes());
+        Ok((Child { host, ticket: self.members.tickets().check(&peer, &shown) }, stream))
     }
 
-    /// Lets a member in, and serves it until it leaves or is removed.
-    async fn member(&self, child: HostId, stream: &mut Secured<TcpStream>) -> Result<(), FrameError> {
+    /// Lets a member in, and serves it until it leaves, is removed, or its ticket's time is over.
+    async fn member(&self, child: &Child, stream: &mut Secured<TcpStream>) -> Result<(), FrameError> {
+        let ticket = match &child.ticket {
+            Ok(ticket) => *ticket,
+            Err(error) => {
+                self.metrics.rejected(Rejection::Ticket);
+                debug!(peer = %child.host, %error, "refused for what it shows");
+                return self.turn_away(stream, Refusal::NotAllowed).await;
+            }
+        };
+        let child = child.host;
         let Some(gone) = self.introduction(child).await else {
             debug!(peer = %child, "not a member");
             return self.turn_away(stream, Refusal::NotAllowed).await;
@@ -188,11 +205,11 @@ impl Server {
             debug!(peer = %child, "too many connections of this peer");
             return self.turn_away(stream, Refusal::Busy).await;
         };
-        stream.write_all(&wire::hello()).await?;
+        stream.write_all(&wire::hello(&self.members.tickets().own())).await?;
         stream.flush().await?;
         tokio::select! {
             () = gone.cancelled() => Ok(()),
-            ended = self.requests(child, stream) => ended,
+            ended = self.requests(child, ticket, stream) => ended,
         }
     }
 
@@ -211,7 +228,7 @@ impl Server {
         let farewell = async {
             if let Some(len) = wire::read_request_len(stream).await? {
                 let _ = wire::read_request(stream, len).await?;
-                stream.write_all(&wire::hello()).await?;
+                stream.write_all(&wire::hello(&self.members.tickets().own())).await?;
                 self.refuse(stream, refusal).await?;
             }
             Ok(())
@@ -220,8 +237,13 @@ impl Server {
         timeout(self.options.handshake_timeout, farewell).await.unwrap_or(Ok(()))
     }
 
-    /// Answers one request after the other.
-    async fn requests(&self, child: HostId, stream: &mut Secured<TcpStream>) -> Result<(), FrameError> {
+    /// Answers one request after the other, while the child's ticket is good: it comes back with a new one.
+    async fn requests(
+        &self,
+        child: HostId,
+        ticket: Admitted,
+        stream: &mut Secured<TcpStream>,
+    ) -> Result<(), FrameError> {
         let patience = self.options.idle_timeout.saturating_mul(2);
         loop {
             stream.get_mut().0.rest();
@@ -234,6 +256,10 @@ impl Server {
             };
             let Ok(len) = len else { return Ok(()) };
             let Some(len) = len? else { return Ok(()) };
+            if ticket.is_over() {
+                debug!(peer = %child, "its ticket has expired meanwhile");
+                return Ok(());
+            }
             let request = timeout(self.options.stall_timeout, wire::read_request(stream, len))
                 .await
                 .map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??;

@@ -8,9 +8,11 @@
 //! answer   status u8 | length u32 | bytes
 //! ```
 //!
-//! The ticket will prove membership and the grant the scheduler's assignment; both are empty until they are issued.
+//! The ticket proves membership (`membership::Ticket`); it is empty where none is needed. The grant will prove the
+//! scheduler's assignment, and is empty until one is issued.
 
 use crate::{PieceRequest, ProtocolError, Refusal};
+use membership::TicketError;
 use std::io;
 use tokio::io::{AsyncRead, AsyncReadExt};
 use types::{Algorithm, Digest, PieceIndex};
@@ -35,17 +37,19 @@ pub(crate) enum FrameError {
     Io(#[from] io::Error),
     #[error(transparent)]
     Protocol(#[from] ProtocolError),
+    #[error("the peer shows {0}")]
+    Ticket(#[from] TicketError),
 }
 
-/// Our hello.
-pub(crate) fn hello() -> Vec<u8> {
-    let mut frame = VERSION.to_be_bytes().to_vec();
-    frame.extend(0u16.to_be_bytes());
-    frame
+/// Our hello with our ticket.
+pub(crate) fn hello(ticket: &[u8]) -> Vec<u8> {
+    let len = u16::try_from(ticket.len()).ok().filter(|len| *len <= TICKET_MAX);
+    let (len, ticket) = len.map_or((0, &[][..]), |len| (len, ticket));
+    [&VERSION.to_be_bytes(), &len.to_be_bytes(), ticket].concat()
 }
 
-/// Reads the other side's hello; its ticket is not looked at yet.
-pub(crate) async fn read_hello<S: AsyncRead + Unpin>(stream: &mut S) -> Result<(), FrameError> {
+/// Reads the other side's hello; its ticket is the caller's to check.
+pub(crate) async fn read_hello<S: AsyncRead + Unpin>(stream: &mut S) -> Result<Vec<u8>, FrameError> {
     let version = stream.read_u16().await?;
     if version < VERSION {
         return Err(ProtocolError::Version { theirs: version, ours: VERSION }.into());
@@ -56,8 +60,9 @@ pub(crate) async fn read_hello<S: AsyncRead + Unpin>(stream: &mut S) -> Result<(
             ProtocolError::TooLong { frame: "ticket", len: len.into(), max: TICKET_MAX.into() }.into()
         );
     }
-    stream.read_exact(&mut vec![0; usize::from(len)]).await?;
-    Ok(())
+    let mut ticket = vec![0; usize::from(len)];
+    stream.read_exact(&mut ticket).await?;
+    Ok(ticket)
 }
 
 /// A request's frame.
@@ -228,10 +233,11 @@ mod tests {
 
     #[tokio::test]
     async fn hellos_are_bounded() {
-        read_hello(&mut &hello()[..]).await.unwrap();
+        assert_eq!(read_hello(&mut &hello(b"ticket")[..]).await.unwrap(), b"ticket");
+        assert_eq!(read_hello(&mut &hello(&[])[..]).await.unwrap(), b"");
         let mut later = vec![0, 9, 0, 3];
         later.extend(b"abc");
-        read_hello(&mut &later[..]).await.unwrap();
+        assert_eq!(read_hello(&mut &later[..]).await.unwrap(), b"abc");
         let old = read_hello(&mut &[0u8, 0, 0, 0][..]).await.unwrap_err();
         assert!(matches!(old, FrameError::Protocol(ProtocolError::Version { theirs: 0, ours: VERSION })));
         let long = read_hello(&mut &[0u8, 1, 0xff, 0xff][..]).await.unwrap_err();

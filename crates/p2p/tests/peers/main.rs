@@ -11,3 +11,4 @@ mod interop;
 mod limits;
 mod membership;
 mod support;
+mod tickets;

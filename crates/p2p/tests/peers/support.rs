@@ -97,8 +97,10 @@ pub(crate) struct Node {
 
 impl Node {
     pub(crate) async fn start(options: Options) -> Self {
-        let identity = Identity::generate();
-        let members = Members::new();
+        Self::start_as(Identity::generate(), options, Members::new()).await
+    }
+
+    pub(crate) async fn start_as(identity: Identity, options: Options, members: Members) -> Self {
         let shelf = Arc::new(Shelf {
             blobs: Mutex::default(),
             permits: Semaphore::new(100_000),
