@@ -5,8 +5,9 @@
 use crate::answers::Answers;
 use crate::config::{Config, SchedulerConfig};
 use crate::engine::{Buffers, Engine, Parts};
+use crate::joining::{Joining, Way};
 use crate::lasting::Lasting;
-use crate::link::{Link, LinkTask, Served};
+use crate::link::{self, Link, LinkTask, Served};
 use crate::proxy;
 use crate::registry::ClusterRegistry;
 use crate::status;
@@ -14,16 +15,17 @@ use crate::traffic::Traffic;
 use crate::trust::Trust;
 use crate::upload::Uploads;
 use origin::{Origin, Resolver};
-use p2p::{Identity, Members, P2p};
+use p2p::{Identity, Members, P2p, Tickets};
 use process::admin::{Admin, Readiness};
 use process::exit::{Exit, Failure};
 use prometheus_client::registry::Registry as Metrics;
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 use store::{Store, StoreError};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
+use tonic::transport::Endpoint;
 use types::HostSpec;
 
 /// How long a stop may take once clients have been served or cut off.
@@ -82,10 +84,13 @@ impl App {
         if let Some(scheduler) = &scheduler {
             scheduler.register_metrics(&mut metrics);
         }
-        let address = scheduler_address(&config, scheduler.as_ref())?;
-        let (link, link_task) = Link::new(address);
+        let (joining, members) = joining(&config, &identity, scheduler.as_ref()).await?;
+        let (channel, joined) = match &joining {
+            Some(joining) => (joining.channel(), Some(joining.joined())),
+            None => (endpoint(&config, scheduler.as_ref())?.connect_lazy(), None),
+        };
+        let (link, link_task) = Link::new(channel, joined);
         let traffic = Traffic::new(config.host.zone.clone(), config.host.rack.clone());
-        let members = Members::new();
         let uploads = Arc::new(Uploads::new(store.clone(), traffic.clone()));
         let p2p = P2p::start(identity, p2p_options(&config), members.clone(), uploads, cancel.clone())
             .await
@@ -133,6 +138,9 @@ impl App {
         let served =
             Served { engine: engine.clone(), members, traffic: traffic.clone(), hello: hello(&config, &p2p) };
         keep(&tasks, link_task, served, &cancel);
+        if let Some(joining) = joining {
+            tasks.spawn(joining.run(cancel.clone()));
+        }
         follow(&tasks, &store, &engine, &lasting, &cancel);
         let readiness = Readiness::new();
         readiness.set(true);
@@ -245,31 +253,75 @@ async fn embedded(
     resolver: Resolver,
     cancel: &CancellationToken,
 ) -> Result<Option<scheduler::Server>, Failure> {
-    let SchedulerConfig::Embedded { listen, insecure_plain_grpc } = config.scheduler else { return Ok(None) };
-    let mut options = scheduler::Options { listen, insecure_plain_grpc, ..scheduler::Options::embedded() };
+    let SchedulerConfig::Embedded { listen, plain } = config.scheduler else { return Ok(None) };
+    let mut options = scheduler::Options {
+        listen,
+        insecure_plain_grpc: plain,
+        state: config.store.dir.join("scheduler"),
+        ..scheduler::Options::embedded()
+    };
     if !listen.ip().is_loopback() {
         // Others can join, and after a restart they are to say what they hold before anything is read again.
         options.scheduling.quiet_period = scheduler::Options::default().scheduling.quiet_period;
     }
-    Ok(Some(scheduler::Server::start_with(options, resolver, cancel.clone()).await?))
+    let server = scheduler::Server::start_with(options, resolver, cancel.clone()).await?;
+    if let Some(command) = server.join_command() {
+        tracing::info!(
+            command,
+            "another node joins with this, HOST being this machine as the node reaches it"
+        );
+    }
+    Ok(Some(server))
 }
 
-fn scheduler_address(config: &Config, embedded: Option<&scheduler::Server>) -> Result<http::Uri, Failure> {
-    match (&config.scheduler, embedded) {
-        (SchedulerConfig::Remote { address, .. }, _) => Ok(address.clone()),
+/// How the scheduler is reached.
+fn endpoint(config: &Config, embedded: Option<&scheduler::Server>) -> Result<Endpoint, Failure> {
+    let address = match (&config.scheduler, embedded) {
+        (SchedulerConfig::Remote { address, .. }, _) => address.clone(),
         (SchedulerConfig::Embedded { .. }, Some(server)) => {
             let mut address = server.grpc_addr();
             if address.ip().is_unspecified() {
-                address.set_ip(std::net::Ipv4Addr::LOCALHOST.into());
+                address.set_ip(Ipv4Addr::LOCALHOST.into());
             }
             format!("http://{address}")
                 .parse()
-                .map_err(|error: http::uri::InvalidUri| Failure::new(Exit::Bug, error))
+                .map_err(|error: http::uri::InvalidUri| Failure::new(Exit::Bug, error))?
         }
         (SchedulerConfig::Embedded { .. }, None) => {
-            Err(Failure::new(Exit::Bug, anyhow::anyhow!("the embedded scheduler was not started")))
+            return Err(Failure::new(Exit::Bug, anyhow::anyhow!("the embedded scheduler was not started")));
         }
-    }
+    };
+    Ok(link::endpoint(address))
+}
+
+/// How this host becomes a member, and the members that show each other so; no joining where gRPC is plain.
+async fn joining(
+    config: &Config,
+    identity: &Identity,
+    embedded: Option<&scheduler::Server>,
+) -> Result<(Option<Joining>, Members), Failure> {
+    let endpoint = endpoint(config, embedded)?;
+    let way = match &config.scheduler {
+        SchedulerConfig::Remote { token: Some(token), .. } => Way::Token { token: token.clone(), endpoint },
+        SchedulerConfig::Remote { token: None, .. } => return Ok((None, Members::new())),
+        SchedulerConfig::Embedded { .. } => match embedded.and_then(scheduler::Server::admitter) {
+            Some(admitter) => Way::Own { admitter, endpoint },
+            None => return Ok((None, Members::new())),
+        },
+    };
+    let key = identity.host_key();
+    let key = key.ok_or_else(|| Failure::new(Exit::Bug, anyhow::anyhow!("the host's key is of no use")))?;
+    let tickets = Tickets::needed();
+    let file = config.store.dir.join("membership.json");
+    let joining = {
+        let (tickets, file) = (tickets.clone(), file.clone());
+        tokio::task::spawn_blocking(move || Joining::new(key, way, tickets, file)).await
+    };
+    let joining = joining.map_err(|error| Failure::new(Exit::Bug, error))?;
+    let joining = joining.map_err(|error| {
+        Failure::new(Exit::CannotCreate, anyhow::Error::new(error).context(format!("{}", file.display())))
+    })?;
+    Ok((Some(joining), Members::with_tickets(tickets)))
 }
 
 fn keep(tasks: &TaskTracker, task: LinkTask, served: Served, cancel: &CancellationToken) {

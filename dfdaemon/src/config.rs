@@ -2,6 +2,7 @@
 //!
 //! `config_file` and `config_flags` are the raw forms; `config_merge` turns them into this before anything binds.
 
+use membership::JoinToken;
 use origin::ResolverOptions;
 use process::telemetry::Format;
 use std::net::{IpAddr, SocketAddr};
@@ -66,15 +67,15 @@ pub enum SchedulerConfig {
     Embedded {
         /// Where it listens for others to join. Default 127.0.0.1:0, which is nobody.
         listen: SocketAddr,
-        /// Whether it may listen beyond loopback without TLS.
-        insecure_plain_grpc: bool,
+        /// gRPC without TLS and without joining: for nobody else, or under `--insecure-plain-grpc`.
+        plain: bool,
     },
     /// A process of its own.
     Remote {
-        /// Its gRPC address, `http://host:port`.
+        /// Its gRPC address, `http://host:port`, whether or not TLS is spoken there.
         address: http::Uri,
-        /// Whether it may be spoken to beyond loopback without TLS.
-        insecure_plain_grpc: bool,
+        /// By which this host joins. Without one gRPC is plain, under `--insecure-plain-grpc`.
+        token: Option<JoinToken>,
     },
 }
 
@@ -102,7 +103,7 @@ pub struct P2pConfig {
 /// The cache.
 #[derive(Clone, Debug)]
 pub struct StoreConfig {
-    /// Its directory; also holds the host's identity. Default /var/lib/damselfly.
+    /// Its directory; also holds the host's identity and membership, and the state of a scheduler inside. Default /var/lib/damselfly.
     pub dir: PathBuf,
     /// Bytes that it may hold. Default 50 GiB, at least 64 MiB.
     pub quota_bytes: u64,

@@ -3,9 +3,30 @@
 use bytesize::ByteSize;
 use clap::Parser;
 use process::telemetry::Format;
+use std::convert::Infallible;
+use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
+use std::str::FromStr;
 use types::Registry;
+
+/// What `--join` says: not parsed here, since a mistake in it is not to be quoted.
+#[derive(Clone)]
+pub struct JoinText(pub(crate) String);
+
+impl FromStr for JoinText {
+    type Err = Infallible;
+
+    fn from_str(text: &str) -> Result<Self, Infallible> {
+        Ok(Self(text.to_owned()))
+    }
+}
+
+impl fmt::Debug for JoinText {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("JoinText(…)")
+    }
+}
 
 /// The registry mirror of a node: container runtimes pull through it, and nodes get layers from each other.
 #[derive(Debug, Default, Parser)]
@@ -27,15 +48,29 @@ pub struct Flags {
     #[arg(long, value_name = "REGISTRY", value_parser = Registry::parse, help_heading = "Proxy")]
     pub upstream: Option<Registry>,
 
-    /// The scheduler, http://HOST:PORT; without it this daemon has one of its own inside.
-    #[arg(long, value_name = "URL", help_heading = "Cluster")]
+    /// Join the cluster of a scheduler; without it this daemon has a scheduler of its own inside.
+    #[arg(
+        long,
+        value_name = "TOKEN@HOST:PORT",
+        env = "DFDAEMON_JOIN",
+        hide_env_values = true,
+        help_heading = "Cluster"
+    )]
+    pub join: Option<JoinText>,
+
+    /// The same from a file, which only its owner may read: other users see a command line.
+    #[arg(long, value_name = "FILE", conflicts_with = "join", help_heading = "Cluster")]
+    pub join_file: Option<PathBuf>,
+
+    /// A scheduler without joining, http://HOST:PORT; needs --insecure-plain-grpc.
+    #[arg(long, value_name = "URL", conflicts_with_all = ["join", "join_file"], help_heading = "Cluster")]
     pub scheduler: Option<http::Uri>,
 
     /// Where the scheduler inside listens for other daemons to join [default: 127.0.0.1, any port].
-    #[arg(long, value_name = "ADDRESS", conflicts_with = "scheduler", help_heading = "Cluster")]
+    #[arg(long, value_name = "ADDRESS", conflicts_with_all = ["scheduler", "join", "join_file"], help_heading = "Cluster")]
     pub scheduler_listen: Option<SocketAddr>,
 
-    /// Speak to the scheduler beyond loopback without TLS.
+    /// Speak with the scheduler without TLS and without joining: whoever reaches it is a member.
     #[arg(long, help_heading = "Cluster")]
     pub insecure_plain_grpc: bool,
 

@@ -7,8 +7,9 @@ use crate::config::{
     StoreConfig,
 };
 use crate::config_file::{File, P2pTable, ProxyTable, SchedulerTable, StoreTable};
-use crate::config_flags::Flags;
+use crate::config_flags::{Flags, JoinText};
 use bytesize::ByteSize;
+use membership::JoinToken;
 use process::config::{ConfigError, Document};
 use process::exit::{Exit, Failure};
 use std::fmt;
@@ -22,6 +23,9 @@ const PROXY_PORT: u16 = 6500;
 const CONTROL_PORT: u16 = 6501;
 const BULK_PORT: u16 = 6502;
 const ADMIN_PORT: u16 = 6503;
+const SCHEDULER_PORT: u16 = 6510;
+/// The longest file with a join token, in bytes.
+const JOIN_FILE_LEN_MAX: u64 = 1024;
 const CONNECTIONS_MAX: u32 = 1024;
 const PATIENCE: Duration = Duration::from_secs(3);
 const LINGER: Duration = Duration::from_secs(30);
@@ -147,40 +151,63 @@ impl Merge {
     }
 
     fn scheduler(&self, flags: &Flags, table: SchedulerTable) -> Merged<SchedulerConfig> {
-        let insecure_plain_grpc = flags.insecure_plain_grpc || table.insecure_plain_grpc.unwrap_or(false);
-        // A flag for one kind wins over the file's choice of the other.
-        let of_file = if flags.scheduler_listen.is_some() { None } else { table.address };
-        let place =
-            flags.scheduler.as_ref().map_or(Place::Key("scheduler.address"), |_| Place::Flag("--scheduler"));
-        if let Some(address) = flags.scheduler.clone().or(of_file) {
-            if flags.scheduler.is_none() && table.listen.is_some() {
-                return Err(
-                    self.wrong(Place::Key("scheduler.listen"), "there is an address of another scheduler")
-                );
-            }
-            let (host, _) = self.scheduler_host(&address, place)?;
-            if !is_loopback(&host) && !insecure_plain_grpc {
-                return Err(
-                    self.wrong(place, format!("{host} is not loopback; --insecure-plain-grpc allows it"))
-                );
-            }
-            return Ok(SchedulerConfig::Remote { address, insecure_plain_grpc });
+        let insecure = flags.insecure_plain_grpc || table.insecure_plain_grpc.unwrap_or(false);
+        // A flag for one kind wins over the file's choice of another.
+        let chosen = flags.join.is_some() || flags.join_file.is_some();
+        let chosen = chosen || flags.scheduler.is_some() || flags.scheduler_listen.is_some();
+        let of_file = if chosen { SchedulerTable::default() } else { table };
+        let choices =
+            [of_file.join_file.is_some(), of_file.address.is_some(), of_file.listen.is_some()].map(u8::from);
+        if choices.iter().sum::<u8>() > 1 {
+            return Err(self.wrong(Place::Key("scheduler"), "only one of join_file, address and listen goes"));
         }
-        let default = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
-        let (listen, place) =
-            pick("--scheduler-listen", flags.scheduler_listen, "scheduler.listen", table.listen, default);
-        if !listen.ip().is_loopback() && !insecure_plain_grpc {
-            let why = format!("{listen} is no loopback address; --insecure-plain-grpc allows it");
-            return Err(self.wrong(place, why));
+        if let Some(JoinText(text)) = &flags.join {
+            return self.join(text, Place::Flag("--join"));
         }
-        Ok(SchedulerConfig::Embedded { listen, insecure_plain_grpc })
+        let join_file = flags.join_file.as_ref().map(|file| (file, Place::Flag("--join-file")));
+        let of_table = of_file.join_file.as_ref().map(|file| (file, Place::Key("scheduler.join_file")));
+        if let Some((file, place)) = join_file.or(of_table) {
+            let fail = |why: String| self.wrong(place, format!("{}: {why}", file.display()));
+            let text =
+                membership::file::read(file, JOIN_FILE_LEN_MAX).map_err(|error| fail(error.to_string()))?;
+            let text = text.ok_or_else(|| fail("there is no such file".to_owned()))?;
+            return self.join(std::str::from_utf8(&text).unwrap_or_default().trim(), place);
+        }
+        let address = flags.scheduler.clone().map(|address| (address, Place::Flag("--scheduler")));
+        let of_table = of_file.address.map(|address| (address, Place::Key("scheduler.address")));
+        if let Some((address, place)) = address.or(of_table) {
+            self.scheduler_host(&address, place)?;
+            if !insecure {
+                let why = "a scheduler without joining: whoever reaches it is a member \
+                           (--join takes its token; --insecure-plain-grpc allows it)";
+                return Err(self.wrong(place, why));
+            }
+            return Ok(SchedulerConfig::Remote { address, token: None });
+        }
+        let given = flags.scheduler_listen.or(of_file.listen);
+        let listen = given.unwrap_or(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)));
+        Ok(SchedulerConfig::Embedded { listen, plain: insecure || given.is_none() })
+    }
+
+    /// `TOKEN@HOST[:PORT]`; never quoted.
+    fn join(&self, text: &str, place: Place) -> Merged<SchedulerConfig> {
+        let form = "must be of the form TOKEN@HOST:PORT";
+        let (token, address) = text.rsplit_once('@').ok_or_else(|| self.wrong(place, form))?;
+        let token = token.parse::<JoinToken>().map_err(|error| self.wrong(place, error))?;
+        let has_port =
+            address.rsplit_once(':').is_some_and(|(_, port)| port.bytes().all(|b| b.is_ascii_digit()));
+        let address = if has_port { address.to_owned() } else { format!("{address}:{SCHEDULER_PORT}") };
+        let address: http::Uri =
+            format!("http://{address}").parse().map_err(|_| self.wrong(place, "no HOST:PORT after the @"))?;
+        self.scheduler_host(&address, place)?;
+        Ok(SchedulerConfig::Remote { address, token: Some(token) })
     }
 
     fn scheduler_host(&self, address: &http::Uri, place: Place) -> Merged<(String, u16)> {
         let host = address.host().map(|host| host.trim_matches(['[', ']']).to_owned());
         let path = address.path_and_query().is_none_or(|path| path.as_str() == "/");
         match (address.scheme_str(), host, address.port_u16()) {
-            (Some("http"), Some(host), Some(port)) if path => Ok((host, port)),
+            (Some("http"), Some(host), Some(port)) if path && !host.is_empty() => Ok((host, port)),
             _ => Err(self.wrong(place, format!("{address} is not of the form http://HOST:PORT"))),
         }
     }

@@ -39,6 +39,7 @@ fn a_flag_wins_over_the_file() {
         patience = "500ms"
         [scheduler]
         address = "http://127.0.0.1:6510"
+        insecure_plain_grpc = true
         [p2p]
         upload_rate = "100MB"
         upload_slots = 8
@@ -109,7 +110,7 @@ fn mistakes_in_the_file_are_named_with_key_and_line() {
         ("[store]\nquota = \"1MiB\"", "line 2: store.quota: must be at least 64.0 MiB"),
         (
             "[scheduler]\naddress = \"http://10.0.0.1:6510\"",
-            "line 2: scheduler.address: 10.0.0.1 is not loopback",
+            "line 2: scheduler.address: a scheduler without joining",
         ),
         (
             "[scheduler]\naddress = \"127.0.0.1:6510\"",
@@ -119,10 +120,9 @@ fn mistakes_in_the_file_are_named_with_key_and_line() {
             "[scheduler]\naddress = \"https://127.0.0.1:1\"",
             "line 2: scheduler.address: https://127.0.0.1:1/ is not of",
         ),
-        ("[scheduler]\nlisten = \"0.0.0.0:1\"", "line 2: scheduler.listen: 0.0.0.0:1 is no loopback address"),
         (
             "[scheduler]\naddress = \"http://127.0.0.1:1\"\nlisten = \"127.0.0.1:2\"",
-            "line 3: scheduler.listen: there is an address of another scheduler",
+            "line 1: scheduler: only one of join_file, address and listen",
         ),
         ("[origin]\nretries = 1000", "line 1: origin: retries must be at most 10"),
         ("[host]\nzone = 7", "line 2: host.zone: invalid type"),
@@ -140,7 +140,8 @@ fn mistakes_in_the_file_are_named_with_key_and_line() {
 fn mistakes_in_flags_are_named_by_their_flag() {
     let table = [
         (vec!["--listen", "0.0.0.0:6500"], "--listen: 0.0.0.0:6500 is no loopback address"),
-        (vec!["--scheduler", "http://10.0.0.1:1"], "--scheduler: 10.0.0.1 is not loopback"),
+        (vec!["--scheduler", "http://10.0.0.1:1"], "--scheduler: a scheduler without joining"),
+        (vec!["--join-file", "/nowhere"], "--join-file: /nowhere: there is no such file"),
         (vec!["--upload-slots", "0"], "--upload-slots: must be 1 to 64"),
         (vec!["--quota", "1"], "--quota: must be at least"),
         (vec!["--advertise", "0.0.0.0"], "--advertise: must be"),
@@ -170,9 +171,51 @@ fn beyond_loopback_only_where_a_flag_says_so() {
 }
 
 #[test]
+fn a_join_token_says_where_and_whose_and_is_never_quoted() {
+    let dir = tempfile::tempdir().unwrap();
+    let hash = "A".repeat(43);
+    let secret = "c2VjcmV0LXNlY3JldC1zZWNyZXQtc2VjcmV0LXNlY3I";
+    let token = format!("dfjoin1.{hash}.{secret}");
+    let text = format!("{token}@10.0.0.1:7000");
+    let file = dir.path().join("join");
+    membership::file::create(&file, format!("{text}\n").as_bytes()).unwrap();
+    let in_file = format!("[scheduler]\njoin_file = {:?}", file.display().to_string());
+    for (flags, file) in [(vec!["--join", &text], ""), (vec![], in_file.as_str())] {
+        let config = load(&[&flags[..], &["--advertise", "10.0.0.2"]].concat(), file).unwrap();
+        let SchedulerConfig::Remote { address, token: Some(got) } = &config.scheduler else { panic!() };
+        assert_eq!(address.to_string(), "http://10.0.0.1:7000/");
+        assert_eq!(got.expose(), token);
+        assert!(!format!("{config:?}").contains(secret));
+        assert_eq!(config.p2p.bulk_listen.to_string(), "0.0.0.0:6502");
+    }
+    let address = |text: &str| {
+        let config = load(&["--join", text, "--advertise", "10.0.0.2"], "").unwrap();
+        let SchedulerConfig::Remote { address, .. } = config.scheduler else { panic!() };
+        address.to_string()
+    };
+    assert_eq!(address(&format!("{token}@scheduler.example")), "http://scheduler.example:6510/");
+    assert_eq!(address(&format!("{token}@[fd00::1]:7000")), "http://[fd00::1]:7000/");
+    for bad in [
+        token.clone(),
+        format!("{token}@"),
+        format!("{token}x@10.0.0.1:1"),
+        format!("{token}@10.0.0.1:1/path"),
+        format!("{secret}@10.0.0.1:1"),
+    ] {
+        let error = load(&["--join", &bad], "").expect_err(&bad);
+        assert!(error.to_string().starts_with("--join: ") && !error.to_string().contains(secret), "{error}");
+        let flags = Flags::try_parse_from(["dfdaemon", "--join", &bad]).unwrap();
+        assert!(!format!("{flags:?}").contains(secret));
+    }
+    std::fs::set_permissions(&file, std::os::unix::fs::PermissionsExt::from_mode(0o644)).unwrap();
+    let error = load(&[], &in_file).unwrap_err().to_string();
+    assert!(error.contains("line 2: scheduler.join_file: ") && error.contains("set it to 600"), "{error}");
+}
+
+#[test]
 fn the_address_towards_the_scheduler_is_advertised() {
     let file = "[p2p]\nbulk_listen = \"0.0.0.0:0\"";
-    let config = load(&["--scheduler", "http://127.0.0.1:9"], file).unwrap();
+    let config = load(&["--insecure-plain-grpc", "--scheduler", "http://127.0.0.1:9"], file).unwrap();
     assert_eq!(config.p2p.advertise, Some(IpAddr::V4(Ipv4Addr::LOCALHOST)));
 }
 
@@ -203,8 +246,9 @@ fn the_example_shows_the_defaults() {
 #[test]
 fn the_example_is_right_in_every_key() {
     let text = example(true).replace("insecure_plain_grpc = false", "insecure_plain_grpc = true");
-    // An address excludes a scheduler inside.
-    let text = text.replace("listen = \"127.0.0.1:0\"\n", "");
+    // An address excludes joining, and a scheduler inside.
+    let text =
+        text.replace("listen = \"127.0.0.1:0\"\n", "").replace("join_file = \"/etc/damselfly/join\"\n", "");
     let config = load(&[], &text).unwrap();
     assert_eq!(config.origin.registries.len(), 1);
     assert_eq!(config.p2p.download_rate, Some(100_000_000));

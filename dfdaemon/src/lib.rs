@@ -9,6 +9,7 @@ mod config_file;
 pub mod config_flags;
 mod config_merge;
 pub mod engine;
+mod joining;
 mod lasting;
 mod link;
 pub mod proxy;

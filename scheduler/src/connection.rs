@@ -7,7 +7,7 @@
 //! seconds for the handshake, and, without a certificate, as long as joining takes.
 
 use futures::Stream;
-use membership::{CERTIFICATE_LIFETIME, FairQueue, PeerKey};
+use membership::{CERTIFICATE_LIFETIME, Doorstep, PeerKey, Turn};
 use process::listen;
 use std::collections::BTreeMap;
 use std::io;
@@ -152,6 +152,9 @@ async fn keep_open(listener: TcpListener, slots: Arc<Semaphore>, ready: mpsc::Se
     }
 }
 
+/// A connection that has come, and from where.
+type Knock = (TcpStream, SocketAddr);
+
 /// What stands between a TCP connection and the service.
 struct Door {
     tls: TlsAcceptor,
@@ -167,31 +170,29 @@ struct Door {
 impl Door {
     /// Lets connections in until nobody takes them any more.
     async fn keep(self: Arc<Self>, listener: TcpListener) {
-        let handshakes = Arc::new(Semaphore::new(HANDSHAKES_MAX));
-        let mut knocking: FairQueue<IpAddr, (TcpStream, SocketAddr)> = FairQueue::new(KNOCKING_MAX);
+        let doorstep: Doorstep<Knock> = Doorstep::new(KNOCKING_MAX, HANDSHAKES_MAX);
         loop {
             tokio::select! {
                 () = self.ready.closed() => return,
                 (stream, remote) = listen::accept(&listener) => {
-                    if let Some((_, remote)) = knocking.push(remote.ip(), (stream, remote)) {
+                    if let Some((_, remote)) = doorstep.push(remote.ip(), (stream, remote)) {
                         tracing::debug!(%remote, "too many connections wait: one is closed");
                     }
                 }
-                Ok(permit) = handshakes.clone().acquire_owned(), if !knocking.is_empty() => {
-                    let Some((stream, remote)) = knocking.pop() else { continue };
+                (knock, turn) = doorstep.next() => {
                     let door = Arc::clone(&self);
-                    self.tasks.spawn(async move { door.greet(stream, remote, permit).await });
+                    self.tasks.spawn(async move { door.greet(knock, turn).await });
                 }
             }
         }
     }
 
-    async fn greet(&self, stream: TcpStream, remote: SocketAddr, permit: OwnedSemaphorePermit) {
+    async fn greet(&self, (stream, remote): Knock, turn: Turn<Knock>) {
         let shaken = tokio::select! {
             () = self.ready.closed() => return,
             shaken = timeout(HANDSHAKE_TIMEOUT, self.handshake(stream, remote)) => shaken,
         };
-        drop(permit);
+        drop(turn);
         match shaken {
             // An error says that the server stops.
             Ok(Ok(connection)) => drop(self.ready.send(connection).await),

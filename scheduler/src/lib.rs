@@ -20,6 +20,7 @@ mod service;
 mod status;
 mod stream;
 
+pub use cluster::Admitter;
 pub use config::{Flags, load};
 pub use error::Error;
 pub use options::{HostOptions, Invalid, LogOptions, Options, SchedulingOptions};

@@ -28,13 +28,8 @@ async fn run(options: Options) -> Result<(), Failure> {
     }
     let server = Server::start(options, shutdown.token().clone()).await?;
     tracing::info!(grpc = %server.grpc_addr(), admin = server.admin_addr().map(tracing::field::display), "the scheduler is ready");
-    if let Some(file) = server.join_token_file() {
-        let join =
-            format!("dfdaemon --join \"$(cat {})@HOST:{}\"", file.display(), server.grpc_addr().port());
-        tracing::info!(
-            join,
-            "a node joins with this command, HOST being this machine as the node reaches it"
-        );
+    if let Some(command) = server.join_command() {
+        tracing::info!(command, "a node joins with this, HOST being this machine as the node reaches it");
     }
     server.stopped().await;
     tracing::info!("the scheduler has stopped");

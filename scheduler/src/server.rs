@@ -1,7 +1,7 @@
 //! The server: ports, tasks, and stopping.
 
-use crate::cluster::Cluster;
 use crate::cluster::operator::Operator;
+use crate::cluster::{Admitter, Cluster};
 use crate::connection::{self, Connection};
 use crate::driver::Driver;
 use crate::metrics::Published;
@@ -122,6 +122,20 @@ impl Server {
     #[must_use]
     pub fn join_token_file(&self) -> Option<PathBuf> {
         self.cluster.as_ref()?.first_token_file()
+    }
+
+    /// How a node joins, in a shell; nothing where gRPC is plain, or once the first token is revoked. It names the token's
+    /// file, so that it can be logged.
+    #[must_use]
+    pub fn join_command(&self) -> Option<String> {
+        let file = self.join_token_file()?;
+        Some(format!("dfdaemon --join \"$(cat {})@HOST:{}\"", file.display(), self.grpc.port()))
+    }
+
+    /// Who makes this process's own host a member; nothing where gRPC is plain.
+    #[must_use]
+    pub fn admitter(&self) -> Option<Admitter> {
+        Some(Admitter::new(self.cluster.as_ref()?.authority.clone()))
     }
 
     /// Where operators speak to the scheduler; nothing where gRPC is plain.

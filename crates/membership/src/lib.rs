@@ -5,8 +5,8 @@
 //! the authority by the hash in the token. Nothing here opens a connection; the key files are all that touches a disk.
 
 mod authority;
+mod doorstep;
 mod error;
-mod fair_queue;
 pub mod file;
 mod host_key;
 mod peer_key;
@@ -15,8 +15,8 @@ mod token;
 mod verifier;
 
 pub use authority::{Authority, CERTIFICATE_LIFETIME, HostCredentials, TICKET_LIFETIME};
+pub use doorstep::{Doorstep, Turn};
 pub use error::{AuthorityError, TokenError};
-pub use fair_queue::FairQueue;
 pub use host_key::HostKey;
 pub use peer_key::{PeerKey, PeerKeyError};
 pub use ticket::{CLOCK_LEEWAY, Ticket, TicketError, TicketKey};

@@ -25,8 +25,8 @@ pub struct Options {
     pub connections_max: u16,
     /// Bulk connections with one peer in each direction at most. Default 8, at least 1.
     pub connections_per_peer_max: u16,
-    /// Inbound connections in their handshake at most. Default 64, at least 1. Up to 512 more wait for theirs, those of
-    /// each address in turn.
+    /// Inbound connections in their handshake at most. Default 64, at least 1; a quarter of them from one address. Up to
+    /// 512 more wait for theirs, those of each address in turn.
     pub handshakes_max: u16,
     /// How long to wait for a TCP connection. Default 2 s: in a cluster a host that does not answer by then is down.
     pub dial_timeout: Duration,

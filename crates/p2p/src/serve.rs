@@ -10,9 +10,9 @@ use crate::watchdog::Watchdog;
 use crate::wire::{self, FrameError};
 use crate::{Metrics, Options, PieceBody, PieceRequest, PieceSource, Refusal};
 use futures::StreamExt;
-use membership::{FairQueue, TicketError};
+use membership::{Doorstep, TicketError, Turn};
 use std::io::{self, IoSlice};
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWrite, AsyncWriteExt};
@@ -33,6 +33,9 @@ const SLOT_PATIENCE: Duration = Duration::from_secs(1);
 /// An upload may stand still this many stall time-outs: a full socket buffer drains in large steps.
 const UPLOAD_STALLS: u32 = 4;
 
+/// A connection that has come, and from where.
+type Knock = (TcpStream, SocketAddr);
+
 /// Who has connected, and what became of its ticket.
 struct Child {
     host: HostId,
@@ -51,8 +54,6 @@ pub(crate) struct Server {
     uploads: Semaphore,
     /// One of [`Options::connections_max`] for each connection.
     connections: Arc<Semaphore>,
-    /// One of [`Options::handshakes_max`] for each connection in its handshake.
-    handshakes: Arc<Semaphore>,
     /// As many connections at most wait for an introduction.
     strangers: Semaphore,
     /// The connections that wait for a request.
@@ -79,7 +80,6 @@ impl Server {
             shaper: Shaper::new(options.upload_rate_bytes_per_second),
             uploads: Semaphore::new(usize::from(options.upload_slots)),
             connections: Arc::new(Semaphore::new(usize::from(options.connections_max))),
-            handshakes: Arc::new(Semaphore::new(usize::from(options.handshakes_max))),
             strangers: Semaphore::new(usize::from(options.handshakes_max)),
             idle: IdleSet::default(),
             places: Places::new(options.connections_per_peer_max),
@@ -92,13 +92,14 @@ impl Server {
     pub(crate) async fn run(self: Arc<Self>, listener: TcpListener) {
         // Bounded by `connections`.
         let tasks = TaskTracker::new();
-        let mut knocking: FairQueue<IpAddr, (TcpStream, SocketAddr)> = FairQueue::new(KNOCKING_MAX);
+        let handshakes_max = usize::from(self.options.handshakes_max);
+        let doorstep: Doorstep<Knock> = Doorstep::new(KNOCKING_MAX, handshakes_max);
         loop {
             tokio::select! {
                 () = self.cancel.cancelled() => break,
                 accepted = listener.accept() => match accepted {
                     Ok((socket, remote)) => {
-                        if let Some((_, remote)) = knocking.push(remote.ip(), (socket, remote)) {
+                        if let Some((_, remote)) = doorstep.push(remote.ip(), (socket, remote)) {
                             self.metrics.rejected(Rejection::Full);
                             debug!(%remote, "connection refused: too many wait for their handshake");
                         }
@@ -108,8 +109,7 @@ impl Server {
                         tokio::time::sleep(ACCEPT_PAUSE).await;
                     }
                 },
-                Ok(handshake) = Arc::clone(&self.handshakes).acquire_owned(), if !knocking.is_empty() => {
-                    let Some((socket, remote)) = knocking.pop() else { continue };
+                ((socket, remote), turn) = doorstep.next() => {
                     let Some(slot) = self.slot().await else {
                         self.metrics.rejected(Rejection::Full);
                         debug!(%remote, "connection refused: too many");
@@ -118,7 +118,7 @@ impl Server {
                     let server = Arc::clone(&self);
                     let span = debug_span!("bulk", %remote);
                     tasks.spawn(
-                        async move { server.connection(socket, slot, handshake).await }.instrument(span),
+                        async move { server.connection(socket, slot, turn).await }.instrument(span),
                     );
                 }
             }
@@ -141,19 +141,14 @@ impl Server {
     }
 
     /// One connection from its start to its end.
-    async fn connection(
-        &self,
-        socket: TcpStream,
-        _slot: OwnedSemaphorePermit,
-        handshake: OwnedSemaphorePermit,
-    ) {
+    async fn connection(&self, socket: TcpStream, _slot: OwnedSemaphorePermit, turn: Turn<Knock>) {
         let _open = self.metrics.opened(Direction::In);
         let greeting = timeout(self.options.handshake_timeout, self.greet(socket));
         let greeted = tokio::select! {
             () = self.cancel.cancelled() => return,
             greeted = greeting => greeted,
         };
-        drop(handshake);
+        drop(turn);
         let (child, mut stream) = match greeted {
             Ok(Ok(greeted)) => greeted,
             Ok(Err(error)) => {

@@ -7,6 +7,7 @@
 pub mod admin;
 pub mod config;
 pub mod exit;
+pub mod grpc;
 pub mod listen;
 pub mod metrics;
 pub mod shutdown;

@@ -10,6 +10,7 @@ mod stream;
 pub(crate) use questions::NoAnswer;
 pub(crate) use stream::{LinkTask, Served};
 
+use crate::joining::Joined;
 use download_core::LinkState;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -44,19 +45,24 @@ impl Outbox {
     }
 }
 
+/// How the scheduler at this address, `http://HOST:PORT`, is reached.
+pub(crate) fn endpoint(address: http::Uri) -> Endpoint {
+    Endpoint::from(address)
+        .connect_timeout(DIAL_TIMEOUT)
+        .tcp_nodelay(true)
+        .http2_keep_alive_interval(Duration::from_secs(5))
+        .keep_alive_timeout(Duration::from_secs(5))
+}
+
 impl Link {
-    /// A link to the scheduler at this address, and the task that keeps it. Nothing is dialled before the task runs.
-    pub(crate) fn new(address: http::Uri) -> (Self, LinkTask) {
-        let endpoint = Endpoint::from(address)
-            .connect_timeout(DIAL_TIMEOUT)
-            .tcp_nodelay(true)
-            .http2_keep_alive_interval(Duration::from_secs(5))
-            .keep_alive_timeout(Duration::from_secs(5));
+    /// A link over this channel, and the task that keeps it, once this host has joined. Nothing is dialled before the task
+    /// runs.
+    pub(crate) fn new(channel: Channel, joined: Option<Joined>) -> (Self, LinkTask) {
         let (state_tx, state) = watch::channel(LinkState::Down);
         let (tried_tx, tried) = watch::channel(false);
         let outbox = Outbox::default();
-        let link = Self { channel: endpoint.connect_lazy(), state, tried, outbox: outbox.clone() };
-        let task = LinkTask::new(link.channel.clone(), state_tx, tried_tx, outbox);
+        let link = Self { channel, state, tried, outbox: outbox.clone() };
+        let task = LinkTask::new(link.channel.clone(), joined, state_tx, tried_tx, outbox);
         (link, task)
     }
 

@@ -3,6 +3,7 @@
 use super::silence::{Silence, Verdict};
 use super::{OUTBOX, Outbox};
 use crate::engine::Engine;
+use crate::joining::Joined;
 use crate::traffic::Traffic;
 use download_core::LinkState;
 use p2p::Members;
@@ -21,6 +22,9 @@ use types::HostId;
 
 /// How long the scheduler may take for its first words.
 const WELCOME_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// How long a stream waits for this host to join.
+const JOIN_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// The first pause before connecting again; doubled each time, with up to half taken off at random.
 const BACKOFF: Duration = Duration::from_millis(100);
@@ -44,6 +48,8 @@ enum StreamEnd {
     Refused(#[from] Box<tonic::Status>),
     #[error("the scheduler did not say welcome in {0:?}")]
     NoWelcome(Duration),
+    #[error("this host has not joined the cluster")]
+    NotJoined,
     #[error("the scheduler speaks protocol {0}")]
     Protocol(u32),
     #[error("the scheduler ended the stream")]
@@ -67,6 +73,8 @@ pub(crate) struct Served {
 /// The task that keeps the stream.
 pub(crate) struct LinkTask {
     channel: Channel,
+    /// Nothing where nobody joins.
+    joined: Option<Joined>,
     state: watch::Sender<LinkState>,
     tried: watch::Sender<bool>,
     outbox: Outbox,
@@ -77,11 +85,12 @@ pub(crate) struct LinkTask {
 impl LinkTask {
     pub(super) fn new(
         channel: Channel,
+        joined: Option<Joined>,
         state: watch::Sender<LinkState>,
         tried: watch::Sender<bool>,
         outbox: Outbox,
     ) -> Self {
-        Self { channel, state, tried, outbox, named: Mutex::default() }
+        Self { channel, joined, state, tried, outbox, named: Mutex::default() }
     }
 
     /// Keeps a stream until cancelled.
@@ -116,6 +125,11 @@ impl LinkTask {
 
     /// One stream from its first word to its end.
     async fn stream(&self, served: &Served) -> Result<(), StreamEnd> {
+        if let Some(mut joined) = self.joined.clone()
+            && !joined.within(JOIN_TIMEOUT).await
+        {
+            return Err(StreamEnd::NotJoined);
+        }
         let (frames, outgoing) = mpsc::channel::<wire::HostFrame>(FRAMES);
         for frame in FromHost::Hello(served.hello.clone()).into_frames() {
             drop(frames.try_send(frame));

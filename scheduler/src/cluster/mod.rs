@@ -12,7 +12,7 @@ pub(crate) use removed::Removed;
 pub(crate) use tokens::{NewToken, Tokens};
 
 use crate::Error;
-use membership::{Authority, HostCredentials, JoinSecret, JoinToken, PeerKey};
+use membership::{Authority, AuthorityError, AuthorityHash, HostCredentials, JoinSecret, JoinToken, PeerKey};
 use proto::{Credentials, JoinRequest};
 use std::fs::DirBuilder;
 use std::io;
@@ -22,6 +22,30 @@ use std::sync::Arc;
 use std::time::SystemTime;
 use tonic::Status;
 use types::HostId;
+
+/// Makes the host of this process a member, without a call: for a daemon that has the scheduler inside.
+#[derive(Clone, Debug)]
+pub struct Admitter(Authority);
+
+impl Admitter {
+    pub(crate) const fn new(authority: Authority) -> Self {
+        Self(authority)
+    }
+
+    /// Whose cluster it is.
+    #[must_use]
+    pub fn authority(&self) -> AuthorityHash {
+        self.0.hash()
+    }
+
+    /// Credentials for the owner of `key`, from now on.
+    ///
+    /// # Errors
+    /// If no certificate can be made.
+    pub fn admit(&self, key: &PeerKey) -> Result<HostCredentials, AuthorityError> {
+        self.0.certify(key, SystemTime::now())
+    }
+}
 
 /// The first token, as a host takes it.
 const FIRST_TOKEN: &str = "join-token";

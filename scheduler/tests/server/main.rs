@@ -5,6 +5,7 @@
 
 mod blobs;
 mod fake_host;
+mod joining;
 mod program;
 mod questions;
 mod streams;

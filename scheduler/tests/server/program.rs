@@ -21,10 +21,12 @@ fn run(args: &[&str]) -> (i32, String) {
 fn a_taken_port_ends_with_69_and_is_named() {
     let taken = TcpListener::bind(("127.0.0.1", 0)).unwrap();
     let address = taken.local_addr().unwrap().to_string();
-    let (code, said) = run(&["--listen", &address, "--admin", "127.0.0.1:0"]);
+    let dir = tempfile::tempdir().unwrap();
+    let state = dir.path().to_str().unwrap();
+    let (code, said) = run(&["--listen", &address, "--admin", "127.0.0.1:0", "--state", state]);
     assert_eq!(code, 69, "{said}");
     assert!(said.contains(&format!("cannot listen on {address} for gRPC (--listen)")), "{said}");
-    let (code, said) = run(&["--listen", "127.0.0.1:0", "--admin", &address]);
+    let (code, said) = run(&["--listen", "127.0.0.1:0", "--admin", &address, "--state", state]);
     assert_eq!(code, 69, "{said}");
     assert!(said.contains(&format!("cannot listen on {address} for the admin port (--admin)")), "{said}");
 }
@@ -45,8 +47,7 @@ fn a_mistake_ends_with_64_and_is_named() {
         assert!(said.starts_with("error: ") && said.contains(why), "{said}");
     }
     for (args, why) in [
-        (&["--listen", "0.0.0.0:0"][..], "--insecure-plain-grpc"),
-        (&["--config", "/nowhere/s.toml"], "cannot read the configuration file /nowhere/s.toml"),
+        (&["--config", "/nowhere/s.toml"][..], "cannot read the configuration file /nowhere/s.toml"),
         (&["--listen", "here"], "invalid value 'here'"),
         (&["--log", "scheduler=loud"], "bad log filter"),
         (&["--no-such-flag"], "unexpected argument"),
@@ -71,12 +72,17 @@ impl Drop for Kept {
 
 #[test]
 fn it_says_when_it_is_ready_and_stops_on_sigterm() {
-    let args = ["--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--log-format", "json"];
+    let dir = tempfile::tempdir().unwrap();
+    let state = dir.path().to_str().unwrap();
+    let args =
+        ["--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--log-format", "json", "--state", state];
     let mut child = Kept(scheduler(&args).spawn().unwrap());
     let mut lines = BufReader::new(child.0.stderr.take().unwrap()).lines();
     let ready =
         lines.find(|line| line.as_ref().unwrap().contains("the scheduler is ready")).unwrap().unwrap();
     let ready: serde_json::Value = serde_json::from_str(&ready).expect("a JSON line");
+    let join = lines.find(|line| line.as_ref().unwrap().contains("a node joins with this")).unwrap().unwrap();
+    assert!(join.contains("dfdaemon --join ") && !join.contains("dfjoin1."), "{join}");
     let grpc = ready["grpc"].as_str().unwrap();
     assert!(std::net::TcpStream::connect(grpc).is_ok());
 
@@ -87,4 +93,23 @@ fn it_says_when_it_is_ready_and_stops_on_sigterm() {
     assert!(rest.iter().any(|line| line.contains("the scheduler has stopped")), "{rest:?}");
     assert!(child.0.wait().unwrap().success());
     assert!(begun.elapsed() < SOON);
+}
+
+#[test]
+fn the_state_directory_is_named_when_it_cannot_be_used() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("file");
+    std::fs::write(&file, "").unwrap();
+    let args = ["--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--state"];
+    let state = file.join("state");
+    let (code, said) = run(&[&args[..], &[state.to_str().unwrap()]].concat());
+    assert_eq!(code, 73, "{said}");
+    assert!(said.contains("cannot use the state directory") && said.contains("(--state)"), "{said}");
+
+    let key = dir.path().join("ca.key");
+    std::fs::write(&key, "").unwrap();
+    std::fs::set_permissions(&key, std::os::unix::fs::PermissionsExt::from_mode(0o644)).unwrap();
+    let (code, said) = run(&[&args[..], &[dir.path().to_str().unwrap()]].concat());
+    assert_eq!(code, 73, "{said}");
+    assert!(said.contains("ca.key") && said.contains("set it to 600"), "{said}");
 }

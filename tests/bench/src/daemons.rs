@@ -3,11 +3,10 @@
 use crate::origin::REPOSITORY;
 use crate::role;
 use anyhow::{Context, Result, ensure};
-use std::net::SocketAddr;
 use std::path::Path;
 use std::time::Duration;
 use support::binaries::Binaries;
-use support::daemon::{DaemonPlace, READY_LIMIT, SchedulerPlace, Upstream, loopback};
+use support::daemon::{DaemonPlace, Door, READY_LIMIT, SchedulerPlace, Upstream, loopback};
 use support::process::Program;
 use types::Digest;
 
@@ -37,7 +36,7 @@ impl Daemon {
         dir: &Path,
         number: u8,
         endpoint: String,
-        scheduler: Option<SocketAddr>,
+        scheduler: Option<Door>,
     ) -> Result<Self> {
         let name = format!("dfdaemon-{number}");
         let place = DaemonPlace {
@@ -65,20 +64,27 @@ fn upstreams(endpoint: String) -> [Upstream; 1] {
     [Upstream { registry: REGISTRY.to_owned(), endpoint }]
 }
 
-/// Starts a scheduler in `dir` for daemons that pull from `endpoint`; where daemons find it.
+/// Starts a scheduler in `dir` for daemons that pull from `endpoint`; how daemons get in, without joining if it is
+/// `plain`.
 ///
 /// # Errors
 /// If it does not start.
-pub async fn scheduler(binaries: &Binaries, dir: &Path, endpoint: String) -> Result<(Program, SocketAddr)> {
+pub async fn scheduler(
+    binaries: &Binaries,
+    dir: &Path,
+    endpoint: String,
+    plain: bool,
+) -> Result<(Program, Door)> {
     let place = SchedulerPlace {
         address: loopback(1),
         dir: dir.join("scheduler"),
         namespace: None,
+        plain,
         quiet_period: Duration::ZERO,
     };
     let mut program = place.start(binaries, &upstreams(endpoint))?;
     program.wait_for_ok(&format!("{}/healthz", place.admin_url()), READY_LIMIT).await?;
-    Ok((program, place.grpc()))
+    Ok((program, place.door()))
 }
 
 /// A running [`crate::origin`] with a blob.

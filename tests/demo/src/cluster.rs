@@ -33,6 +33,7 @@ impl Cluster {
             address: loopback(1),
             dir: dir.join("scheduler"),
             namespace: None,
+            plain: false,
             quiet_period: Duration::ZERO,
         };
         let mut scheduler = place.start(binaries, &upstreams)?;
@@ -42,7 +43,7 @@ impl Cluster {
                 let name = format!("node-{i}");
                 let place_dir = dir.join(&name);
                 DaemonPlace {
-                    scheduler: Some(place.grpc()),
+                    scheduler: Some(place.door()),
                     rate: Some(rate),
                     ..DaemonPlace::new(name, loopback(i + 1), place_dir)
                 }

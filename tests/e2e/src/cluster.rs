@@ -104,6 +104,7 @@ impl Cluster {
             address: scheduler_host.address().into(),
             dir: dir.path().join("scheduler"),
             namespace: Some(scheduler_host.path()),
+            plain: options.scheduler != Scheduler::Running,
             quiet_period: SchedulerPlace::QUIET_PERIOD,
         };
         let mut scheduler = None;
@@ -124,7 +125,7 @@ impl Cluster {
             let host = lan.join(&name)?;
             let node_dir = dir.path().join(&name);
             let place = DaemonPlace {
-                scheduler: (options.scheduler != Scheduler::Embedded).then(|| place.grpc()),
+                scheduler: (options.scheduler != Scheduler::Embedded).then(|| place.door()),
                 upstream: Some("docker.io".to_owned()),
                 log: uploads::LOG_FILTER.to_owned(),
                 ..DaemonPlace::on(&host, name, node_dir)

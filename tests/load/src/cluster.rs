@@ -14,6 +14,7 @@ use futures::{StreamExt as _, TryStreamExt as _};
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
+use support::daemon::Door;
 use support::poll;
 use support::process::Program;
 
@@ -53,7 +54,7 @@ impl Cluster {
         for (i, peer) in plan.peers.iter().enumerate() {
             let own = dir.join(format!("peer-{i}"));
             seats.push((peer.process, configs[peer.process].len()));
-            configs[peer.process].push(configure(peer, &own, &scheduler.grpc, &origin.url)?);
+            configs[peer.process].push(configure(peer, &own, &scheduler.door, &origin.url)?);
         }
         let start = |(i, configs): (usize, &Vec<PathBuf>)| {
             Starting::new(&format!("peers-{i}"), dir, configs, &args.log, args.has_own_runtimes())
@@ -182,13 +183,14 @@ async fn exposition(http: &Http, url: &str) -> Result<Exposition> {
 }
 
 /// Writes a daemon's configuration into its directory.
-fn configure(peer: &Peer, dir: &Path, scheduler: &str, endpoint: &str) -> Result<PathBuf> {
+fn configure(peer: &Peer, dir: &Path, scheduler: &Door, endpoint: &str) -> Result<PathBuf> {
     let mut text = format!(
         "[proxy]\nlisten = \"127.0.0.1:0\"\n\n[admin]\nlisten = \"127.0.0.1:0\"\n\n\
-         [scheduler]\naddress = {scheduler:?}\n\n[host]\nzone = {:?}\n\n\
+         [scheduler]\n{}\n\n[host]\nzone = {:?}\n\n\
          [store]\ndir = {:?}\nfree_floor = \"{FREE_FLOOR}B\"\n\n\
          [origin.registries.{REGISTRY:?}]\nendpoint = {endpoint:?}\n\n\
          [p2p]\ncontrol_listen = \"127.0.0.1:0\"\nbulk_listen = \"127.0.0.1:0\"\n",
+        scheduler.config(dir)?,
         peer.zone,
         dir.join("store").display().to_string(),
     );

@@ -58,6 +58,8 @@ pub struct SchedulerPlace {
     pub dir: PathBuf,
     /// Its network namespace, if it has one.
     pub namespace: Option<PathBuf>,
+    /// Whether it speaks gRPC without TLS, and takes hosts in without joining.
+    pub plain: bool,
     /// How long it first listens to what hosts hold before anything is read from an origin. Zero is right where all
     /// hosts are known to be new.
     pub quiet_period: Duration,
@@ -71,6 +73,19 @@ impl SchedulerPlace {
     #[must_use]
     pub const fn grpc(&self) -> SocketAddr {
         SocketAddr::new(self.address, SCHEDULER_PORT)
+    }
+
+    /// How daemons get in.
+    #[must_use]
+    pub fn door(&self) -> Door {
+        if self.plain {
+            return Door::Plain(self.grpc());
+        }
+        Door::Join { grpc: self.grpc(), state: self.state() }
+    }
+
+    fn state(&self) -> PathBuf {
+        self.dir.join("state")
     }
 
     /// Its admin URL, without a slash at the end.
@@ -87,12 +102,46 @@ impl SchedulerPlace {
         let mut config = String::new();
         let _ = writeln!(config, "listen = \"{}\"", self.grpc());
         let _ = writeln!(config, "admin = \"{}\"", SocketAddr::new(self.address, SCHEDULER_PORT + 1));
-        if !self.address.is_loopback() {
-            config.push_str("insecure_plain_grpc = true\n");
-        }
+        let _ = writeln!(config, "state = {:?}", self.state().display().to_string());
+        let _ = writeln!(config, "insecure_plain_grpc = {}", self.plain);
         let _ = writeln!(config, "[scheduling]\nquiet_period = \"{}ms\"", self.quiet_period.as_millis());
         config.push_str(&origin_section(upstreams));
         start("scheduler", &binaries.scheduler, &self.dir, self.namespace.as_deref(), &config)
+    }
+}
+
+/// How a daemon gets to a scheduler.
+#[derive(Clone, Debug)]
+pub enum Door {
+    /// By the first join token of the scheduler with this state directory, which has to run already.
+    Join {
+        /// Where it listens.
+        grpc: SocketAddr,
+        /// Its state directory.
+        state: PathBuf,
+    },
+    /// Without joining, in plain gRPC.
+    Plain(SocketAddr),
+}
+
+impl Door {
+    /// The keys of the daemon's `[scheduler]` table; what they need is written into its directory.
+    ///
+    /// # Errors
+    /// If there is no token, or it cannot be written.
+    pub fn config(&self, dir: &Path) -> Result<String> {
+        match self {
+            Self::Plain(grpc) => Ok(format!("address = \"http://{grpc}\"\ninsecure_plain_grpc = true")),
+            Self::Join { grpc, state } => {
+                let file = state.join("join-token");
+                let token = std::fs::read_to_string(&file).with_context(|| file.display().to_string())?;
+                std::fs::create_dir_all(dir).with_context(|| dir.display().to_string())?;
+                let join = dir.join("join");
+                membership::file::replace(&join, format!("{}@{grpc}", token.trim()).as_bytes())
+                    .with_context(|| join.display().to_string())?;
+                Ok(format!("join_file = {:?}", join.display().to_string()))
+            }
+        }
     }
 }
 
@@ -108,7 +157,7 @@ pub struct DaemonPlace {
     /// Its network namespace, if it has one.
     pub namespace: Option<PathBuf>,
     /// The scheduler; without one it embeds its own.
-    pub scheduler: Option<SocketAddr>,
+    pub scheduler: Option<Door>,
     /// The registry of requests that name none.
     pub upstream: Option<String>,
     /// Bytes per second to and from peers at most.
@@ -162,16 +211,13 @@ impl DaemonPlace {
         format!("http://{}", self.local(3))
     }
 
-    fn config(&self, upstreams: &[Upstream]) -> String {
+    fn config(&self, upstreams: &[Upstream]) -> Result<String> {
         let mut text = format!("[proxy]\nlisten = \"{}\"\n", self.proxy());
         if let Some(upstream) = &self.upstream {
             let _ = writeln!(text, "upstream = {upstream:?}");
         }
-        if let Some(scheduler) = self.scheduler {
-            let _ = writeln!(text, "\n[scheduler]\naddress = \"http://{scheduler}\"");
-            if !scheduler.ip().is_loopback() {
-                text.push_str("insecure_plain_grpc = true\n");
-            }
+        if let Some(door) = &self.scheduler {
+            let _ = writeln!(text, "\n[scheduler]\n{}", door.config(&self.dir)?);
         }
         let (control, bulk) =
             (SocketAddr::new(self.address, PROXY_PORT + 1), SocketAddr::new(self.address, PROXY_PORT + 2));
@@ -186,7 +232,7 @@ impl DaemonPlace {
         let _ = writeln!(text, "\n[admin]\nlisten = \"{}\"", self.local(3));
         let _ = writeln!(text, "\n[log]\nfilter = {:?}\n", self.log);
         text.push_str(&origin_section(upstreams));
-        text
+        Ok(text)
     }
 
     /// Its bytes by source so far. Must be called where its admin URL can be reached.
@@ -204,7 +250,7 @@ impl DaemonPlace {
     /// # Errors
     /// If its configuration cannot be written or it cannot be started.
     pub fn start(&self, binaries: &Binaries, upstreams: &[Upstream]) -> Result<Program> {
-        start(&self.name, &binaries.dfdaemon, &self.dir, self.namespace.as_deref(), &self.config(upstreams))
+        start(&self.name, &binaries.dfdaemon, &self.dir, self.namespace.as_deref(), &self.config(upstreams)?)
     }
 }
 

@@ -73,10 +73,10 @@ impl Peak {
         let dir = tempfile::Builder::new().prefix("memory-").tempdir_in(scene.dir())?;
         let (dir, binaries) = (dir.path(), scene.binaries()?);
         let origin = Origin::start(dir, size).await?;
-        let (_scheduler, grpc) = scheduler(binaries, dir, origin.url.clone()).await?;
+        let (_scheduler, door) = scheduler(binaries, dir, origin.url.clone(), false).await?;
         let mut daemons = Vec::new();
         for number in [1, 2] {
-            daemons.push(Daemon::start(binaries, dir, number, origin.url.clone(), Some(grpc)).await?);
+            daemons.push(Daemon::start(binaries, dir, number, origin.url.clone(), Some(door.clone())).await?);
         }
         let start = std::time::Instant::now();
         let clients = daemons.iter().map(|daemon| client(daemon, &origin)).collect();

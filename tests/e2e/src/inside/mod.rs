@@ -136,6 +136,7 @@ impl Hub {
         let options = scheduler::Options {
             listen: ANY_PORT,
             admin: Some(ANY_PORT),
+            insecure_plain_grpc: true,
             scheduling: settings.scheduling.clone(),
             origin: settings.origin.clone(),
             resolver: settings.resolver.clone(),
@@ -174,7 +175,7 @@ impl Hub {
 
 fn remote(scheduler: SocketAddr) -> Result<SchedulerConfig> {
     let address = format!("http://{scheduler}").parse().context("an address")?;
-    Ok(SchedulerConfig::Remote { address, insecure_plain_grpc: false })
+    Ok(SchedulerConfig::Remote { address, token: None })
 }
 
 impl Drop for Hub {
@@ -200,7 +201,7 @@ impl Node {
     /// # Errors
     /// If it does not start.
     pub async fn alone(settings: &Settings) -> Result<Self> {
-        let scheduler = SchedulerConfig::Embedded { listen: ANY_PORT, insecure_plain_grpc: false };
+        let scheduler = SchedulerConfig::Embedded { listen: ANY_PORT, plain: true };
         Self::start(settings, scheduler, tempfile::tempdir()?).await
     }
 

@@ -7,6 +7,7 @@ use clap::Parser as _;
 use serde::Deserialize;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
+use support::daemon::Door;
 use support::process::Program;
 use tokio_util::sync::CancellationToken;
 
@@ -29,8 +30,8 @@ pub(super) async fn run(config: PathBuf, cancel: CancellationToken) -> Result<()
 pub struct Scheduler {
     /// The process.
     pub program: Program,
-    /// `http://host:port` for daemons.
-    pub grpc: String,
+    /// How daemons get in.
+    pub door: Door,
     /// `http://host:port` for operators.
     pub admin: String,
 }
@@ -57,10 +58,12 @@ impl Scheduler {
     /// # Errors
     /// If it does not start.
     pub fn start(dir: &Path, endpoint: &str, seed: u32, log: &str) -> Result<Self> {
+        let state = dir.join("state");
         let config = format!(
-            "listen = \"127.0.0.1:0\"\nadmin = \"127.0.0.1:0\"\n\n[log]\nfilter = {log:?}\n\n\
+            "listen = \"127.0.0.1:0\"\nadmin = \"127.0.0.1:0\"\nstate = {:?}\n\n[log]\nfilter = {log:?}\n\n\
              [scheduling]\nquiet_period = \"0s\"\nseed = {seed}\n\n\
-             [origin.registries.{REGISTRY:?}]\nendpoint = {endpoint:?}\n"
+             [origin.registries.{REGISTRY:?}]\nendpoint = {endpoint:?}\n",
+            state.display().to_string(),
         );
         std::fs::create_dir_all(dir).with_context(|| dir.display().to_string())?;
         let file = dir.join("scheduler.toml");
@@ -69,7 +72,8 @@ impl Scheduler {
         let mut program = super::start("scheduler", dir, &args)?;
         let said = super::when_ready(&mut program, READY_LIMIT)?;
         let (grpc, admin) = said.split_once(' ').context("no admin address")?;
-        Ok(Self { grpc: format!("http://{grpc}"), admin: format!("http://{admin}"), program })
+        let door = Door::Join { grpc: grpc.parse()?, state };
+        Ok(Self { door, admin: format!("http://{admin}"), program })
     }
 
     /// What it says of the cluster.

@@ -1,0 +1,250 @@
+//! Becoming a member of the cluster, and staying one.
+//!
+//! For the secret of a join token, or by a certificate that it still has, this host gets a certificate and a ticket from
+//! the scheduler, renews both at half the ticket's life, and keeps them, so that a restart needs no token. A daemon with
+//! the scheduler inside is certified by it without a call.
+
+mod kept;
+
+use kept::Kept;
+use membership::{AuthorityHash, HostCredentials, HostKey, JoinToken, SERVER_NAME, TicketKey, client_config};
+use p2p::Tickets;
+use proto::client::SchedulerClient;
+use proto::{JoinRequest, wire};
+use rustls_pki_types::ServerName;
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+use tonic::transport::{Channel, Endpoint};
+use tonic::{Code, Status};
+
+/// How long the scheduler may take to answer.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// The first pause after a failure; doubled each time, with up to half taken off at random.
+const BACKOFF: Duration = Duration::from_millis(200);
+
+/// The longest pause.
+const BACKOFF_MAX: Duration = Duration::from_secs(30);
+
+/// How this host gets in.
+#[derive(Debug)]
+pub(crate) enum Way {
+    /// By a token, at the scheduler at this endpoint.
+    Token { token: JoinToken, endpoint: Endpoint },
+    /// The scheduler is in this process, and the endpoint is where it listens.
+    Own { admitter: scheduler::Admitter, endpoint: Endpoint },
+}
+
+impl Way {
+    fn authority(&self) -> AuthorityHash {
+        match self {
+            Self::Token { token, .. } => token.authority,
+            Self::Own { admitter, .. } => admitter.authority(),
+        }
+    }
+
+    const fn endpoint(&self) -> &Endpoint {
+        match self {
+            Self::Token { endpoint, .. } | Self::Own { endpoint, .. } => endpoint,
+        }
+    }
+}
+
+/// Why this host is not a member.
+#[derive(Debug, thiserror::Error)]
+enum Failed {
+    #[error("the scheduler refused: {}", .0.message())]
+    Refused(Box<Status>),
+    #[error("the scheduler cannot be reached, or is not the one that the token is of: {0}")]
+    Unreachable(Box<Status>),
+    #[error("the scheduler did not answer in {0:?}")]
+    TooSlow(Duration),
+    #[error("the scheduler's answer makes no sense: {0}")]
+    Malformed(#[from] proto::ConvertError),
+    #[error("the scheduler's certificate for this host is of no use: {0}")]
+    Certificate(#[from] membership::AuthorityError),
+}
+
+/// This host's membership.
+#[derive(Debug)]
+pub(crate) struct Joining {
+    key: HostKey,
+    way: Way,
+    tickets: Tickets,
+    file: PathBuf,
+    held: watch::Sender<Option<Arc<Kept>>>,
+    channel: Channel,
+}
+
+impl Joining {
+    /// What is kept in `file` of an earlier membership of the same cluster is used at once. Blocks on the disk.
+    ///
+    /// # Errors
+    /// If the file cannot be read, or others could read it.
+    pub(crate) fn new(key: HostKey, way: Way, tickets: Tickets, file: PathBuf) -> io::Result<Self> {
+        let kept = Kept::load(&file)?.filter(|kept| kept.is_of(&way.authority()));
+        let held = watch::Sender::new(None);
+        let channel = {
+            let (key, authority, held) = (key.clone(), way.authority(), held.subscribe());
+            channel(way.endpoint(), move || {
+                let held: Option<Arc<Kept>> = held.borrow().clone();
+                let shown = held.as_ref().map(|kept| (&key, kept.certificate()));
+                client_config(authority, shown).map_err(io::Error::other)
+            })
+        };
+        let joining = Self { key, way, tickets, file, held, channel };
+        if let Some(kept) = kept {
+            joining.hold(kept);
+        }
+        Ok(joining)
+    }
+
+    /// The channel to the scheduler, on which this host shows what it has.
+    pub(crate) fn channel(&self) -> Channel {
+        self.channel.clone()
+    }
+
+    /// Whether there is something to show.
+    pub(crate) fn joined(&self) -> Joined {
+        Joined(self.held.subscribe())
+    }
+
+    /// Joins, and renews in time, until cancelled.
+    pub(crate) async fn run(self, cancel: CancellationToken) {
+        let mut pause = BACKOFF;
+        loop {
+            let due =
+                self.held.borrow().as_ref().map_or(Duration::ZERO, |kept| kept.renewal_in(SystemTime::now()));
+            if cancel.run_until_cancelled(tokio::time::sleep(due)).await.is_none() {
+                return;
+            }
+            let Some(got) = cancel.run_until_cancelled(self.get()).await else { return };
+            match got {
+                Ok(credentials) => {
+                    pause = BACKOFF;
+                    self.keep(credentials).await;
+                    continue;
+                }
+                Err(error) => {
+                    tracing::warn!(%error, again_in = ?pause, "this host cannot join the cluster");
+                }
+            }
+            let jittered = pause.mul_f64(1.0 - fastrand::f64() / 2.0);
+            if cancel.run_until_cancelled(tokio::time::sleep(jittered)).await.is_none() {
+                return;
+            }
+            pause = (pause * 2).min(BACKOFF_MAX);
+        }
+    }
+
+    async fn get(&self) -> Result<HostCredentials, Failed> {
+        match &self.way {
+            Way::Own { admitter, .. } => Ok(admitter.admit(&self.key.public())?),
+            Way::Token { token, endpoint } => {
+                if self.held.borrow().is_some() {
+                    match self
+                        .ask(self.channel.clone(), |mut client| async move {
+                            client.renew(wire::RenewRequest {}).await
+                        })
+                        .await
+                    {
+                        Ok(credentials) => return Ok(credentials),
+                        // A token does not help one that an operator has removed.
+                        Err(Failed::Refused(status)) if status.code() == Code::PermissionDenied => {
+                            return Err(Failed::Refused(status));
+                        }
+                        Err(error) => tracing::debug!(%error, "no renewal"),
+                    }
+                }
+                self.join(token, endpoint).await
+            }
+        }
+    }
+
+    /// On a connection of its own: an expired certificate would end the handshake.
+    async fn join(&self, token: &JoinToken, endpoint: &Endpoint) -> Result<HostCredentials, Failed> {
+        let authority = token.authority;
+        let channel = channel(endpoint, move || client_config(authority, None).map_err(io::Error::other));
+        let proof = self.key.sign(&JoinToken::proof_message(&authority, &token.secret.hash()));
+        let request = JoinRequest {
+            peer_id: self.key.public().peer_id(),
+            secret: *token.secret.expose(),
+            proof: proof.try_into().expect("an Ed25519 signature has 64 bytes"),
+        };
+        self.ask(channel, |mut client| async move { client.join(wire::JoinRequest::from(request)).await })
+            .await
+    }
+
+    async fn ask<A>(
+        &self,
+        channel: Channel,
+        question: impl FnOnce(SchedulerClient<Channel>) -> A,
+    ) -> Result<HostCredentials, Failed>
+    where
+        A: Future<Output = Result<tonic::Response<wire::Credentials>, Status>>,
+    {
+        let asking = question(SchedulerClient::new(channel));
+        let answer = tokio::time::timeout(ANSWER_TIMEOUT, asking).await;
+        let answer = answer.map_err(|_| Failed::TooSlow(ANSWER_TIMEOUT))?.map_err(|status| {
+            let status = Box::new(status);
+            if status.code() == Code::Unavailable {
+                Failed::Unreachable(status)
+            } else {
+                Failed::Refused(status)
+            }
+        })?;
+        let credentials = proto::Credentials::try_from(answer.into_inner())?;
+        // A certificate that is not for this key would make each connection fail.
+        client_config(self.way.authority(), Some((&self.key, &credentials.certificate)))?;
+        Ok(HostCredentials {
+            certificate: credentials.certificate.to_vec(),
+            ticket: credentials.ticket.to_vec(),
+            ticket_keys: credentials.ticket_keys.iter().map(|key| TicketKey::from_bytes(*key)).collect(),
+            lifetime: credentials.lifetime,
+        })
+    }
+
+    async fn keep(&self, credentials: HostCredentials) {
+        let kept = Kept::new(self.way.authority(), &credentials, SystemTime::now());
+        let first = self.held.borrow().is_none();
+        let (file, content) = (self.file.clone(), kept.clone());
+        let written = tokio::task::spawn_blocking(move || content.save(&file)).await;
+        if let Ok(Err(error)) = written {
+            tracing::warn!(%error, file = %self.file.display(), "a restart will need the join token: cannot keep this host's certificate");
+        }
+        self.hold(kept);
+        if first {
+            tracing::info!(host = %self.key.public().host(), "this host is a member of the cluster");
+        } else {
+            tracing::debug!("this host's certificate and ticket are renewed");
+        }
+    }
+
+    fn hold(&self, kept: Kept) {
+        self.tickets.set(kept.ticket().to_vec(), kept.ticket_keys());
+        self.held.send_replace(Some(Arc::new(kept)));
+    }
+}
+
+/// Whether a host has something to show to the scheduler.
+#[derive(Clone, Debug)]
+pub(crate) struct Joined(watch::Receiver<Option<Arc<Kept>>>);
+
+impl Joined {
+    /// Waits until it has, at most `limit`; whether it has. Cancel safe.
+    pub(crate) async fn within(&mut self, limit: Duration) -> bool {
+        tokio::time::timeout(limit, self.0.wait_for(Option::is_some)).await.is_ok_and(|held| held.is_ok())
+    }
+}
+
+fn channel(
+    endpoint: &Endpoint,
+    config: impl Fn() -> io::Result<rustls::ClientConfig> + Send + Sync + 'static,
+) -> Channel {
+    let name = ServerName::try_from(SERVER_NAME).expect("the scheduler's name is a DNS name");
+    process::grpc::channel(endpoint, &name, config)
+}
