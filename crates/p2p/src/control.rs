@@ -12,6 +12,7 @@ use futures::stream::FuturesUnordered;
 use libp2p::core::Multiaddr;
 use libp2p::multiaddr::Protocol;
 use libp2p::request_response::{self, OutboundFailure, OutboundRequestId, ProtocolSupport, ResponseChannel};
+use libp2p::swarm::dial_opts::DialOpts;
 use libp2p::swarm::{NetworkBehaviour, Swarm, SwarmEvent};
 use libp2p::{PeerId, connection_limits, identify, ping, swarm};
 use std::collections::BTreeMap;
@@ -178,9 +179,13 @@ impl Control {
             let _ = ask.answer.send(Err(FetchError::NotMember));
             return;
         };
+        // Not from the listening port, as libp2p would by itself: it may be taken for a connection that has ended.
+        let dial = DialOpts::peer_id(peer).addresses(vec![multiaddr(address)]).allocate_new_port().build();
+        // An error says that there is a connection, or will be soon; or else that the question will fail too.
+        let _ = self.swarm.dial(dial);
         let behaviour = &mut self.swarm.behaviour_mut().holdings;
         let question = Shown { ticket: self.members.tickets().own(), said: ask.digest };
-        let id = behaviour.send_request_with_addresses(&peer, question, vec![multiaddr(address)]);
+        let id = behaviour.send_request(&peer, question);
         self.asked.insert(id, ask.answer);
     }
 

@@ -233,13 +233,14 @@ async fn attack_a_flood_of_silent_connections_does_not_keep_hosts_out() {
         let socket = tokio::net::TcpSocket::new_v4().unwrap();
         socket.bind("127.0.0.2:0".parse().unwrap()).unwrap();
         silent.extend(tokio::time::timeout(SOON, socket.connect(address)).await.expect("in time").ok());
-        if silent.len() > 1000 {
-            silent.drain(..500).for_each(drop);
+        // The process has 1,024 descriptors on some machines, and the other end of each is here too.
+        if silent.len() > 300 {
+            silent.drain(..150).for_each(drop);
         }
     }
     let begun = std::time::Instant::now();
     connect(cluster.member(&host(2)).await, &host(2)).await.unwrap();
-    assert!(begun.elapsed() < Duration::from_secs(3), "it took {:?}", begun.elapsed());
+    assert!(begun.elapsed() < Duration::from_secs(8), "it took {:?}", begun.elapsed());
     member.say(FromHost::Ping(7)).await;
     member.until_pong(8).await;
     cluster.running.stop().await;

