@@ -13,6 +13,7 @@ use bytes::Bytes;
 use http::HeaderValue;
 use moka::sync::Cache;
 use origin::{Auth, OriginError, Reference, Repository, Resolver, Secret};
+use process::audit::PermittedBy;
 use proto::{CredentialKind, OriginRefusal};
 use sha2::{Digest as _, Sha256};
 use std::sync::Arc;
@@ -39,9 +40,10 @@ const AWAY_MAX: u64 = 1024;
 /// How long a pull that comes right after the start waits for the first attempt to reach the scheduler.
 const START_PATIENCE: Duration = Duration::from_secs(2);
 
-/// A manifest, and with which right it was read.
+/// A manifest, and whose right it is to have it.
 #[derive(Clone, Debug)]
 pub(crate) struct Answer {
+    pub(crate) by: PermittedBy,
     pub(crate) digest: Digest,
     pub(crate) media_type: String,
     pub(crate) bytes: Bytes,
@@ -55,6 +57,20 @@ pub(crate) struct Permission {
     pub(crate) size: Option<u64>,
     /// The origin itself confirmed it just now or within the answer's lifetime, not the grace.
     pub(crate) confirmed: bool,
+    /// It was confirmed before, and nobody was asked now.
+    pub(crate) remembered: bool,
+}
+
+impl Permission {
+    /// Whose right it is.
+    pub(crate) const fn by(&self) -> PermittedBy {
+        match &self.auth {
+            _ if !self.confirmed => PermittedBy::Grace,
+            Auth::Anonymous => PermittedBy::Anonymous,
+            Auth::Configured => PermittedBy::Configured,
+            Auth::Client(_) => PermittedBy::Client,
+        }
+    }
 }
 
 /// Why there is no answer: the origin's no, as a client sees it, and whether the origin was just out of reach.
@@ -123,7 +139,10 @@ impl Answers {
         accept: &[HeaderValue],
     ) -> Result<Answer, ProxyError> {
         let earlier = match self.lasting.was_open(repository) {
-            true => self.stored(self.lasting.tag(repository, reference).as_ref()).await,
+            true => {
+                let digest = self.lasting.tag(repository, reference);
+                self.stored(digest.as_ref(), PermittedBy::Grace).await
+            }
             false => None,
         };
         let question = self.ask_manifest(repository, reference, accept);
@@ -169,6 +188,7 @@ impl Answers {
         match self.link.resolve(repository, reference, accept).await {
             Ok(Ok(manifest)) => {
                 let answer = Answer {
+                    by: by(manifest.credential),
                     digest: manifest.digest,
                     media_type: manifest.media_type,
                     bytes: manifest.content,
@@ -183,8 +203,10 @@ impl Answers {
             Err(error) => without_scheduler(&error),
         }
         let resolved = self.resolver.resolve(repository, reference, accept).await;
-        let manifest = resolved.map_err(|error| Refused::by_error(&error, Unknown::Manifest))?.manifest;
+        let resolved = resolved.map_err(|error| Refused::by_error(&error, Unknown::Manifest))?;
+        let manifest = resolved.manifest;
         Ok(Answer {
+            by: by(kind_of(resolved.access)),
             digest: manifest.digest,
             media_type: manifest.media_type.clone(),
             bytes: manifest.bytes.clone(),
@@ -206,12 +228,17 @@ impl Answers {
             origin.head_manifest(repository, reference, accept, &auth).await.map_err(|e| refused(&e))?;
         // One that is not believed may claim a manifest that is another's.
         let digest = head.digest.filter(|_| self.trust.believes(&repository.registry));
-        if let Some(stored) = self.stored(digest.as_ref()).await {
+        if let Some(stored) = self.stored(digest.as_ref(), PermittedBy::Client).await {
             return Ok(stored);
         }
         let read =
             origin.get_manifest(repository, reference, accept, &auth).await.map_err(|e| refused(&e))?;
-        let answer = Answer { digest: read.digest, media_type: read.media_type, bytes: read.bytes };
+        let answer = Answer {
+            by: PermittedBy::Client,
+            digest: read.digest,
+            media_type: read.media_type,
+            bytes: read.bytes,
+        };
         self.keep(&answer).await;
         Ok(answer)
     }
@@ -225,7 +252,7 @@ impl Answers {
         let key = (repository.to_string(), *digest);
         let doubted = self.doubted.contains_key(&key);
         if let Some((kind, size)) = self.common.get(&key).filter(|_| !doubted) {
-            return Ok(Permission { auth: auth_of(kind), size, confirmed: true });
+            return Ok(Permission { auth: auth_of(kind), size, confirmed: true, remembered: true });
         }
         let earlier = self.may_still(repository, digest).then_some(());
         let question = self.ask_blob(repository, digest, doubted);
@@ -233,9 +260,11 @@ impl Answers {
             Ok(Known::Now((kind, size))) => {
                 self.doubted.invalidate(&key);
                 self.common.insert(key, (kind, size));
-                Ok(Permission { auth: auth_of(kind), size, confirmed: true })
+                Ok(Permission { auth: auth_of(kind), size, confirmed: true, remembered: false })
             }
-            Ok(Known::Earlier(())) => Ok(Permission { auth: Auth::Anonymous, size: None, confirmed: false }),
+            Ok(Known::Earlier(())) => {
+                Ok(Permission { auth: Auth::Anonymous, size: None, confirmed: false, remembered: true })
+            }
             Err(refused) => Err(self.denied(repository, refused)),
         }
     }
@@ -272,11 +301,7 @@ impl Answers {
         }
         let access = self.resolver.access(repository, digest).await;
         let access = access.map_err(|error| Refused::by_error(&error, Unknown::Blob))?;
-        let kind = match access.access {
-            origin::Access::Anonymous => CredentialKind::Anonymous,
-            origin::Access::Configured => CredentialKind::Configured,
-        };
-        Ok((kind, access.size))
+        Ok((kind_of(access.access), access.size))
     }
 
     /// Whether a client may read a blob with its own token.
@@ -290,13 +315,13 @@ impl Answers {
         let auth = Auth::Client(token.clone());
         let doubt = (repository.to_string(), *digest);
         if let Some(size) = self.own.get(&key).filter(|_| !self.doubted.contains_key(&doubt)) {
-            return Ok(Permission { auth, size, confirmed: true });
+            return Ok(Permission { auth, size, confirmed: true, remembered: true });
         }
         let head = self.resolver.origin().head_blob(repository, digest, &auth).await;
         let head = head.map_err(|error| Refused::by_error(&error, Unknown::Blob).error)?;
         self.doubted.invalidate(&doubt);
         self.own.insert(key, head.size);
-        Ok(Permission { auth, size: head.size, confirmed: true })
+        Ok(Permission { auth, size: head.size, confirmed: true, remembered: false })
     }
 
     /// Asks the origin again what a tag stands for, for the whole cluster.
@@ -325,10 +350,10 @@ impl Answers {
         possession == Some(store::Possession::Anonymous) && self.lasting.was_open(repository)
     }
 
-    async fn stored(&self, digest: Option<&Digest>) -> Option<Answer> {
+    async fn stored(&self, digest: Option<&Digest>, by: PermittedBy) -> Option<Answer> {
         let digest = digest?;
         let manifest = self.store.get_manifest(digest).await.ok().flatten()?;
-        Some(Answer { digest: *digest, media_type: manifest.media_type, bytes: manifest.bytes })
+        Some(Answer { by, digest: *digest, media_type: manifest.media_type, bytes: manifest.bytes })
     }
 
     async fn keep(&self, answer: &Answer) {
@@ -354,6 +379,20 @@ fn auth_of(kind: CredentialKind) -> Auth {
     match kind {
         CredentialKind::Anonymous => Auth::Anonymous,
         CredentialKind::Configured => Auth::Configured,
+    }
+}
+
+const fn kind_of(access: origin::Access) -> CredentialKind {
+    match access {
+        origin::Access::Anonymous => CredentialKind::Anonymous,
+        origin::Access::Configured => CredentialKind::Configured,
+    }
+}
+
+const fn by(kind: CredentialKind) -> PermittedBy {
+    match kind {
+        CredentialKind::Anonymous => PermittedBy::Anonymous,
+        CredentialKind::Configured => PermittedBy::Configured,
     }
 }
 
