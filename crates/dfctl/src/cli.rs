@@ -1,8 +1,10 @@
 //! The command line, parsed as far as it can be without asking anybody.
 
+use crate::audit::Filter;
 use crate::image::Platform;
 use clap::{Parser, Subcommand, ValueEnum};
 use origin::{ImageName, NameError, Reference};
+use std::path::PathBuf;
 use std::str::FromStr;
 use url::Url;
 
@@ -43,6 +45,17 @@ pub enum Command {
     Refresh {
         /// As in alpine:3.20.
         image: Image,
+    },
+    /// Show who pulled what, and what permitted it, from the daemon's audit log and the older files beside it.
+    Audit {
+        /// The log, as in the daemon's [audit] or --audit.
+        #[arg(long, value_name = "FILE", default_value = "/var/log/damselfly/audit.log")]
+        file: PathBuf,
+        #[command(flatten)]
+        filter: Filter,
+        /// Write the lines as they are in the log.
+        #[arg(long)]
+        json: bool,
     },
 }
 
@@ -119,6 +132,8 @@ mod tests {
             "dfctl pull a --proxy https://127.0.0.1:1",
             "dfctl pull a --proxy 127.0.0.1:1",
             "dfctl status -o xml",
+            "dfctl audit --status many",
+            "dfctl audit file",
         ] {
             assert!(parse(line).is_err(), "{line}");
         }

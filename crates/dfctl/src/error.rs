@@ -1,5 +1,6 @@
 //! Why something could not be done, in words for the operator.
 
+use std::path::PathBuf;
 use types::Digest;
 
 /// Why something could not be done.
@@ -71,6 +72,18 @@ pub enum Error {
         at: u64,
         /// What happened last.
         why: String,
+    },
+    /// The audit log cannot be read.
+    #[error(
+        "cannot read the audit log {}: {source}; is it switched on ([audit] in the daemon's configuration), and is this \
+         user its owner?",
+        path.display()
+    )]
+    Audit {
+        /// Which file.
+        path: PathBuf,
+        /// Why not.
+        source: std::io::Error,
     },
     /// The result cannot be written.
     #[error("cannot write: {0}")]

@@ -1,7 +1,9 @@
-//! Damselfly's command line for operators: what the cluster does, a pull by hand, a tag read anew.
+//! Damselfly's command line for operators: what the cluster does, a pull by hand, a tag read anew, who pulled what.
 //!
-//! `main` parses [`Cli`] and calls [`run`]; everything goes through the daemon of this node.
+//! `main` parses [`Cli`] and calls [`run`]; everything goes through the daemon of this node, but for the audit log, which
+//! is read from its files.
 
+mod audit;
 mod blob;
 mod cli;
 mod client;
@@ -10,6 +12,7 @@ mod image;
 mod pull;
 mod status;
 
+pub use audit::{ClientFilter, Filter, Since, StatusFilter};
 pub use cli::{Cli, Command, Output};
 pub use error::Error;
 
@@ -31,6 +34,14 @@ pub async fn run(cli: Cli, out: &mut impl Write) -> Result<(), Error> {
             let query = [("image", image.to_text())];
             let answer: Refreshed = Client::admin(cli.daemon)?.post("/v1/refresh", &query).await?;
             writeln!(out, "{} is {}", image.to_text(), answer.digest)?;
+            Ok(())
+        }
+        Command::Audit { file, filter, json } => {
+            let form = if json { audit::Form::Json } else { audit::Form::Table };
+            let malformed = audit::run(&file, &filter, form, out)?;
+            if malformed > 0 {
+                eprintln!("passed over {malformed} lines that are none of an audit log's");
+            }
             Ok(())
         }
     }
