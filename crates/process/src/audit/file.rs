@@ -216,12 +216,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         log(dir.path(), 100, 1).append(b"one\n").unwrap();
         log(dir.path(), 100, 1).append(b"two\n").unwrap();
-        fs::OpenOptions::new()
-            .append(true)
-            .open(dir.path().join("audit.log"))
-            .unwrap()
-            .write_all(b"to")
-            .unwrap();
+        OpenOptions::new().append(true).open(dir.path().join("audit.log")).unwrap().write_all(b"to").unwrap();
         log(dir.path(), 100, 1).append(b"three\n").unwrap();
         assert_eq!(read(dir.path()), expected(&[("audit.log", "one\ntwo\nto\nthree\n")]));
     }
