@@ -18,7 +18,7 @@ use futures::stream::BoxStream;
 use http::{HeaderMap, HeaderValue, Method, Response, header};
 use moka::sync::Cache;
 use origin::{Auth, Origin, OriginError, Repository};
-use process::audit::{Permit, PermittedBy, VouchedBy};
+use process::audit::{Permit, VouchedBy};
 use serde::Deserialize;
 use std::sync::Arc;
 use std::time::Instant;
@@ -69,7 +69,7 @@ impl ClusterRegistry {
 
     async fn find_manifest(&self, request: ManifestRequest) -> Result<Manifest, ProxyError> {
         let ManifestRequest { repository, reference, accept, auth, want } = request;
-        let Answer { by, digest, media_type, bytes } = match &auth {
+        let Answer { by, remembered, digest, media_type, bytes } = match &auth {
             ClientAuth::None => self.answers.manifest(&repository, &reference, &accept).await?,
             ClientAuth::Header(token) => {
                 self.answers.manifest_for(&repository, &reference, &accept, token).await?
@@ -79,7 +79,7 @@ impl ClusterRegistry {
         let media_type = HeaderValue::try_from(media_type)
             .map_err(|_| ProxyError::BadGateway("its media type is malformed".to_owned()))?;
         let size = bytes.len() as u64;
-        let permit = Permit { permitted_by: by, remembered: by == PermittedBy::Grace, vouched_by: None };
+        let permit = Permit { permitted_by: by, remembered, vouched_by: None };
         Ok(Manifest { digest, media_type, size, bytes: (want == Want::Body).then_some(bytes), permit })
     }
 
@@ -113,7 +113,7 @@ impl ClusterRegistry {
         // One that is not believed is not to learn what is stored, not even by what it is refused.
         let stored = stored.filter(|blob| believed && blob.is_closed()).map(|blob| blob.layout().size());
         let size = self.size(&repository, &digest, &permission, stored)?;
-        let permit = Permit { permitted_by: permission.by(), remembered: permission.remembered, vouched_by };
+        let permit = Permit { permitted_by: permission.by, remembered: permission.remembered, vouched_by };
         let right = Right { repository, auth: permission.auth, since: Instant::now() };
         let repository = right.repository.clone();
         let contradicted = stored.is_some_and(|stored| stored != size);

@@ -113,7 +113,7 @@ pub enum PermittedBy {
     Configured,
     /// That of the client's own credential.
     Client,
-    /// Anybody's some time ago: the registry is out of reach, and the grace is not over.
+    /// That of any client without a credential, some time ago: the registry is out of reach, and the grace is not over.
     Grace,
 }
 
@@ -136,7 +136,7 @@ impl PermittedBy {
 pub enum VouchedBy {
     /// This host has read it from there before.
     Possession,
-    /// The registry says so, and is believed.
+    /// The registry says so, or said so before it was out of reach, and is believed.
     Registry,
 }
 

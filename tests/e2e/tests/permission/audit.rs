@@ -8,6 +8,7 @@ use process::audit::{Event, Line, PermittedBy, Request, Sources, VouchedBy};
 use reqwest::Method;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
+use std::time::Duration;
 use support::poll;
 
 fn audited(stage: &Stage) -> Settings {
@@ -142,6 +143,23 @@ async fn the_grace_and_the_same_credential_after_a_restart() -> Result<()> {
         "{lines:#?}"
     );
     ensure_image(&lines[9..12], PUBLIC, 200, Some(PermittedBy::Grace))
+}
+
+/// The scheduler's own grace, which is not this daemon's to extend.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_answer_that_has_lapsed_at_the_scheduler_is_grace() -> Result<()> {
+    let stage = Stage::bearer().await?;
+    let mut settings = audited(&stage);
+    settings.resolver.tag_lifetime = Duration::from_millis(1);
+    settings.resolver.access_lifetime = Duration::from_millis(1);
+    let (_hub, a, _b) = cluster(&settings).await?;
+    stage.pull_public(&a).await?;
+    stage.origin.set_reachable(false);
+    stage.pull_public(&a).await?;
+    let dir = a.stop().await?;
+    let lines = requests(dir.path())?;
+    ensure_image(&lines[..3], PUBLIC, 200, Some(PermittedBy::Anonymous))?;
+    ensure_image(&lines[3..], PUBLIC, 200, Some(PermittedBy::Grace))
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
