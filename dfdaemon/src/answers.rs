@@ -13,7 +13,8 @@ use bytes::Bytes;
 use http::HeaderValue;
 use moka::sync::Cache;
 use origin::{Auth, OriginError, Reference, Repository, Resolver, Secret};
-use proto::{CredentialKind, OriginRefusal};
+use process::audit::PermittedBy;
+use proto::{Access, CredentialKind, OriginRefusal};
 use sha2::{Digest as _, Sha256};
 use std::sync::Arc;
 use std::time::Duration;
@@ -39,9 +40,12 @@ const AWAY_MAX: u64 = 1024;
 /// How long a pull that comes right after the start waits for the first attempt to reach the scheduler.
 const START_PATIENCE: Duration = Duration::from_secs(2);
 
-/// A manifest, and with which right it was read.
+/// A manifest, and whose right it is to have it.
 #[derive(Clone, Debug)]
 pub(crate) struct Answer {
+    pub(crate) by: PermittedBy,
+    /// Nobody could be asked now.
+    pub(crate) remembered: bool,
     pub(crate) digest: Digest,
     pub(crate) media_type: String,
     pub(crate) bytes: Bytes,
@@ -55,6 +59,27 @@ pub(crate) struct Permission {
     pub(crate) size: Option<u64>,
     /// The origin itself confirmed it just now or within the answer's lifetime, not the grace.
     pub(crate) confirmed: bool,
+    /// Whose right it is.
+    pub(crate) by: PermittedBy,
+    /// Nobody was asked now.
+    pub(crate) remembered: bool,
+}
+
+impl Permission {
+    /// For a client without a secret.
+    fn common(Access { credential, size, lapsed }: Access) -> Self {
+        let auth = auth_of(credential);
+        Self { auth, size, confirmed: true, by: by(credential, lapsed), remembered: false }
+    }
+
+    /// For a client with its own token.
+    const fn own(auth: Auth, size: Option<u64>) -> Self {
+        Self { auth, size, confirmed: true, by: PermittedBy::Client, remembered: false }
+    }
+
+    fn remembered(self) -> Self {
+        Self { remembered: true, ..self }
+    }
 }
 
 /// Why there is no answer: the origin's no, as a client sees it, and whether the origin was just out of reach.
@@ -81,7 +106,7 @@ pub(crate) struct Answers {
     lasting: Arc<Lasting>,
     trust: Trust,
     /// Permissions that need no client's secret.
-    common: Cache<(String, Digest), (CredentialKind, Option<u64>)>,
+    common: Cache<(String, Digest), Access>,
     /// Permissions of clients' own tokens, with the blob's size.
     own: Cache<TokenKey, Option<u64>>,
     /// Blobs whose bytes were not what their origin had said of them: the next one who asks has it asked anew.
@@ -123,17 +148,22 @@ impl Answers {
         accept: &[HeaderValue],
     ) -> Result<Answer, ProxyError> {
         let earlier = match self.lasting.was_open(repository) {
-            true => self.stored(self.lasting.tag(repository, reference).as_ref()).await,
+            true => {
+                let digest = self.lasting.tag(repository, reference);
+                self.stored(digest.as_ref(), PermittedBy::Grace).await
+            }
             false => None,
         };
         let question = self.ask_manifest(repository, reference, accept);
         match Box::pin(self.bridged(&repository.registry, earlier, question)).await {
             Ok(Known::Now(answer)) => {
                 self.keep(&answer).await;
-                self.lasting.confirm(repository, reference, &answer.digest);
+                if answer.by != PermittedBy::Grace {
+                    self.lasting.confirm(repository, reference, &answer.digest);
+                }
                 Ok(answer)
             }
-            Ok(Known::Earlier(answer)) => Ok(answer),
+            Ok(Known::Earlier(answer)) => Ok(Answer { remembered: true, ..answer }),
             Err(refused) => Err(self.denied(repository, refused)),
         }
     }
@@ -169,6 +199,8 @@ impl Answers {
         match self.link.resolve(repository, reference, accept).await {
             Ok(Ok(manifest)) => {
                 let answer = Answer {
+                    by: by(manifest.credential, manifest.lapsed),
+                    remembered: false,
                     digest: manifest.digest,
                     media_type: manifest.media_type,
                     bytes: manifest.content,
@@ -183,8 +215,11 @@ impl Answers {
             Err(error) => without_scheduler(&error),
         }
         let resolved = self.resolver.resolve(repository, reference, accept).await;
-        let manifest = resolved.map_err(|error| Refused::by_error(&error, Unknown::Manifest))?.manifest;
+        let resolved = resolved.map_err(|error| Refused::by_error(&error, Unknown::Manifest))?;
+        let manifest = resolved.manifest;
         Ok(Answer {
+            by: by(kind_of(resolved.access), resolved.lapsed),
+            remembered: false,
             digest: manifest.digest,
             media_type: manifest.media_type.clone(),
             bytes: manifest.bytes.clone(),
@@ -206,12 +241,18 @@ impl Answers {
             origin.head_manifest(repository, reference, accept, &auth).await.map_err(|e| refused(&e))?;
         // One that is not believed may claim a manifest that is another's.
         let digest = head.digest.filter(|_| self.trust.believes(&repository.registry));
-        if let Some(stored) = self.stored(digest.as_ref()).await {
+        if let Some(stored) = self.stored(digest.as_ref(), PermittedBy::Client).await {
             return Ok(stored);
         }
         let read =
             origin.get_manifest(repository, reference, accept, &auth).await.map_err(|e| refused(&e))?;
-        let answer = Answer { digest: read.digest, media_type: read.media_type, bytes: read.bytes };
+        let answer = Answer {
+            by: PermittedBy::Client,
+            remembered: false,
+            digest: read.digest,
+            media_type: read.media_type,
+            bytes: read.bytes,
+        };
         self.keep(&answer).await;
         Ok(answer)
     }
@@ -224,18 +265,21 @@ impl Answers {
     ) -> Result<Permission, ProxyError> {
         let key = (repository.to_string(), *digest);
         let doubted = self.doubted.contains_key(&key);
-        if let Some((kind, size)) = self.common.get(&key).filter(|_| !doubted) {
-            return Ok(Permission { auth: auth_of(kind), size, confirmed: true });
+        if let Some(access) = self.common.get(&key).filter(|_| !doubted) {
+            return Ok(Permission::common(access).remembered());
         }
         let earlier = self.may_still(repository, digest).then_some(());
         let question = self.ask_blob(repository, digest, doubted);
         match Box::pin(self.bridged(&repository.registry, earlier, question)).await {
-            Ok(Known::Now((kind, size))) => {
+            Ok(Known::Now(access)) => {
                 self.doubted.invalidate(&key);
-                self.common.insert(key, (kind, size));
-                Ok(Permission { auth: auth_of(kind), size, confirmed: true })
+                self.common.insert(key, access);
+                Ok(Permission::common(access))
             }
-            Ok(Known::Earlier(())) => Ok(Permission { auth: Auth::Anonymous, size: None, confirmed: false }),
+            Ok(Known::Earlier(())) => {
+                let (auth, by) = (Auth::Anonymous, PermittedBy::Grace);
+                Ok(Permission { auth, size: None, confirmed: false, by, remembered: true })
+            }
             Err(refused) => Err(self.denied(repository, refused)),
         }
     }
@@ -258,25 +302,21 @@ impl Answers {
         repository: &Repository,
         digest: &Digest,
         anew: bool,
-    ) -> Result<(CredentialKind, Option<u64>), Refused> {
+    ) -> Result<Access, Refused> {
         self.link.settled(START_PATIENCE).await;
         if anew {
             // The scheduler would say again what it has heard before.
             self.resolver.forget_access(repository, digest).await;
         } else {
             match self.link.access(repository, digest).await {
-                Ok(Ok(access)) => return Ok((access.credential, access.size)),
+                Ok(Ok(access)) => return Ok(access),
                 Ok(Err(refusal)) => return Err(Refused::by_origin(refusal, Unknown::Blob)),
                 Err(error) => without_scheduler(&error),
             }
         }
         let access = self.resolver.access(repository, digest).await;
         let access = access.map_err(|error| Refused::by_error(&error, Unknown::Blob))?;
-        let kind = match access.access {
-            origin::Access::Anonymous => CredentialKind::Anonymous,
-            origin::Access::Configured => CredentialKind::Configured,
-        };
-        Ok((kind, access.size))
+        Ok(Access { credential: kind_of(access.access), size: access.size, lapsed: access.lapsed })
     }
 
     /// Whether a client may read a blob with its own token.
@@ -290,13 +330,13 @@ impl Answers {
         let auth = Auth::Client(token.clone());
         let doubt = (repository.to_string(), *digest);
         if let Some(size) = self.own.get(&key).filter(|_| !self.doubted.contains_key(&doubt)) {
-            return Ok(Permission { auth, size, confirmed: true });
+            return Ok(Permission::own(auth, size).remembered());
         }
         let head = self.resolver.origin().head_blob(repository, digest, &auth).await;
         let head = head.map_err(|error| Refused::by_error(&error, Unknown::Blob).error)?;
         self.doubted.invalidate(&doubt);
         self.own.insert(key, head.size);
-        Ok(Permission { auth, size: head.size, confirmed: true })
+        Ok(Permission::own(auth, head.size))
     }
 
     /// Asks the origin again what a tag stands for, for the whole cluster.
@@ -325,10 +365,16 @@ impl Answers {
         possession == Some(store::Possession::Anonymous) && self.lasting.was_open(repository)
     }
 
-    async fn stored(&self, digest: Option<&Digest>) -> Option<Answer> {
+    async fn stored(&self, digest: Option<&Digest>, by: PermittedBy) -> Option<Answer> {
         let digest = digest?;
         let manifest = self.store.get_manifest(digest).await.ok().flatten()?;
-        Some(Answer { digest: *digest, media_type: manifest.media_type, bytes: manifest.bytes })
+        Some(Answer {
+            by,
+            remembered: false,
+            digest: *digest,
+            media_type: manifest.media_type,
+            bytes: manifest.bytes,
+        })
     }
 
     async fn keep(&self, answer: &Answer) {
@@ -354,6 +400,21 @@ fn auth_of(kind: CredentialKind) -> Auth {
     match kind {
         CredentialKind::Anonymous => Auth::Anonymous,
         CredentialKind::Configured => Auth::Configured,
+    }
+}
+
+const fn kind_of(access: origin::Access) -> CredentialKind {
+    match access {
+        origin::Access::Anonymous => CredentialKind::Anonymous,
+        origin::Access::Configured => CredentialKind::Configured,
+    }
+}
+
+const fn by(kind: CredentialKind, lapsed: bool) -> PermittedBy {
+    match kind {
+        _ if lapsed => PermittedBy::Grace,
+        CredentialKind::Anonymous => PermittedBy::Anonymous,
+        CredentialKind::Configured => PermittedBy::Configured,
     }
 }
 

@@ -8,7 +8,7 @@ use crate::engine::{Buffers, Engine, Parts};
 use crate::joining::{Joining, Way};
 use crate::lasting::Lasting;
 use crate::link::{self, Link, LinkTask, Served};
-use crate::proxy;
+use crate::proxy::{self, Audit};
 use crate::registry::ClusterRegistry;
 use crate::status;
 use crate::traffic::Traffic;
@@ -17,6 +17,7 @@ use crate::upload::Uploads;
 use origin::{Origin, Resolver};
 use p2p::{Identity, Members, P2p, Tickets};
 use process::admin::{Admin, Readiness};
+use process::audit;
 use process::exit::{Exit, Failure};
 use prometheus_client::registry::Registry as Metrics;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -43,6 +44,7 @@ pub struct App {
     store: Store,
     lasting: Arc<Lasting>,
     scheduler: Option<scheduler::Server>,
+    audit: Option<audit::Writing>,
     tasks: TaskTracker,
     cancel: CancellationToken,
 }
@@ -125,11 +127,13 @@ impl App {
             config.resolver.access_lifetime,
         ));
         let registry = ClusterRegistry::new(answers.clone(), engine.clone(), origin, store.clone(), trust);
+        let (audit, writing) = audit(&config, &mut metrics)?.unzip();
         let proxy_metrics = proxy::Metrics::register(&mut metrics);
         let proxy = proxy::Server::start(
             proxy::Options::of(&config),
             Arc::new(registry),
             proxy_metrics,
+            audit.clone(),
             cancel.clone(),
         )
         .await
@@ -145,7 +149,14 @@ impl App {
         let readiness = Readiness::new();
         readiness.set(true);
         let admin_address = admin.address();
-        let status = status::Parts { host: p2p.host_id(), link, answers, traffic, store: store.clone() };
+        let status = status::Parts {
+            host: p2p.host_id(),
+            link,
+            answers,
+            traffic,
+            store: store.clone(),
+            audit: audit.map(|audit| audit.log().clone()),
+        };
         let routes = status::routes(status);
         tasks.spawn(admin.serve(Arc::new(metrics), readiness, routes, cancel.clone()));
         tracing::info!(host = %p2p.host_id(), proxy = %proxy.address(), bulk = %p2p.bulk_addr(), "ready");
@@ -156,6 +167,7 @@ impl App {
             store,
             lasting,
             scheduler,
+            audit: writing,
             tasks,
             cancel: guard.disarm(),
         })
@@ -188,6 +200,9 @@ impl App {
         if ended.await.is_err() {
             tracing::warn!(after = ?STOP_TIMEOUT, "some tasks did not end in time");
         }
+        if let Some(audit) = self.audit.take() {
+            audit.stopped().await;
+        }
         let lasting = self.lasting.clone();
         drop(tokio::task::spawn_blocking(move || lasting.save()).await);
         if let Err(error) = self.store.close().await {
@@ -214,6 +229,15 @@ async fn open_store(config: &Config, metrics: &mut Metrics) -> Result<Store, Fai
         };
         Failure::new(exit, error)
     })
+}
+
+/// The audit log, if one is configured. That its file cannot be written is no reason not to start.
+fn audit(config: &Config, metrics: &mut Metrics) -> Result<Option<(Audit, audit::Writing)>, Failure> {
+    let Some(options) = config.audit.clone() else { return Ok(None) };
+    let key = audit::Key::load_or_create(&config.store.dir.join("audit.key"))
+        .map_err(|error| Failure::new(Exit::CannotCreate, error))?;
+    let (log, writing) = audit::Log::start(options, audit::Metrics::register(metrics));
+    Ok(Some((Audit::new(log, key), writing)))
 }
 
 fn p2p_options(config: &Config) -> p2p::Options {

@@ -29,6 +29,8 @@ pub struct Config {
     pub host: HostConfig,
     /// Health, metrics, status.
     pub admin: AdminConfig,
+    /// The audit log. Default: none. Files of 64 MiB, at least 1 MiB; 5 older ones, 1 to 100.
+    pub audit: Option<process::audit::Options>,
     /// What is logged.
     pub log: LogConfig,
 }

@@ -23,6 +23,7 @@ pub(crate) struct File {
     pub(crate) resolver: ResolverOptions,
     pub(crate) host: HostTable,
     pub(crate) admin: AdminTable,
+    pub(crate) audit: AuditTable,
     pub(crate) log: LogTable,
 }
 
@@ -89,6 +90,15 @@ pub(crate) struct HostTable {
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct AdminTable {
     pub(crate) listen: Option<SocketAddr>,
+}
+
+/// `[audit]`: who pulled what.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct AuditTable {
+    pub(crate) file: Option<PathBuf>,
+    pub(crate) max_size: Option<ByteSize>,
+    pub(crate) keep: Option<u32>,
 }
 
 /// `[log]`: what is logged.

@@ -118,6 +118,10 @@ pub struct Flags {
     #[arg(long, value_name = "ADDRESS")]
     pub admin: Option<SocketAddr>,
 
+    /// Write who pulled what, and what permitted it, to this file [default: to none].
+    #[arg(long, value_name = "FILE")]
+    pub audit: Option<PathBuf>,
+
     /// What is logged, as in info,dfdaemon=debug [default: info].
     #[arg(long, value_name = "FILTER")]
     pub log: Option<String>,

@@ -6,7 +6,7 @@ use crate::config::{
     AdminConfig, AllowRegistries, Config, HostConfig, LogConfig, P2pConfig, ProxyConfig, SchedulerConfig,
     StoreConfig,
 };
-use crate::config_file::{File, P2pTable, ProxyTable, SchedulerTable, StoreTable};
+use crate::config_file::{AuditTable, File, P2pTable, ProxyTable, SchedulerTable, StoreTable};
 use crate::config_flags::{Flags, JoinText};
 use bytesize::ByteSize;
 use membership::JoinToken;
@@ -36,6 +36,9 @@ const STORE_DIR: &str = "/var/lib/damselfly";
 const QUOTA: ByteSize = ByteSize::gib(50);
 const QUOTA_MIN: ByteSize = ByteSize::mib(64);
 const LABEL_LEN_MAX: usize = 128;
+const AUDIT_MAX_SIZE: ByteSize = ByteSize::mib(64);
+const AUDIT_MAX_SIZE_MIN: ByteSize = ByteSize::mib(1);
+const AUDIT_KEEP: u32 = 5;
 /// Below it a transfer looks like a stall.
 const RATE_MIN: ByteSize = ByteSize::kib(1);
 
@@ -100,6 +103,7 @@ impl Merge {
             p2p: self.p2p(&flags, &file.p2p, &scheduler)?,
             scheduler,
             store: self.store(&flags, file.store)?,
+            audit: self.audit(&flags, file.audit)?,
             origin: file.origin,
             resolver: file.resolver,
             host: HostConfig {
@@ -296,6 +300,21 @@ impl Merge {
             quota_bytes: quota.as_u64(),
             free_floor_bytes: table.free_floor.map(|size| size.as_u64()),
         })
+    }
+
+    fn audit(&self, flags: &Flags, table: AuditTable) -> Merged<Option<process::audit::Options>> {
+        let (file, place) =
+            pick("--audit", flags.audit.clone().map(Some), "audit.file", table.file.map(Some), None);
+        if file.as_ref().is_some_and(|file| file.file_name().is_none()) {
+            return Err(self.wrong(place, "must name a file"));
+        }
+        let max_size = table.max_size.unwrap_or(AUDIT_MAX_SIZE);
+        if max_size < AUDIT_MAX_SIZE_MIN {
+            let why = format!("must be at least {AUDIT_MAX_SIZE_MIN}");
+            return Err(self.wrong(Place::Key("audit.max_size"), why));
+        }
+        let keep = self.bounded((table.keep.unwrap_or(AUDIT_KEEP), Place::Key("audit.keep")), 1..=100)?;
+        Ok(file.map(|file| process::audit::Options { file, max_bytes: max_size.as_u64(), keep }))
     }
 
     fn label(

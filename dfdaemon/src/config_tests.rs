@@ -52,6 +52,10 @@ fn a_flag_wins_over_the_file() {
         tag_lifetime = "5s"
         [host]
         zone = "z1"
+        [audit]
+        file = "/a/audit.log"
+        max_size = "1MiB"
+        keep = 2
         [log]
         filter = "debug"
         format = "json"
@@ -66,6 +70,8 @@ fn a_flag_wins_over_the_file() {
     assert_eq!(config.origin.registries.len(), 1);
     assert_eq!(config.resolver.tag_lifetime, Duration::from_secs(5));
     assert_eq!(config.host.zone.as_str(), "z1");
+    let audit = |file: &str| process::audit::Options { file: file.into(), max_bytes: 1 << 20, keep: 2 };
+    assert_eq!(config.audit, Some(audit("/a/audit.log")));
     assert!(matches!(config.scheduler, SchedulerConfig::Remote { .. }));
     let flags = [
         "--listen",
@@ -78,6 +84,8 @@ fn a_flag_wins_over_the_file() {
         "2KiB",
         "--log",
         "warn",
+        "--audit",
+        "b.log",
     ];
     let config = load(&flags, file).unwrap();
     assert_eq!(config.proxy.listen.port(), 2);
@@ -85,6 +93,7 @@ fn a_flag_wins_over_the_file() {
     assert_eq!(config.host.zone.as_str(), "z2");
     assert_eq!(config.p2p.upload_rate, Some(2048));
     assert_eq!(config.log.filter, "warn");
+    assert_eq!(config.audit, Some(audit("b.log")));
     let config = load(&["--scheduler-listen", "127.0.0.1:7"], file).unwrap();
     assert!(matches!(config.scheduler, SchedulerConfig::Embedded { .. }));
 }
@@ -126,6 +135,10 @@ fn mistakes_in_the_file_are_named_with_key_and_line() {
         ),
         ("[origin]\nretries = 1000", "line 1: origin: retries must be at most 10"),
         ("[host]\nzone = 7", "line 2: host.zone: invalid type"),
+        ("[audit]\nfile = 7", "line 2: audit.file: invalid type"),
+        ("[audit]\nfile = \"\"", "line 2: audit.file: must name a file"),
+        ("[audit]\nmax_size = \"1KiB\"", "line 2: audit.max_size: must be at least 1.0 MiB"),
+        ("[audit]\nkeep = 0", "line 2: audit.keep: must be 1 to 100"),
         ("[log]\nformat = \"xml\"", "line 2: log.format: unknown variant"),
         ("[cache]\n", "line 1: cache: unknown field"),
     ];
@@ -145,6 +158,7 @@ fn mistakes_in_flags_are_named_by_their_flag() {
         (vec!["--upload-slots", "0"], "--upload-slots: must be 1 to 64"),
         (vec!["--quota", "1"], "--quota: must be at least"),
         (vec!["--advertise", "0.0.0.0"], "--advertise: must be"),
+        (vec!["--audit", "/"], "--audit: must name a file"),
     ];
     for (flags, expected) in table {
         let error = Config::load(Flags::try_parse_from([&["dfdaemon"], &flags[..]].concat()).unwrap());

@@ -9,6 +9,7 @@ use crate::proxy::{
     Backend, BlobHandle, BlobRequest, BodyError, ClientAuth, ForwardKind, ForwardRequest, Manifest,
     ManifestRequest, ProxyError, Unknown, Want,
 };
+use crate::traffic::Tally;
 use crate::trust::Trust;
 use bytes::Bytes;
 use futures::StreamExt;
@@ -17,6 +18,7 @@ use futures::stream::BoxStream;
 use http::{HeaderMap, HeaderValue, Method, Response, header};
 use moka::sync::Cache;
 use origin::{Auth, Origin, OriginError, Repository};
+use process::audit::{Permit, VouchedBy};
 use serde::Deserialize;
 use std::sync::Arc;
 use std::time::Instant;
@@ -67,7 +69,7 @@ impl ClusterRegistry {
 
     async fn find_manifest(&self, request: ManifestRequest) -> Result<Manifest, ProxyError> {
         let ManifestRequest { repository, reference, accept, auth, want } = request;
-        let Answer { digest, media_type, bytes } = match &auth {
+        let Answer { by, remembered, digest, media_type, bytes } = match &auth {
             ClientAuth::None => self.answers.manifest(&repository, &reference, &accept).await?,
             ClientAuth::Header(token) => {
                 self.answers.manifest_for(&repository, &reference, &accept, token).await?
@@ -77,7 +79,8 @@ impl ClusterRegistry {
         let media_type = HeaderValue::try_from(media_type)
             .map_err(|_| ProxyError::BadGateway("its media type is malformed".to_owned()))?;
         let size = bytes.len() as u64;
-        Ok(Manifest { digest, media_type, size, bytes: (want == Want::Body).then_some(bytes) })
+        let permit = Permit { permitted_by: by, remembered, vouched_by: None };
+        Ok(Manifest { digest, media_type, size, bytes: (want == Want::Body).then_some(bytes), permit })
     }
 
     /// A manifest is a claim about sizes; a blob whose real size differs fails its download, and only that.
@@ -99,11 +102,18 @@ impl ClusterRegistry {
         let stored = self.store.get(&digest);
         let possession =
             stored.as_ref().and_then(|blob| blob.possession(&repository.registry, repository.name.as_str()));
-        let believed =
-            possession.is_some() || (permission.confirmed && self.trust.believes(&repository.registry));
+        let vouched_by = match possession {
+            Some(_) => Some(VouchedBy::Possession),
+            None if permission.confirmed && self.trust.believes(&repository.registry) => {
+                Some(VouchedBy::Registry)
+            }
+            None => None,
+        };
+        let believed = vouched_by.is_some();
         // One that is not believed is not to learn what is stored, not even by what it is refused.
         let stored = stored.filter(|blob| believed && blob.is_closed()).map(|blob| blob.layout().size());
         let size = self.size(&repository, &digest, &permission, stored)?;
+        let permit = Permit { permitted_by: permission.by, remembered: permission.remembered, vouched_by };
         let right = Right { repository, auth: permission.auth, since: Instant::now() };
         let repository = right.repository.clone();
         let contradicted = stored.is_some_and(|stored| stored != size);
@@ -115,7 +125,7 @@ impl ClusterRegistry {
             self.answers.doubt(&repository, &digest);
             opening(&error)
         })?;
-        Ok(Box::new(Handle { engine: self.engine.clone(), answers: self.answers.clone(), open, believed }))
+        Ok(Box::new(Handle { engine: self.engine.clone(), answers: self.answers.clone(), open, permit }))
     }
 
     fn size(
@@ -202,8 +212,7 @@ struct Handle {
     engine: Engine,
     answers: Arc<Answers>,
     open: OpenBlob,
-    /// Whether its bytes may come from the store and from peers.
-    believed: bool,
+    permit: Permit,
 }
 
 impl BlobHandle for Handle {
@@ -211,8 +220,17 @@ impl BlobHandle for Handle {
         self.open.key.size
     }
 
+    fn permit(&self) -> Permit {
+        self.permit
+    }
+
+    fn tally(&self) -> Arc<Tally> {
+        self.open.tally.clone()
+    }
+
     fn read(&self, range: ByteRange) -> BoxStream<'static, Result<Bytes, BodyError>> {
-        let reader = if self.believed {
+        // Only where its repository is known to have it do bytes come from the store and from peers.
+        let reader = if self.permit.vouched_by.is_some() {
             self.engine.read(&self.open, range)
         } else {
             self.engine.read_anew(&self.open, range)

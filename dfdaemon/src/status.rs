@@ -9,8 +9,10 @@ use axum::extract::{Query, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
-use axum::{Json, Router};
+use axum::{Extension, Json, Router};
 use origin::ImageName;
+use process::audit::{Event, Log, Operation};
+use process::client::Client;
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 use store::Store;
@@ -23,6 +25,7 @@ pub(crate) struct Parts {
     pub(crate) answers: Arc<Answers>,
     pub(crate) traffic: Traffic,
     pub(crate) store: Store,
+    pub(crate) audit: Option<Log>,
 }
 
 /// The routes to be served beside the health check's.
@@ -156,15 +159,35 @@ struct Failure {
     error: String,
 }
 
-async fn refresh(State(parts): State<Arc<Parts>>, Query(query): Query<Image>) -> Response {
+async fn refresh(
+    State(parts): State<Arc<Parts>>,
+    Extension(client): Extension<Client>,
+    Query(query): Query<Image>,
+) -> Response {
     let image: ImageName = match query.image.parse() {
         Ok(image) => image,
         Err(error) => return failure(StatusCode::BAD_REQUEST, &error),
     };
-    match parts.answers.refresh(&image.repository, &image.reference).await {
+    let refreshed = parts.answers.refresh(&image.repository, &image.reference).await;
+    let result = match &refreshed {
+        Ok(digest) => digest.to_string(),
+        Err(error) => error.to_string(),
+    };
+    let (repository, reference) = (&image.repository, &image.reference);
+    operated(&parts, &client, "refresh", format!("{repository} {reference}: {result}")).await;
+    match refreshed {
         Ok(digest) => Json(Refreshed { digest: digest.to_string() }).into_response(),
         Err(error) => failure(error.status(), &error),
     }
+}
+
+/// Tells the audit log, if there is one, what an operator had this daemon do.
+async fn operated(parts: &Parts, client: &Client, name: &'static str, detail: String) {
+    let Some(audit) = &parts.audit else { return };
+    // With the answer the connection may end, and with it what is known of its user.
+    client.uid().await;
+    let operation = Operation { name: name.into(), by: "admin".into(), detail };
+    audit.tell(Some(client), Event::Operation(operation));
 }
 
 fn failure(status: StatusCode, error: &dyn std::fmt::Display) -> Response {

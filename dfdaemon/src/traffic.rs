@@ -1,11 +1,13 @@
 //! How many bytes went where: by source, and by peer.
 //!
 //! Counted where bytes arrive and leave, in the meter that `/metrics` shows; told to the scheduler every few seconds.
-//! What it adds to the meter is where each peer stands.
+//! What it adds to the meter is where each peer stands. A [`Tally`] has the bytes of one request, for the audit log.
 
+use process::audit::Sources;
 use process::metrics::{Direction, Source, TrafficMeter};
 use proto::PeerTraffic;
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use types::{HostId, Label};
 
@@ -16,6 +18,44 @@ pub(crate) enum ReadUnder {
     Lease,
     /// None: patience ran out, there is no scheduler, or the store cannot take them.
     Nothing,
+}
+
+/// How bytes of a blob came to this host.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum CameFrom {
+    /// They were here.
+    Cache,
+    /// From a peer.
+    Peer,
+    /// From the origin.
+    Origin,
+}
+
+/// The bytes that one request's client was given, by where they came from.
+#[derive(Debug, Default)]
+pub struct Tally {
+    cache: AtomicU64,
+    peer: AtomicU64,
+    origin: AtomicU64,
+}
+
+impl Tally {
+    pub(crate) fn add(&self, from: CameFrom, bytes: u64) {
+        let counter = match from {
+            CameFrom::Cache => &self.cache,
+            CameFrom::Peer => &self.peer,
+            CameFrom::Origin => &self.origin,
+        };
+        counter.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    /// As the audit log has them.
+    #[must_use]
+    pub fn sources(&self) -> Sources {
+        let [cache_bytes, peer_bytes, origin_bytes] =
+            [&self.cache, &self.peer, &self.origin].map(|counter| counter.load(Ordering::Relaxed));
+        Sources { cache_bytes, peer_bytes, origin_bytes }
+    }
 }
 
 /// The counters; a clone is the same ones.

@@ -169,6 +169,8 @@ pub struct Manifest {
     pub content: Bytes,
     /// With which right it was read.
     pub credential: CredentialKind,
+    /// Whether the answer's lifetime is over, and the origin out of reach.
+    pub lapsed: bool,
 }
 
 impl From<Result<Manifest, OriginRefusal>> for wire::ResolveResponse {
@@ -180,6 +182,7 @@ impl From<Result<Manifest, OriginRefusal>> for wire::ResolveResponse {
                 media_type: manifest.media_type,
                 content: manifest.content,
                 credential: manifest.credential.out(),
+                lapsed: manifest.lapsed,
             }),
             Err(refusal) => Answer::Refusal(refusal.out()),
         };
@@ -203,6 +206,7 @@ impl TryFrom<wire::ResolveResponse> for Result<Manifest, OriginRefusal> {
             media_type: manifest.media_type,
             content: manifest.content,
             credential: CredentialKind::parse(manifest.credential)?,
+            lapsed: manifest.lapsed,
         }))
     }
 }
@@ -248,15 +252,19 @@ pub struct Access {
     pub credential: CredentialKind,
     /// The blob's size in bytes, where it is known.
     pub size: Option<u64>,
+    /// Whether the answer's lifetime is over, and the origin out of reach.
+    pub lapsed: bool,
 }
 
 impl From<Result<Access, OriginRefusal>> for wire::AccessResponse {
     fn from(answer: Result<Access, OriginRefusal>) -> Self {
         use wire::access_response::Answer;
         let answer = match answer {
-            Ok(access) => {
-                Answer::Access(wire::Access { credential: access.credential.out(), size: access.size })
-            }
+            Ok(access) => Answer::Access(wire::Access {
+                credential: access.credential.out(),
+                size: access.size,
+                lapsed: access.lapsed,
+            }),
             Err(refusal) => Answer::Refusal(refusal.out()),
         };
         Self { answer: Some(answer) }
@@ -269,9 +277,11 @@ impl TryFrom<wire::AccessResponse> for Result<Access, OriginRefusal> {
     fn try_from(response: wire::AccessResponse) -> Result<Self, ConvertError> {
         use wire::access_response::Answer;
         Ok(match required("answer", response.answer)? {
-            Answer::Access(access) => {
-                Ok(Access { credential: CredentialKind::parse(access.credential)?, size: access.size })
-            }
+            Answer::Access(access) => Ok(Access {
+                credential: CredentialKind::parse(access.credential)?,
+                size: access.size,
+                lapsed: access.lapsed,
+            }),
             Answer::Refusal(refusal) => Err(OriginRefusal::parse(refusal)?),
         })
     }

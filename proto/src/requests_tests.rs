@@ -17,6 +17,7 @@ fn questions_and_answers_travel_unchanged() {
         media_type: "m".to_owned(),
         content: b"{}"[..].into(),
         credential: CredentialKind::Configured,
+        lapsed: true,
     });
     let back: Result<_, _> = wire::ResolveResponse::from(manifest.clone()).try_into().unwrap();
     assert_eq!(back, manifest);
@@ -30,7 +31,7 @@ fn questions_and_answers_travel_unchanged() {
     let back: Result<Access, _> = wire::AccessResponse::from(Err(no.clone())).try_into().unwrap();
     let short = OriginRefusal { message: "ä".repeat(512), ..no };
     assert_eq!(back, Err(short));
-    let access = Ok(Access { credential: CredentialKind::Anonymous, size: Some(0) });
+    let access = Ok(Access { credential: CredentialKind::Anonymous, size: Some(0), lapsed: true });
     let back: Result<_, _> = wire::AccessResponse::from(access.clone()).try_into().unwrap();
     assert_eq!(back, access);
     let many = wire::ResolveRequest { accept: vec![String::new(); 33], ..resolve.into() };

@@ -61,6 +61,7 @@ impl Questions {
                 media_type: manifest.media_type.clone(),
                 content: manifest.bytes.clone(),
                 credential: credential(resolved.access),
+                lapsed: resolved.lapsed,
             })
         }))
     }
@@ -73,7 +74,11 @@ impl Questions {
         let repository = repository(&request.registry, &request.repository)?;
         let access = in_time(Box::pin(self.resolver.access(&repository, &request.digest))).await?;
         Ok(access
-            .map(|blob| proto::Access { credential: credential(blob.access), size: blob.size })
+            .map(|blob| proto::Access {
+                credential: credential(blob.access),
+                size: blob.size,
+                lapsed: blob.lapsed,
+            })
             .map_err(|error| refusal(&error)))
     }
 

@@ -1,10 +1,16 @@
 //! The command line, parsed as far as it can be without asking anybody.
 
+use crate::audit::Filter;
 use crate::image::Platform;
 use clap::{Parser, Subcommand, ValueEnum};
 use origin::{ImageName, NameError, Reference};
+use std::path::PathBuf;
 use std::str::FromStr;
+use std::time::Duration;
 use url::Url;
+
+/// Where a scheduler that was told nothing else has its operator's socket.
+const OPERATOR_SOCKET: &str = "/var/lib/damselfly-scheduler/operator.sock";
 
 /// Looks after a Damselfly daemon.
 #[derive(Debug, Parser)]
@@ -39,11 +45,85 @@ pub enum Command {
         #[arg(long, value_name = "PLATFORM", default_value_t = Platform::of_this_machine())]
         platform: Platform,
     },
+    /// Make, list and revoke join tokens, on the scheduler's machine.
+    Token {
+        /// The scheduler's operator socket, in its state directory.
+        #[arg(long, global = true, value_name = "PATH", default_value = OPERATOR_SOCKET)]
+        socket: PathBuf,
+        /// What to do.
+        #[command(subcommand)]
+        command: TokenCommand,
+    },
+    /// Put a host out of the cluster, or let it in again, on the scheduler's machine.
+    Host {
+        /// The scheduler's operator socket, in its state directory.
+        #[arg(long, global = true, value_name = "PATH", default_value = OPERATOR_SOCKET)]
+        socket: PathBuf,
+        /// What to do.
+        #[command(subcommand)]
+        command: HostCommand,
+    },
     /// Have the cluster ask the registry anew what a tag means, before the answer's lifetime is over.
     Refresh {
         /// As in alpine:3.20.
         image: Image,
     },
+    /// Show who pulled what, and what permitted it, from the daemon's audit log and the older files beside it.
+    Audit {
+        /// The log, as in the daemon's [audit] or --audit.
+        #[arg(long, value_name = "FILE", default_value = "/var/log/damselfly/audit.log")]
+        file: PathBuf,
+        #[command(flatten)]
+        filter: Filter,
+        /// Write the lines as they are in the log.
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+/// What to do with join tokens.
+#[derive(Debug, Subcommand)]
+pub enum TokenCommand {
+    /// Make one, beside those that there are, and print it.
+    Create {
+        /// For how long it is good, as in 24h [default: until it is revoked].
+        #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration)]
+        lifetime: Option<Duration>,
+        /// What it is for.
+        #[arg(long, value_name = "TEXT", default_value = "")]
+        note: String,
+    },
+    /// Show those that are good, without their secrets.
+    List {
+        /// In which form.
+        #[arg(short, long, value_name = "FORM", default_value = "table")]
+        output: Output,
+    },
+    /// From now on it lets nobody in; hosts that have joined stay.
+    Revoke {
+        /// As `dfctl token list` shows it.
+        #[arg(value_parser = id)]
+        id: String,
+    },
+}
+
+/// What to do with hosts.
+#[derive(Debug, Subcommand)]
+pub enum HostCommand {
+    /// Put it out at once, whatever token it has.
+    Remove {
+        /// As `dfctl status` shows it.
+        #[arg(value_parser = id)]
+        id: String,
+    },
+    /// Let it in again.
+    Restore {
+        /// As `dfctl host removed` shows it.
+        #[arg(value_parser = id)]
+        id: String,
+    },
+    /// Show the hosts that were put out.
+    Removed,
 }
 
 /// In which form results are written.
@@ -73,6 +153,12 @@ impl FromStr for Image {
     fn from_str(text: &str) -> Result<Self, NameError> {
         text.parse().map(Self)
     }
+}
+
+/// What goes into a path of the operator's socket.
+fn id(text: &str) -> Result<String, String> {
+    let good = !text.is_empty() && text.len() <= 64 && text.bytes().all(|b| b.is_ascii_hexdigit());
+    if good { Ok(text.to_owned()) } else { Err("an id has hexadecimal digits only".to_owned()) }
 }
 
 /// A daemon's address: it speaks plain HTTP.
@@ -113,12 +199,18 @@ mod tests {
         for line in [
             "dfctl",
             "dfctl stats",
+            "dfctl token",
+            "dfctl token revoke ../x",
+            "dfctl token create --lifetime long",
+            "dfctl host remove",
             "dfctl pull",
             "dfctl pull UPPER",
             "dfctl pull a --platform linux",
             "dfctl pull a --proxy https://127.0.0.1:1",
             "dfctl pull a --proxy 127.0.0.1:1",
             "dfctl status -o xml",
+            "dfctl audit --status many",
+            "dfctl audit file",
         ] {
             assert!(parse(line).is_err(), "{line}");
         }

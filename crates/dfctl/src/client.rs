@@ -3,9 +3,11 @@
 use crate::Error;
 use bytes::{Bytes, BytesMut};
 use futures::StreamExt;
+use reqwest::header::CONTENT_TYPE;
 use reqwest::{Method, RequestBuilder, Response, StatusCode};
-use serde::Deserialize;
 use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 use url::Url;
 
@@ -20,12 +22,25 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// Without a byte for this long the daemon is given up: longer than it lets a client wait itself.
 const READ_TIMEOUT: Duration = Duration::from_secs(90);
 
-/// One of the daemon's addresses.
+/// One of the daemon's addresses, or the scheduler's operator socket.
 #[derive(Clone, Debug)]
 pub(crate) struct Client {
     base: Url,
     flag: &'static str,
+    /// Where it is, if not at the address.
+    socket: Option<PathBuf>,
     http: reqwest::Client,
+}
+
+/// What we ask is on this machine: a proxy of the environment has no business between.
+fn builder() -> reqwest::ClientBuilder {
+    process::tls::install_provider();
+    reqwest::Client::builder()
+        .user_agent(concat!("dfctl/", env!("CARGO_PKG_VERSION")))
+        .no_proxy()
+        .redirect(reqwest::redirect::Policy::none())
+        .connect_timeout(CONNECT_TIMEOUT)
+        .read_timeout(READ_TIMEOUT)
 }
 
 impl Client {
@@ -39,18 +54,17 @@ impl Client {
         Self::new(base, "--proxy")
     }
 
+    /// The scheduler's operator socket.
+    pub(crate) fn operator(socket: &Path) -> Result<Self, Error> {
+        let base = "http://scheduler/".parse().map_err(|_| Error::Unexpected("no URL".to_owned()))?;
+        let client = Self { socket: Some(socket.to_owned()), ..Self::new(base, "--socket")? };
+        let http = builder().unix_socket(socket).build();
+        Ok(Self { http: http.map_err(|error| Error::Unexpected(error.to_string()))?, ..client })
+    }
+
     fn new(base: Url, flag: &'static str) -> Result<Self, Error> {
-        process::tls::install_provider();
-        // The daemon is on this machine: a proxy of the environment has no business between.
-        let http = reqwest::Client::builder()
-            .user_agent(concat!("dfctl/", env!("CARGO_PKG_VERSION")))
-            .no_proxy()
-            .redirect(reqwest::redirect::Policy::none())
-            .connect_timeout(CONNECT_TIMEOUT)
-            .read_timeout(READ_TIMEOUT)
-            .build();
-        let http = http.map_err(|error| Error::Unexpected(error.to_string()))?;
-        Ok(Self { base, flag, http })
+        let http = builder().build().map_err(|error| Error::Unexpected(error.to_string()))?;
+        Ok(Self { base, flag, socket: None, http })
     }
 
     /// A GET's JSON.
@@ -65,6 +79,27 @@ impl Client {
         query: &[(&str, String)],
     ) -> Result<T, Error> {
         self.json(self.request(Method::POST, path, query)).await
+    }
+
+    /// A POST's JSON, for a question in JSON.
+    pub(crate) async fn post_json<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        question: &impl Serialize,
+    ) -> Result<T, Error> {
+        let body = serde_json::to_vec(question).map_err(|error| Error::Unexpected(error.to_string()))?;
+        let request = self.request(Method::POST, path, &[]);
+        self.json(request.header(CONTENT_TYPE, "application/json").body(body)).await
+    }
+
+    /// A PUT without a question or an answer.
+    pub(crate) async fn put(&self, path: &str) -> Result<(), Error> {
+        self.send(self.request(Method::PUT, path, &[])).await.map(drop)
+    }
+
+    /// A DELETE without an answer.
+    pub(crate) async fn delete(&self, path: &str) -> Result<(), Error> {
+        self.send(self.request(Method::DELETE, path, &[])).await.map(drop)
     }
 
     /// A request yet to be sent.
@@ -113,6 +148,9 @@ impl Client {
     }
 
     fn broken(&self, error: &reqwest::Error) -> Error {
+        if let Some(socket) = &self.socket {
+            return Error::NoScheduler { socket: socket.clone(), why: cause(error) };
+        }
         let address = self.base.as_str().trim_end_matches('/').to_owned();
         if error.is_connect() {
             return Error::NotRunning { address, flag: self.flag };

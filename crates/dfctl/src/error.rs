@@ -1,5 +1,6 @@
 //! Why something could not be done, in words for the operator.
 
+use std::path::PathBuf;
 use types::Digest;
 
 /// Why something could not be done.
@@ -12,6 +13,18 @@ pub enum Error {
         address: String,
         /// The flag that names the address.
         flag: &'static str,
+    },
+    /// No scheduler can be spoken to at its operator's socket.
+    #[error(
+        "no scheduler answers at {}: {why}; it has to run on this machine, and as this user unless you are root (its \
+         --state directory has the socket: name another with --socket)",
+        socket.display()
+    )]
+    NoScheduler {
+        /// Where.
+        socket: PathBuf,
+        /// What happened.
+        why: String,
     },
     /// The connection broke, or an answer never came.
     #[error("the daemon at {address} does not answer: {why}")]
@@ -71,6 +84,18 @@ pub enum Error {
         at: u64,
         /// What happened last.
         why: String,
+    },
+    /// The audit log cannot be read.
+    #[error(
+        "cannot read the audit log {}: {source}; is it switched on ([audit] in the daemon's configuration), and is this \
+         user its owner?",
+        path.display()
+    )]
+    Audit {
+        /// Which file.
+        path: PathBuf,
+        /// Why not.
+        source: std::io::Error,
     },
     /// The result cannot be written.
     #[error("cannot write: {0}")]

@@ -1,16 +1,22 @@
-//! Damselfly's command line for operators: what the cluster does, a pull by hand, a tag read anew.
+//! Damselfly's command line for operators: what the cluster does, a pull by hand, a tag read anew, who pulled
+//! what, who may join.
 //!
-//! `main` parses [`Cli`] and calls [`run`]; everything goes through the daemon of this node.
+//! `main` parses [`Cli`] and calls [`run`]; everything goes through the daemon of this node, but for the audit log, which
+//! is read from its files, and for who may join, which is the scheduler's.
 
+mod audit;
 mod blob;
 mod cli;
 mod client;
 mod error;
 mod image;
+mod membership;
 mod pull;
 mod status;
+mod table;
 
-pub use cli::{Cli, Command, Output};
+pub use audit::{ClientFilter, Filter, Since, StatusFilter};
+pub use cli::{Cli, Command, HostCommand, Output, TokenCommand};
 pub use error::Error;
 
 use client::Client;
@@ -27,10 +33,24 @@ pub async fn run(cli: Cli, out: &mut impl Write) -> Result<(), Error> {
         Command::Pull { image, proxy, platform } => {
             pull::run(&Client::proxy(proxy)?, &image, &platform, out).await
         }
+        Command::Token { socket, command } => {
+            membership::tokens(&Client::operator(&socket)?, command, out).await
+        }
+        Command::Host { socket, command } => {
+            membership::hosts(&Client::operator(&socket)?, command, out).await
+        }
         Command::Refresh { image } => {
             let query = [("image", image.to_text())];
             let answer: Refreshed = Client::admin(cli.daemon)?.post("/v1/refresh", &query).await?;
             writeln!(out, "{} is {}", image.to_text(), answer.digest)?;
+            Ok(())
+        }
+        Command::Audit { file, filter, json } => {
+            let form = if json { audit::Form::Json } else { audit::Form::Table };
+            let malformed = audit::run(&file, &filter, form, out)?;
+            if malformed > 0 {
+                eprintln!("passed over {malformed} lines that are none of an audit log's");
+            }
             Ok(())
         }
     }

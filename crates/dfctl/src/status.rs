@@ -1,6 +1,7 @@
 //! `dfctl status`: the cluster as the daemon's scheduler sees it.
 
 use crate::client::Client;
+use crate::table::table;
 use crate::{Error, Output};
 use bytesize::ByteSize;
 use serde::Deserialize;
@@ -128,21 +129,6 @@ fn text(value: Option<&str>) -> String {
 
 fn size(bytes: u64) -> String {
     if bytes == 0 { "-".to_owned() } else { ByteSize(bytes).to_string() }
-}
-
-/// Columns as wide as their widest cell; the first `words` stand to the left, the numbers after them to the right.
-fn table(out: &mut impl Write, head: &[&str], words: usize, rows: &[Vec<String>]) -> std::io::Result<()> {
-    let head: Vec<String> = head.iter().map(|name| (*name).to_owned()).collect();
-    let lines = || std::iter::once(&head).chain(rows);
-    let widths: Vec<usize> =
-        (0..head.len()).map(|i| lines().map(|line| line[i].chars().count()).max().unwrap_or(0)).collect();
-    for line in lines() {
-        let cells = line.iter().zip(&widths).enumerate().map(|(i, (cell, &width))| {
-            if i < words { format!("{cell:<width$}") } else { format!("{cell:>width$}") }
-        });
-        writeln!(out, "{}", cells.collect::<Vec<_>>().join("  ").trim_end())?;
-    }
-    Ok(())
 }
 
 #[cfg(test)]

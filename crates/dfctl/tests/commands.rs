@@ -196,6 +196,24 @@ async fn refusals_in_plain_words() {
 }
 
 #[tokio::test]
+async fn audit_needs_no_daemon_but_its_log() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("audit.log");
+    let path = file.to_str().unwrap();
+    let error = dfctl(&["audit", "--file", path]).await.unwrap_err().to_string();
+    assert!(error.starts_with(&format!("cannot read the audit log {path}: ")), "{error}");
+    let lost = r#"{"time":"2026-01-01T00:00:00.000Z","event":"lost","lines":3,"later":1}"#;
+    std::fs::write(&file, format!("{lost}\nnot a line\n")).unwrap();
+    let table = dfctl(&["audit", "--file", path]).await.unwrap();
+    assert!(
+        table.starts_with("TIME ") && table.ends_with(" 3 lines are missing before this one\n"),
+        "{table}"
+    );
+    assert_eq!(dfctl(&["audit", "--file", path, "--json"]).await.unwrap(), format!("{lost}\n"));
+    assert_eq!(dfctl(&["audit", "--file", path, "--json", "--uid", "0"]).await.unwrap(), "");
+}
+
+#[tokio::test]
 async fn status_and_refresh() {
     let (_, address) = Daemon::default().start().await;
     let json = dfctl(&["status", "-o", "json", "--daemon", &address]).await.unwrap();

@@ -23,6 +23,11 @@ pub(crate) struct Lifetimes {
 /// An answer that knows how long it is good for.
 pub(crate) trait Lapses: Clone {
     fn lifetime(&self) -> Duration;
+
+    /// The same, given after its lifetime.
+    fn lapsed(self) -> Self {
+        self
+    }
 }
 
 #[derive(Debug)]
@@ -134,7 +139,7 @@ impl<V: Lapses> Slot<V> {
     fn stale(&self, now: Instant, error: &OriginError, grace: Duration) -> Result<V, OriginError> {
         match &self.good {
             Some((value, at)) if error.is_outage() && now - *at < value.lifetime() + grace => {
-                Ok(value.clone())
+                Ok(value.clone().lapsed())
             }
             _ => Err(error.clone()),
         }

@@ -88,6 +88,8 @@ pub struct Resolved {
     pub manifest: Arc<Manifest>,
     /// The right.
     pub access: Access,
+    /// Whether its lifetime is over, and the origin out of reach.
+    pub lapsed: bool,
 }
 
 /// A blob that is there, and with which right it can be read.
@@ -97,6 +99,8 @@ pub struct BlobAccess {
     pub access: Access,
     /// Its size in bytes, if the registry says it.
     pub size: Option<u64>,
+    /// Whether its lifetime is over, and the origin out of reach.
+    pub lapsed: bool,
 }
 
 /// An answer of the origin, with the time that it is good for.
@@ -105,11 +109,16 @@ struct Answer<T> {
     value: T,
     access: Access,
     lifetime: Duration,
+    lapsed: bool,
 }
 
 impl<T: Clone> Lapses for Answer<T> {
     fn lifetime(&self) -> Duration {
         self.lifetime
+    }
+
+    fn lapsed(self) -> Self {
+        Self { lapsed: true, ..self }
     }
 }
 
@@ -201,21 +210,22 @@ impl Resolver {
             Reference::Digest(digest) => return self.manifest(repository, digest).await,
             Reference::Tag(tag) => tag,
         };
-        let digest = self.tag(repository, tag, accept).await?;
+        let Answer { value: digest, lapsed, .. } = self.tag(repository, tag, accept).await?;
         match self.manifest(repository, &digest).await {
+            Ok(resolved) => Ok(Resolved { lapsed: resolved.lapsed || lapsed, ..resolved }),
             Err(OriginError::NotFound { body }) => {
                 // The tag has moved, and what it named is gone.
                 self.shared
                     .tags
                     .forget(&TagKey::new(repository, tag, accept), |known| known.value == digest)
                     .await;
-                let moved = self.tag(repository, tag, accept).await?;
+                let moved = self.tag(repository, tag, accept).await?.value;
                 if moved == digest {
                     return Err(OriginError::NotFound { body });
                 }
                 self.manifest(repository, &moved).await
             }
-            answer => answer,
+            failed => failed,
         }
     }
 
@@ -237,8 +247,8 @@ impl Resolver {
             }
             Err(none_works(refusal))
         };
-        let Answer { value, access, .. } = self.shared.blobs.get(&key, ask).await?;
-        Ok(BlobAccess { access, size: value.size })
+        let Answer { value, access, lapsed, .. } = self.shared.blobs.get(&key, ask).await?;
+        Ok(BlobAccess { access, size: value.size, lapsed })
     }
 
     /// Forgets whether the origin gives this blob, and how large it was said to be: the next question goes to the origin.
@@ -276,7 +286,7 @@ impl Resolver {
         repository: &Repository,
         tag: &TagName,
         accept: &[HeaderValue],
-    ) -> Result<Digest, OriginError> {
+    ) -> Result<Answer<Digest>, OriginError> {
         let key = TagKey::new(repository, tag, accept);
         let ask = async {
             let reference = Reference::Tag(tag.clone());
@@ -291,7 +301,7 @@ impl Resolver {
             }
             Err(none_works(refusal))
         };
-        self.shared.tags.get(&key, ask).await.map(|answer| answer.value)
+        self.shared.tags.get(&key, ask).await
     }
 
     async fn ask_tag(
@@ -327,13 +337,13 @@ impl Resolver {
             }
             Err(none_works(refusal))
         };
-        let access = self.shared.manifests.get(&key, ask).await?.access;
+        let Answer { access, lapsed, .. } = self.shared.manifests.get(&key, ask).await?;
         let manifest = match self.shared.contents.get(&(repository.registry.clone(), *digest)) {
             Some(manifest) => manifest,
             // Others have pushed it out meanwhile.
             None => self.ask_manifest(repository, digest, access).await?,
         };
-        Ok(Resolved { manifest, access })
+        Ok(Resolved { manifest, access, lapsed })
     }
 
     async fn ask_manifest(
@@ -368,7 +378,7 @@ impl Resolver {
         if self.shared.rights.get(repository) != Some(access) {
             self.shared.rights.insert(repository.clone(), access);
         }
-        Answer { value, access, lifetime }
+        Answer { value, access, lifetime, lapsed: false }
     }
 }
 

@@ -1,13 +1,15 @@
 //! The operator's port: `/healthz`, `/readyz`, `/metrics`, and what a program adds.
 //!
-//! Plain HTTP without a password, so it listens on loopback unless told otherwise, and says nothing secret.
+//! Plain HTTP without a password, so it listens on loopback unless told otherwise, and says nothing secret. Routes can
+//! ask who calls: each request has an `Extension<Client>`.
 
+use crate::client::Client;
 use crate::listen::{self, ListenError};
-use axum::Router;
 use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
+use axum::{Extension, Router};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use hyper_util::service::TowerToHyperService;
@@ -101,13 +103,15 @@ impl Admin {
             let accepted = async {
                 // The semaphore is never closed.
                 let permit = permits.clone().acquire_owned().await.ok();
-                (permit, listen::accept(&self.listener).await.0)
+                (permit, listen::accept(&self.listener).await)
             };
-            let (permit, stream) = tokio::select! {
+            let (permit, (stream, client)) = tokio::select! {
                 () = cancel.cancelled() => break,
                 accepted = accepted => accepted,
             };
-            let connection = connection(stream, router.clone(), cancel.clone());
+            let client = Client::new(client, stream.local_addr().unwrap_or(self.address));
+            let router = router.clone().layer(Extension(client));
+            let connection = connection(stream, router, cancel.clone());
             tasks.spawn(async move {
                 let _permit = permit;
                 if tokio::time::timeout(CONNECTION_LIFETIME, connection).await.is_err() {
@@ -190,7 +194,10 @@ mod tests {
         counter.inc_by(3);
         registry.register("damselfly_tests", "Tests", counter);
         let readiness = Readiness::new();
-        let extra = Router::new().route("/v1/extra", get(async || "more"));
+        let extra = Router::new().route(
+            "/v1/extra",
+            get(async |Extension(client): Extension<Client>| client.address().to_string()),
+        );
         let cancel = CancellationToken::new();
         let serving = tokio::spawn(admin.serve(Arc::new(registry), readiness.clone(), extra, cancel.clone()));
 
@@ -200,7 +207,8 @@ mod tests {
         assert!(ask(address, "/readyz").await.starts_with("HTTP/1.1 200"));
         let metrics = ask(address, "/metrics").await;
         assert!(metrics.contains("damselfly_tests_total 3"), "{metrics}");
-        assert!(ask(address, "/v1/extra").await.ends_with("more"));
+        let extra = ask(address, "/v1/extra").await;
+        assert!(extra.contains("\r\n\r\n127.0.0.1:"), "{extra}");
         assert!(ask(address, "/nothing").await.starts_with("HTTP/1.1 404"));
 
         // An idle connection does not keep it from stopping.

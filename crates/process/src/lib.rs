@@ -5,6 +5,8 @@
 //! [`telemetry::init`], [`tls::install_provider`], [`shutdown::Shutdown::install`], [`admin::Admin::bind`].
 
 pub mod admin;
+pub mod audit;
+pub mod client;
 pub mod config;
 pub mod exit;
 pub mod grpc;

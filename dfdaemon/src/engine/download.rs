@@ -3,6 +3,7 @@
 //! A download ends by itself when its core says so. A reader that comes in that moment finds the handle ended and starts
 //! the next download; nothing is lost but the moment.
 
+use super::arrivals::Arrivals;
 use super::driver::Driver;
 use super::{Engine, OpenBlob, Right};
 use bytes::Bytes;
@@ -59,6 +60,7 @@ pub(crate) enum Standing {
 pub(crate) struct Told {
     pub(crate) standing: watch::Sender<Standing>,
     pub(crate) voids: watch::Sender<u64>,
+    pub(crate) arrivals: Arc<Arrivals>,
 }
 
 /// A running download.
@@ -72,6 +74,7 @@ struct HandleInner {
     standing: watch::Receiver<Standing>,
     /// Counts the times that pieces turned out to have been verified against a false chain.
     voids: watch::Receiver<u64>,
+    arrivals: Arc<Arrivals>,
     readers: AtomicU64,
 }
 
@@ -89,6 +92,11 @@ impl Handle {
         let mut voids = self.0.voids.clone();
         voids.mark_unchanged();
         voids
+    }
+
+    /// How pieces came.
+    pub(crate) fn arrivals(&self) -> &Arrivals {
+        &self.0.arrivals
     }
 
     /// Brings a message from the scheduler; back if the download has ended.
@@ -160,17 +168,19 @@ impl Engine {
         let (mailbox, inbox) = mpsc::channel(MAILBOX);
         let (standing_tx, standing) = watch::channel(Standing::Running);
         let (voids_tx, voids) = watch::channel(0);
+        let arrivals = Arc::new(Arrivals::new(open.layout.count()));
         let handle = Handle(Arc::new(HandleInner {
             digest: open.key.digest,
             mailbox: mailbox.clone(),
             standing,
             voids,
+            arrivals: arrivals.clone(),
             readers: AtomicU64::new(0),
         }));
         downloads.insert(open.key.digest, handle.clone());
         self.tick();
         self.announce(&open.key);
-        let told = Told { standing: standing_tx, voids: voids_tx };
+        let told = Told { standing: standing_tx, voids: voids_tx, arrivals };
         let driver = Driver::new(self.clone(), open, blob, mailbox, inbox, told);
         self.0.tasks.spawn(driver.run());
         handle

@@ -7,7 +7,7 @@ use super::download::{Input, Join, Standing, Told};
 use super::origin_read::{OriginReads, What};
 use super::rights::Rights;
 use super::{Engine, OpenBlob, transfer};
-use crate::traffic::ReadUnder;
+use crate::traffic::{CameFrom, ReadUnder};
 use bytes::Bytes;
 use download_core::{Download, Effect, Event, FetchId, Options, ReadId, ReaderId, Spec, StoreFailed};
 use std::collections::BTreeMap;
@@ -228,6 +228,7 @@ impl Driver {
                         self.engine.parts().clone(),
                         self.blob.clone(),
                         want,
+                        self.told.arrivals.clone(),
                         self.mailbox.clone(),
                         cancel,
                     ));
@@ -314,6 +315,7 @@ impl Driver {
             return;
         };
         let (blob, mailbox) = (self.blob.clone(), self.mailbox.clone());
+        let arrivals = self.told.arrivals.clone();
         self.engine.0.tasks.spawn(async move {
             let layout = blob.layout();
             let hashed = tokio::task::spawn_blocking(move || {
@@ -327,6 +329,7 @@ impl Driver {
             let matched = expect.is_none_or(|expect| expect == after);
             let mut stored = Ok(());
             if matched {
+                arrivals.came(piece, CameFrom::Origin);
                 let kept = match blob.learn_states(piece.0, &[before, after]) {
                     Ok(()) => blob.write_piece(piece, bytes).await,
                     Err(error) => Err(error),

@@ -4,6 +4,7 @@
 //! starts a [`download`] and joins its readers to it. The decisions are `download-core`'s; [`driver`] carries them out
 //! with [`transfer`]s from peers and [`origin_read`]s, and [`reader`] turns what arrives into a stream.
 
+mod arrivals;
 mod buffers;
 mod clock;
 mod direct;
@@ -18,7 +19,7 @@ pub use reader::{ReadError, Reader};
 pub use rights::Right;
 
 use crate::link::Link;
-use crate::traffic::Traffic;
+use crate::traffic::{Tally, Traffic};
 pub(crate) use buffers::Buffers;
 use clock::{Clock, TICK};
 use download::Handle;
@@ -99,6 +100,8 @@ pub struct OpenBlob {
     pub key: BlobKey,
     /// The right with which it was opened.
     pub right: Right,
+    /// Where the bytes of its reads came from.
+    pub tally: Arc<Tally>,
     layout: PieceLayout,
 }
 
@@ -129,7 +132,7 @@ impl Engine {
             return Err(EngineError::Size { digest, size });
         }
         let key = BlobKey { digest, size, registry: right.repository.registry.clone() };
-        Ok(OpenBlob { key, right, layout })
+        Ok(OpenBlob { key, right, tally: Arc::default(), layout })
     }
 
     /// A reader of `range` of an opened blob. Dropping it is leaving.

@@ -6,6 +6,7 @@
 use super::direct::{Direct, DirectError};
 use super::download::{Handle, Join, Standing};
 use super::{Engine, OpenBlob};
+use crate::traffic::CameFrom;
 use bytes::Bytes;
 use download_core::{Failure, ReaderId};
 use futures::stream::{self, BoxStream};
@@ -219,6 +220,12 @@ impl Reader {
         {
             joined.handle.moved(joined.reader, self.at);
         }
+        let from = match (&self.direct, &self.joined, before) {
+            (Some(_), _, _) => CameFrom::Origin,
+            (None, Some(joined), Some(piece)) => joined.handle.arrivals().of(piece),
+            (None, _, _) => CameFrom::Cache,
+        };
+        self.open.tally.add(from, bytes.len() as u64);
         if self.direct.is_none() && self.joined.is_none() {
             self.engine.parts().traffic.cache_served(bytes.len() as u64);
         }

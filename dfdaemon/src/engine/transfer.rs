@@ -1,10 +1,13 @@
 //! One piece from one peer: received, verified against its link of the chain, stored, reported.
 
 use super::Parts;
+use super::arrivals::Arrivals;
 use super::download::Input;
+use crate::traffic::CameFrom;
 use bytes::Bytes;
 use download_core::{Event, FetchId, Fetched};
 use p2p::PieceRequest;
+use std::sync::Arc;
 use store::Blob;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
@@ -25,10 +28,12 @@ pub(crate) async fn run(
     parts: Parts,
     blob: Blob,
     want: Want,
+    arrivals: Arc<Arrivals>,
     mailbox: mpsc::Sender<Input>,
     cancel: CancellationToken,
 ) {
-    let Some(outcome) = cancel.run_until_cancelled(transfer(&parts, &blob, &want, &mailbox)).await else {
+    let Some(outcome) = cancel.run_until_cancelled(transfer(&parts, &blob, &want, &arrivals, &mailbox)).await
+    else {
         return;
     };
     let outcome = match outcome {
@@ -45,6 +50,7 @@ async fn transfer(
     parts: &Parts,
     blob: &Blob,
     want: &Want,
+    arrivals: &Arrivals,
     mailbox: &mpsc::Sender<Input>,
 ) -> Result<(), FetchFailure> {
     let layout = blob.layout();
@@ -69,6 +75,7 @@ async fn transfer(
         tracing::warn!(parent = %want.parent, %error, "a peer sent wrong bytes");
         FetchFailure::Corrupt
     })?;
+    arrivals.came(want.piece, CameFrom::Peer);
     blob.write_piece(want.piece, bytes).await.map_err(|error| {
         tracing::warn!(%error, piece = %want.piece, "a piece could not be stored");
         FetchFailure::Local

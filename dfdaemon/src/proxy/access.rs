@@ -1,8 +1,9 @@
-//! One line in the log for each request, and what is counted of it.
+//! One line in the log for each request, and what is counted of it; and one in the audit log, where there is one.
 //!
 //! A [`Record`] is made when a request comes in, goes with the body, and writes when it is dropped: with the body, or
 //! before there is one, if the client has left by then.
 
+use super::audit::{Draft, End};
 use super::error::BodyError;
 use super::metrics::{Kind, Metrics, Outcome};
 use super::route::Route;
@@ -32,11 +33,17 @@ pub(super) struct Record {
     first_byte: Option<Instant>,
     /// Whether the body has been given whole.
     whole: bool,
+    draft: Option<Draft>,
 }
 
 impl Record {
     /// A request has come in.
-    pub(super) fn new(metrics: Metrics, client: SocketAddr, parts: &http::request::Parts) -> Self {
+    pub(super) fn new(
+        metrics: Metrics,
+        client: SocketAddr,
+        parts: &http::request::Parts,
+        draft: Option<Draft>,
+    ) -> Self {
         let agent = parts.headers.get(http::header::USER_AGENT).and_then(|value| value.to_str().ok());
         Self {
             metrics,
@@ -51,11 +58,13 @@ impl Record {
             bytes: 0,
             first_byte: None,
             whole: false,
+            draft,
         }
     }
 
     /// What it asks for.
     pub(super) fn routed(&mut self, route: &Route) {
+        self.audit(|draft| draft.routed(route));
         (self.kind, self.asked) = match route {
             Route::Ping { registry } => {
                 (Kind::Ping, registry.as_ref().map_or_else(String::new, ToString::to_string))
@@ -70,6 +79,11 @@ impl Record {
             Route::Blob { repository, digest } => (Kind::Blob, format!("{repository}@{digest}")),
             Route::Forward { repository, .. } => (Kind::Forward, repository.to_string()),
         };
+    }
+
+    /// Notes something for the audit log.
+    pub(super) fn audit(&mut self, note: impl FnOnce(&mut Draft)) {
+        self.draft.as_mut().map(note);
     }
 
     /// What it asks for, in words.
@@ -145,5 +159,14 @@ impl Drop for Record {
         let first_byte = self.first_byte.map(|at| at - self.started);
         self.metrics.observe(self.kind, outcome, self.bytes, first_byte);
         self.write(outcome);
+        if let Some(draft) = &mut self.draft {
+            draft.tell(&End {
+                method: &self.method,
+                status: self.status,
+                outcome: outcome.name(),
+                sent_bytes: self.bytes,
+                took: self.started.elapsed(),
+            });
+        }
     }
 }

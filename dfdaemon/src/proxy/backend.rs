@@ -4,11 +4,14 @@
 //! scheduler, peers and the store. `app` implements it; the proxy's tests have one in memory.
 
 use super::error::{BodyError, ProxyError};
+use crate::traffic::Tally;
 use bytes::Bytes;
 use futures::future::BoxFuture;
 use futures::stream::BoxStream;
 use http::{HeaderMap, HeaderValue, Response};
 use origin::{Reference, Repository, Secret};
+use process::audit::Permit;
+use std::sync::Arc;
 use types::{ByteRange, Digest, Registry};
 
 /// With which right the client asks.
@@ -55,6 +58,8 @@ pub struct Manifest {
     pub size: u64,
     /// Its bytes, verified; always there if [`Want::Body`] was asked for, and then `size` long.
     pub bytes: Option<Bytes>,
+    /// Why the client may have it.
+    pub permit: Permit,
 }
 
 /// A question for a blob.
@@ -100,6 +105,12 @@ pub struct ForwardRequest {
 pub trait BlobHandle: Send + Sync {
     /// The blob's size in bytes.
     fn size(&self) -> u64;
+
+    /// Why the client may have it.
+    fn permit(&self) -> Permit;
+
+    /// Where the bytes that its streams have given came from.
+    fn tally(&self) -> Arc<Tally>;
 
     /// The bytes of `range`, which lies within the blob, in order, as they are verified.
     ///

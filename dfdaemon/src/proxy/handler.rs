@@ -5,6 +5,7 @@
 
 use super::access::Record;
 use super::allow::Allowed;
+use super::audit::Audit;
 use super::backend::{
     self, Backend, BlobRequest, ClientAuth, ForwardKind, ForwardRequest, ManifestRequest, Want,
 };
@@ -17,8 +18,8 @@ use http::header::{AUTHORIZATION, CONTENT_TYPE, LINK};
 use http::request::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Response};
 use origin::{Reference, Repository, Secret};
+use process::client::Client;
 use std::fmt;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 use tracing::Instrument;
@@ -37,20 +38,22 @@ pub(super) struct Proxy {
     pub(super) upstream: Registry,
     pub(super) allowed: Allowed,
     pub(super) metrics: Metrics,
+    pub(super) audit: Option<Audit>,
     /// The backend has this long to come up with an answer's headers.
     pub(super) answer_timeout: Duration,
 }
 
 impl Proxy {
     /// Answers a request; every failure is an answer too. May be dropped: the client has left.
-    pub(super) async fn answer(&self, client: SocketAddr, parts: &Parts) -> Response<ProxyBody> {
-        let mut record = Record::new(self.metrics.clone(), client, parts);
+    pub(super) async fn answer(&self, client: &Client, parts: &Parts) -> Response<ProxyBody> {
+        let draft = self.audit.as_ref().map(|audit| audit.begin(client, parts));
+        let mut record = Record::new(self.metrics.clone(), client.address(), parts, draft);
         let want = if parts.method == Method::HEAD { Want::Head } else { Want::Body };
         let answered = match route::parse(&parts.method, &parts.uri, &self.upstream) {
             Ok(route) => {
                 record.routed(&route);
-                let span = tracing::info_span!("pull", %client, asked = record.asked());
-                let dispatched = self.dispatch(route, want, parts).instrument(span);
+                let span = tracing::info_span!("pull", client = %client.address(), asked = record.asked());
+                let dispatched = self.dispatch(route, want, parts, &mut record).instrument(span);
                 // Boxed: the futures of all kinds of requests in one are large.
                 match tokio::time::timeout(self.answer_timeout, Box::pin(dispatched)).await {
                     Ok(answered) => answered,
@@ -73,8 +76,10 @@ impl Proxy {
         route: Route,
         want: Want,
         parts: &Parts,
+        record: &mut Record,
     ) -> Result<Response<ProxyBody>, ProxyError> {
         let auth = client_auth(&parts.headers)?;
+        record.audit(|draft| draft.presented(&auth));
         if let Some(registry) = registry_of(&route) {
             self.allowed.check(registry)?;
         }
@@ -84,9 +89,11 @@ impl Proxy {
                 Ok(respond::pong(want))
             }
             Route::Manifest { repository, reference } => {
-                self.manifest(repository, reference, auth, want, parts).await
+                self.manifest(repository, reference, auth, want, parts, record).await
             }
-            Route::Blob { repository, digest } => self.blob(repository, digest, auth, want, parts).await,
+            Route::Blob { repository, digest } => {
+                self.blob(repository, digest, auth, want, parts, record).await
+            }
             Route::Forward { repository, kind, query } => {
                 self.forward(repository, kind, query, auth, want, parts).await
             }
@@ -100,10 +107,12 @@ impl Proxy {
         auth: ClientAuth,
         want: Want,
         parts: &Parts,
+        record: &mut Record,
     ) -> Result<Response<ProxyBody>, ProxyError> {
         let accept = backend::accept_lines(&parts.headers);
         let request = ManifestRequest { repository, reference, accept, auth, want };
         let manifest = self.backend.manifest(request).await?;
+        record.audit(|draft| draft.manifest(manifest.permit, manifest.digest));
         let described =
             Description { digest: manifest.digest, media_type: manifest.media_type, size: manifest.size };
         match (want, manifest.bytes) {
@@ -122,8 +131,10 @@ impl Proxy {
         auth: ClientAuth,
         want: Want,
         parts: &Parts,
+        record: &mut Record,
     ) -> Result<Response<ProxyBody>, ProxyError> {
         let handle = self.backend.blob(BlobRequest { repository, digest, auth }).await?;
+        record.audit(|draft| draft.blob(handle.permit(), handle.tally()));
         let described = Description { digest, media_type: OCTETS, size: handle.size() };
         match want {
             Want::Head => Ok(respond::head(parts, &described)),

@@ -1,10 +1,11 @@
 //! The registry proxy: what container runtimes pull through.
 //!
 //! `server` accepts connections, `handler` takes a request, `route` reads what is asked, the [`Backend`] finds it,
-//! `respond` writes the answer with `range` and `multipart`, `body` streams it, `access` tells of it.
+//! `respond` writes the answer with `range` and `multipart`, `body` streams it, `access` and `audit` tell of it.
 
 mod access;
 mod allow;
+mod audit;
 mod backend;
 mod body;
 mod error;
@@ -20,6 +21,7 @@ mod server;
 #[allow(clippy::cast_possible_truncation, reason = "test contents are small")]
 mod tests;
 
+pub use audit::Audit;
 pub use backend::{
     Backend, BlobHandle, BlobRequest, ClientAuth, ForwardKind, ForwardRequest, Manifest, ManifestRequest,
     Want,

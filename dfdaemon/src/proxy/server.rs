@@ -4,6 +4,7 @@
 //! Bounded: connections, header length and number, the time for a header, the time for the rest at the end.
 
 use super::allow::Allowed;
+use super::audit::Audit;
 use super::backend::Backend;
 use super::handler::Proxy;
 use super::metrics::Metrics;
@@ -11,6 +12,7 @@ use crate::config::{AllowRegistries, Config};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
+use process::client::Client;
 use process::listen::{self, ListenError};
 use std::collections::BTreeSet;
 use std::convert::Infallible;
@@ -93,7 +95,7 @@ pub struct Server {
 }
 
 impl Server {
-    /// Binds and serves until `cancel` is cancelled.
+    /// Binds and serves until `cancel` is cancelled; tells `audit`, if it is there, of what clients pull.
     ///
     /// # Errors
     /// [`ListenError`] if the address is taken, or not this machine's.
@@ -101,13 +103,14 @@ impl Server {
         options: Options,
         backend: Arc<dyn Backend>,
         metrics: Metrics,
+        audit: Option<Audit>,
         cancel: CancellationToken,
     ) -> Result<Self, ListenError> {
         let listener = listen::bind(PURPOSE, options.listen).await?;
         let address = listener.local_addr().unwrap_or(options.listen);
         let allowed = Allowed::new(options.allow, options.named);
         let (upstream, answer_timeout) = (options.upstream, options.answer_timeout);
-        let proxy = Arc::new(Proxy { backend, upstream, allowed, metrics, answer_timeout });
+        let proxy = Arc::new(Proxy { backend, upstream, allowed, metrics, audit, answer_timeout });
         let connections = Arc::new(Semaphore::new(options.connections_max as usize));
         tracing::info!(%address, upstream = %proxy.upstream, "proxy listens");
         let limits =
@@ -150,10 +153,18 @@ async fn serve(listener: TcpListener, proxy: Arc<Proxy>, limits: Limits, cancel:
             () = cancel.cancelled() => break,
             accepted = listen::accept(&listener) => accepted,
         };
-        let connection = connection(stream, client, Arc::clone(&proxy), limits.head_timeout, cancel.clone());
+        let client = Client::new(client, stream.local_addr().unwrap_or(client));
+        let serving =
+            connection(stream, client.clone(), Arc::clone(&proxy), limits.head_timeout, cancel.clone());
+        let audited = proxy.audit.is_some();
         let abort = abort.clone();
         running.spawn(async move {
             let _slot = slot;
+            let connection = async {
+                // Beside the first request, which does not wait for it; the next connection does.
+                let user = async { if audited { client.uid().await } else { None } };
+                tokio::join!(serving, user);
+            };
             abort.run_until_cancelled(connection).await;
         });
     }
@@ -172,21 +183,22 @@ async fn serve(listener: TcpListener, proxy: Arc<Proxy>, limits: Limits, cancel:
 /// Serves one connection; told to stop, it ends after the answer that is being sent.
 async fn connection(
     stream: TcpStream,
-    client: SocketAddr,
+    client: Client,
     proxy: Arc<Proxy>,
     head_timeout: Duration,
     cancel: CancellationToken,
 ) {
     let _counted = proxy.metrics.connection();
     if let Err(error) = stream.set_nodelay(true) {
-        tracing::debug!(%client, %error, "no nodelay");
+        tracing::debug!(client = %client.address(), %error, "no nodelay");
     }
+    let address = client.address();
     let service = service_fn(move |request: http::Request<hyper::body::Incoming>| {
-        let proxy = Arc::clone(&proxy);
+        let (proxy, client) = (Arc::clone(&proxy), client.clone());
         async move {
             // A pull has no body; hyper closes the connection if the client sends one and nobody reads it.
             let (parts, _) = request.into_parts();
-            Ok::<_, Infallible>(proxy.answer(client, &parts).await)
+            Ok::<_, Infallible>(proxy.answer(&client, &parts).await)
         }
     });
     let serving = http1::Builder::new()
@@ -207,6 +219,6 @@ async fn connection(
         }
     };
     if let Err(error) = ended {
-        tracing::debug!(%client, %error, "connection ended");
+        tracing::debug!(client = %address, %error, "connection ended");
     }
 }

@@ -13,6 +13,7 @@ use super::tokens::{NOTE_BYTES_MAX, Record};
 use super::{Cluster, NewToken};
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
 use axum::routing::{delete, get, put};
 use axum::serve::Listener;
 use axum::{Json, Router};
@@ -105,8 +106,15 @@ impl Listener for OwnerOnly {
     }
 }
 
-/// What an operator is told when it does not work.
-type Refusal = (StatusCode, String);
+/// What an operator is told when it does not work: `{"error": "…"}`.
+#[derive(Debug)]
+struct Refusal(StatusCode, String);
+
+impl IntoResponse for Refusal {
+    fn into_response(self) -> Response {
+        (self.0, Json(serde_json::json!({"error": self.1}))).into_response()
+    }
+}
 
 #[derive(Debug, Serialize)]
 struct TokenView {
@@ -148,7 +156,7 @@ async fn create_token(
     State(cluster): State<Cluster>,
     Json(request): Json<TokenRequest>,
 ) -> Result<Json<TokenView>, Refusal> {
-    let bad = |why: String| (StatusCode::UNPROCESSABLE_ENTITY, why);
+    let bad = |why: String| Refusal(StatusCode::UNPROCESSABLE_ENTITY, why);
     if request.note.len() > NOTE_BYTES_MAX || request.note.contains(char::is_control) {
         return Err(bad(format!("a note has at most {NOTE_BYTES_MAX} bytes, and no control characters")));
     }
@@ -165,7 +173,7 @@ async fn create_token(
 async fn revoke_token(State(cluster): State<Cluster>, Path(id): Path<String>) -> Result<StatusCode, Refusal> {
     let revoked = id.clone();
     if !on_disk(move || cluster.revoke_token(&revoked)).await? {
-        return Err((StatusCode::NOT_FOUND, "there is no token with this id".to_owned()));
+        return Err(Refusal(StatusCode::NOT_FOUND, "there is no token with this id".to_owned()));
     }
     tracing::info!(token = id, "an operator revoked a join token");
     Ok(StatusCode::NO_CONTENT)
@@ -188,7 +196,7 @@ async fn restore_host(State(cluster): State<Cluster>, Path(id): Path<String>) ->
     let id = host_id(&id)?;
     let restored = id.clone();
     if !on_disk(move || cluster.removed.restore(&restored)).await? {
-        return Err((StatusCode::NOT_FOUND, "this host was not removed".to_owned()));
+        return Err(Refusal(StatusCode::NOT_FOUND, "this host was not removed".to_owned()));
     }
     tracing::info!(host = id, "an operator let a host in again");
     Ok(StatusCode::NO_CONTENT)
@@ -200,13 +208,13 @@ fn host_id(text: &str) -> Result<String, Refusal> {
         return Ok(text.to_ascii_lowercase());
     }
     let why = format!("a host's id has {HOST_ID_DIGITS} hexadecimal digits, as `dfctl status` shows it");
-    Err((StatusCode::UNPROCESSABLE_ENTITY, why))
+    Err(Refusal(StatusCode::UNPROCESSABLE_ENTITY, why))
 }
 
 async fn on_disk<T: Send + 'static>(
     work: impl FnOnce() -> io::Result<T> + Send + 'static,
 ) -> Result<T, Refusal> {
-    let failed = |why: String| (StatusCode::INTERNAL_SERVER_ERROR, why);
+    let failed = |why: String| Refusal(StatusCode::INTERNAL_SERVER_ERROR, why);
     let done = tokio::task::spawn_blocking(work).await.map_err(|error| failed(error.to_string()))?;
     done.map_err(|error| failed(error.to_string()))
 }

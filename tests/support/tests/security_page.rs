@@ -4,12 +4,14 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Where the tests of a place lie, from the workspace's root.
-const PLACES: [(&str, &str); 5] = [
+const PLACES: [(&str, &str); 7] = [
     ("", "tests/e2e/tests"),
     ("peers", "crates/p2p/tests"),
     ("server", "scheduler/tests"),
     ("origin", "tests/support/tests/origin"),
     ("proxy", "dfdaemon/src/proxy"),
+    ("process", "crates/process/src"),
+    ("dfctl", "crates/dfctl/src"),
 ];
 
 fn root() -> PathBuf {

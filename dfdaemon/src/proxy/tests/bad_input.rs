@@ -169,7 +169,8 @@ async fn a_taken_port_is_named() {
     let stage = stage(Memory::new()).await;
     let options = crate::proxy::Options { listen: stage.address, ..options() };
     let metrics = crate::proxy::Metrics::register(&mut prometheus_client::registry::Registry::default());
-    let again = Server::start(options, Arc::new(Memory::new()), metrics, CancellationToken::new()).await;
+    let again =
+        Server::start(options, Arc::new(Memory::new()), metrics, None, CancellationToken::new()).await;
     let error = again.expect_err("the port is taken");
     assert!(error.to_string().contains(&stage.address.to_string()));
 }

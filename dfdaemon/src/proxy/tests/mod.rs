@@ -47,7 +47,7 @@ async fn stage_with(options: Options, memory: Memory) -> Stage {
     let cancel = CancellationToken::new();
     let mut metrics = prometheus_client::registry::Registry::default();
     let declared = Metrics::register(&mut metrics);
-    let server = Server::start(options, memory.clone(), declared, cancel.clone()).await.unwrap();
+    let server = Server::start(options, memory.clone(), declared, None, cancel.clone()).await.unwrap();
     Stage {
         address: server.address(),
         memory,

@@ -21,6 +21,7 @@ use origin::{RegistryOptions, ResolverOptions};
 use process::telemetry::Format;
 use scheduler::SchedulingOptions;
 use std::net::{Ipv4Addr, SocketAddr};
+use std::path::Path;
 use std::time::Duration;
 use support::origin::FaultyOrigin;
 use support::poll;
@@ -31,6 +32,18 @@ use tokio_util::sync::CancellationToken;
 pub const BOUND: Duration = Duration::from_secs(30);
 
 const ANY_PORT: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
+
+/// A daemon's audit log, in its directory.
+const AUDIT: &str = "audit.log";
+
+/// The lines of the audit log of the daemon whose directory this is.
+///
+/// # Errors
+/// If there is none, or a line is none of an audit log's.
+pub fn audit_lines(dir: &Path) -> Result<Vec<process::audit::Line>> {
+    let text = std::fs::read_to_string(dir.join(AUDIT))?;
+    text.lines().map(|line| serde_json::from_str(line).with_context(|| line.to_owned())).collect()
+}
 
 /// What daemons and schedulers of a test are told. Everything that waits waits for a short time.
 #[derive(Clone, Debug)]
@@ -47,6 +60,8 @@ pub struct Settings {
     pub linger: Duration,
     /// Bytes of the cache.
     pub quota_bytes: u64,
+    /// Whether daemons write an audit log into their directories.
+    pub audit: bool,
 }
 
 impl Settings {
@@ -73,6 +88,7 @@ impl Settings {
             patience: Duration::from_secs(3),
             linger: Duration::from_secs(30),
             quota_bytes: 1 << 30,
+            audit: false,
         }
     }
 
@@ -114,6 +130,11 @@ impl Settings {
             resolver: self.resolver.clone(),
             host: HostConfig::default(),
             admin: AdminConfig { listen: ANY_PORT },
+            audit: self.audit.then(|| process::audit::Options {
+                file: dir.path().join(AUDIT),
+                max_bytes: 64 << 20,
+                keep: 1,
+            }),
             log: LogConfig { filter: String::new(), format: Format::Auto },
         }
     }
@@ -219,6 +240,14 @@ impl Node {
     /// If it does not start.
     pub async fn join_again(hub: &Hub, settings: &Settings, dir: TempDir) -> Result<Self> {
         Self::start(settings, remote(hub.address())?, dir).await
+    }
+
+    /// The same, with a scheduler that is here, or is said to be.
+    ///
+    /// # Errors
+    /// If it does not start.
+    pub async fn join_again_at(scheduler: SocketAddr, settings: &Settings, dir: TempDir) -> Result<Self> {
+        Self::start(settings, remote(scheduler)?, dir).await
     }
 
     /// A daemon whose scheduler is here, or is said to be.

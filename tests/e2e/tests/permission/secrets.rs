@@ -1,9 +1,12 @@
-//! Passwords and tokens are in no log at any level, no metric, no status, no error and no file of the cache.
+//! Passwords and tokens are in no log at any level, not in the audit log, in no metric, no status, no error and no file of
+//! the cache.
 
 use crate::stage::{PASSWORD, PRIVATE, Stage, USER, cluster};
 use anyhow::{Result, ensure};
 use base64::Engine as _;
+use e2e::inside::audit_lines;
 use origin::{CredentialOptions, Secret};
+use process::audit::Event;
 use std::io::{self, Write};
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -65,6 +68,7 @@ async fn secrets_are_seen_by_nobody() -> Result<()> {
 
     let stage = Stage::bearer().await?;
     let mut settings = stage.settings();
+    settings.audit = true;
     settings.registry(&stage.origin).repositories.insert(
         "configured".to_owned(),
         CredentialOptions {
@@ -115,7 +119,14 @@ async fn secrets_are_seen_by_nobody() -> Result<()> {
         places.push(("an error".to_owned(), format!("{:?} {:?}", reply.headers, reply.body)));
     }
     for node in [a, b] {
-        places.extend(files(node.stop().await?.path())?);
+        let dir = node.stop().await?;
+        let hashed = |line: &process::audit::Line| match &line.event {
+            Event::Request(request) => request.credential.is_some(),
+            Event::Operation(_) | Event::Lost { .. } => false,
+        };
+        let hashed = audit_lines(dir.path())?.iter().filter(|line| hashed(line)).count();
+        ensure!(hashed >= 6, "the audit log tells of credentials: {hashed}");
+        places.extend(files(dir.path())?);
     }
 
     let issued = stage.origin.requests();

@@ -72,11 +72,16 @@ async fn an_outage_is_bridged_and_a_refusal_is_not() {
     let digest = server.add_manifest(REPOSITORY, Some("v1"), OCI_MANIFEST, "{}");
     let blob = server.add_blob(REPOSITORY, "content");
     let resolver = Resolver::new(client(&server), SHORT);
-    resolve(&resolver, &server, "v1").await.unwrap();
-    resolver.access(&repository(&server), &blob).await.unwrap();
+    let tag = async |resolver: &Resolver| {
+        resolver.resolve(&repository(&server), &"v1".parse().unwrap(), &[]).await.unwrap()
+    };
+    assert!(!tag(&resolver).await.lapsed);
+    assert!(!resolver.access(&repository(&server), &blob).await.unwrap().lapsed);
     server.set_reachable(false);
-    assert_eq!(resolve(&resolver, &server, "v1").await.unwrap().0, digest);
-    assert_eq!(resolver.access(&repository(&server), &blob).await.unwrap().size, Some(7));
+    let bridged = tag(&resolver).await;
+    assert_eq!((bridged.manifest.digest, bridged.lapsed), (digest, true));
+    let bridged = resolver.access(&repository(&server), &blob).await.unwrap();
+    assert_eq!((bridged.size, bridged.lapsed), (Some(7), true));
     let error = resolve(&resolver, &server, "v2").await.unwrap_err();
     assert!(error.is_outage(), "{error}");
 

@@ -1,0 +1,87 @@
+//! `dfctl token` and `dfctl host`: who may join, and who is put out. Asked of the scheduler on its operator's socket, so
+//! on its machine and as its user or root.
+
+use crate::client::Client;
+use crate::table::table;
+use crate::{Error, HostCommand, Output, TokenCommand};
+use serde::{Deserialize, Serialize};
+use std::io::Write;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+/// A join token as the scheduler lists it. Times are seconds since 1970.
+#[derive(Debug, Deserialize, Serialize)]
+struct Token {
+    id: String,
+    created: u64,
+    expires: Option<u64>,
+    note: String,
+    /// In the answer to its making alone.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    token: Option<String>,
+}
+
+#[derive(Serialize)]
+struct NewToken<'a> {
+    note: &'a str,
+    lifetime_seconds: Option<u64>,
+}
+
+pub(crate) async fn tokens(
+    client: &Client,
+    command: TokenCommand,
+    out: &mut impl Write,
+) -> Result<(), Error> {
+    match command {
+        TokenCommand::Create { lifetime, note } => {
+            let new = NewToken { note: &note, lifetime_seconds: lifetime.map(|lifetime| lifetime.as_secs()) };
+            let made: Token = client.post_json("/v1/tokens", &new).await?;
+            let token = made.token.ok_or_else(|| Error::Unexpected("no token is in it".to_owned()))?;
+            // The token alone, for scripts; what it is for goes to standard error.
+            writeln!(out, "{token}")?;
+            eprintln!("token {} is good now; a node joins with: dfdaemon --join TOKEN@HOST:PORT", made.id);
+        }
+        TokenCommand::List { output } => {
+            let tokens: Vec<Token> = client.get("/v1/tokens").await?;
+            if output == Output::Json {
+                serde_json::to_writer_pretty(&mut *out, &tokens).map_err(std::io::Error::from)?;
+                writeln!(out)?;
+                return Ok(());
+            }
+            let rows = tokens.iter().map(|token| {
+                let expires = token.expires.map_or_else(|| "never".to_owned(), time);
+                vec![token.id.clone(), time(token.created), expires, token.note.clone()]
+            });
+            table(out, &["TOKEN", "CREATED", "EXPIRES", "NOTE"], 4, &rows.collect::<Vec<_>>())?;
+        }
+        TokenCommand::Revoke { id } => {
+            client.delete(&format!("/v1/tokens/{id}")).await?;
+            writeln!(out, "token {id} lets nobody in any more; hosts that have joined stay")?;
+        }
+    }
+    Ok(())
+}
+
+pub(crate) async fn hosts(client: &Client, command: HostCommand, out: &mut impl Write) -> Result<(), Error> {
+    match command {
+        HostCommand::Remove { id } => {
+            client.put(&format!("/v1/removed-hosts/{id}")).await?;
+            writeln!(out, "host {id} is out, whatever token it has; dfctl host restore lets it in again")?;
+        }
+        HostCommand::Restore { id } => {
+            client.delete(&format!("/v1/removed-hosts/{id}")).await?;
+            writeln!(out, "host {id} may come back")?;
+        }
+        HostCommand::Removed => {
+            let hosts: Vec<String> = client.get("/v1/removed-hosts").await?;
+            for host in hosts {
+                writeln!(out, "{host}")?;
+            }
+        }
+    }
+    Ok(())
+}
+
+fn time(seconds: u64) -> String {
+    let time = UNIX_EPOCH.checked_add(Duration::from_secs(seconds)).unwrap_or(SystemTime::UNIX_EPOCH);
+    humantime::format_rfc3339_seconds(time).to_string()
+}
