@@ -4,9 +4,11 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Where the tests of a place lie, from the workspace's root.
-const PLACES: [(&str, &str); 7] = [
+const PLACES: [(&str, &str); 9] = [
     ("", "tests/e2e/tests"),
     ("peers", "crates/p2p/tests"),
+    ("membership", "crates/membership/src"),
+    ("scheduler", "scheduler/src/cluster"),
     ("server", "scheduler/tests"),
     ("origin", "tests/support/tests/origin"),
     ("proxy", "dfdaemon/src/proxy"),

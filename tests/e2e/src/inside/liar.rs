@@ -2,10 +2,11 @@
 //!
 //! A [`Script`] says what it answers to the scheduler, [`Uploads`] what its peers get from it.
 
-use super::{BOUND, Content};
+use super::{BOUND, Content, Hub};
 use anyhow::{Context, Result, bail};
 use p2p::tls::Tls;
-use p2p::{BoxFuture, Identity, Member, Members, P2p, PieceBody, PieceRequest, PieceSource, Refusal};
+use membership::{SERVER_NAME, client_config};
+use p2p::{BoxFuture, Identity, Member, Members, P2p, PieceBody, PieceRequest, PieceSource, Refusal, Tickets};
 use proto::{FromHost, FromScheduler, Hello, SCHEDULER_FRAME_BYTES_MAX, wire};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -30,8 +31,10 @@ pub fn silent() -> Script {
 /// Frames on their way to the scheduler.
 const FRAMES: usize = 1024;
 
-/// The bulk protocol's hello of version 1, without a ticket.
-const HELLO: [u8; 4] = [0, 1, 0, 0];
+/// The bulk protocol's hello of version 1, with a ticket.
+fn bulk_hello(ticket: &[u8]) -> Result<Vec<u8>> {
+    Ok([&[0, 1], &u16::try_from(ticket.len())?.to_be_bytes()[..], ticket].concat())
+}
 
 /// A request with a SHA-256 digest, its length included.
 const REQUEST_LEN: usize = 54;
@@ -79,9 +82,15 @@ impl Liar {
     ///
     /// # Errors
     /// If it is not let in.
-    pub async fn join(scheduler: SocketAddr, uploads: Uploads, script: Script) -> Result<Self> {
-        let (identity, members, cancel) = (Identity::generate(), Members::new(), CancellationToken::new());
-        let bulk = serve(&identity, uploads, &members, &cancel).await?;
+    pub async fn join(hub: &Hub, uploads: Uploads, script: Script) -> Result<Self> {
+        let (identity, cancel) = (Identity::generate(), CancellationToken::new());
+        let key = identity.host_key().context("a key")?;
+        let credentials = hub.admit(&key.public())?;
+        let tickets = Tickets::needed();
+        tickets.set(credentials.ticket.clone(), credentials.ticket_keys.clone());
+        let members = Members::with_tickets(tickets);
+        let hello = bulk_hello(&credentials.ticket)?;
+        let bulk = serve(&identity, uploads, &members, hello, &cancel).await?;
         let hello = Hello {
             protocol_min: proto::PROTOCOL_MIN,
             protocol_max: proto::PROTOCOL,
@@ -102,8 +111,11 @@ impl Liar {
         let (said, words) = mpsc::channel(FRAMES);
         let heard = Arc::default();
         let talk = Talk { members, script, heard: Arc::clone(&heard) };
-        let endpoint = tonic::transport::Endpoint::from_shared(format!("http://{scheduler}"))?;
-        let channel = endpoint.connect().await?;
+        let endpoint = tonic::transport::Endpoint::from_shared(format!("http://{}", hub.address()))?;
+        let authority = hub.token().authority;
+        let channel = process::grpc::channel(&endpoint, &SERVER_NAME.try_into()?, move || {
+            client_config(authority, Some((&key, &credentials.certificate))).map_err(std::io::Error::other)
+        });
         let (frames, outgoing) = mpsc::channel(FRAMES);
         send(&frames, FromHost::Hello(hello)).await;
         let mut client =
@@ -222,6 +234,7 @@ async fn serve(
     identity: &Identity,
     uploads: Uploads,
     members: &Members,
+    hello: Vec<u8>,
     cancel: &CancellationToken,
 ) -> Result<SocketAddr> {
     match uploads {
@@ -229,7 +242,7 @@ async fn serve(
             let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
             let address = listener.local_addr()?;
             if !matches!(uploads, Uploads::Nobody) {
-                let halves = halves(listener, Tls::new(identity)?, uploads);
+                let halves = halves(listener, Tls::new(identity)?, uploads, hello);
                 tokio::spawn(cancel.clone().run_until_cancelled_owned(halves));
             }
             Ok(address)
@@ -244,25 +257,26 @@ async fn serve(
 }
 
 /// Sends halves of pieces to everybody who connects.
-async fn halves(listener: TcpListener, tls: Tls, uploads: Uploads) {
+async fn halves(listener: TcpListener, tls: Tls, uploads: Uploads, hello: Vec<u8>) {
     let mut connections = tokio::task::JoinSet::new();
     while let Ok((socket, _)) = listener.accept().await {
-        let (tls, uploads) = (tls.clone(), uploads.clone());
+        let (tls, uploads, hello) = (tls.clone(), uploads.clone(), hello.clone());
         // A child that closes its side has seen enough.
-        connections.spawn(async move { drop(half(socket, &tls, &uploads).await) });
+        connections.spawn(async move { drop(half(socket, &tls, &uploads, &hello).await) });
     }
 }
 
-async fn half(socket: TcpStream, tls: &Tls, uploads: &Uploads) -> Result<()> {
+async fn half(socket: TcpStream, tls: &Tls, uploads: &Uploads, hello: &[u8]) -> Result<()> {
     let (Uploads::HalfAndEnd(content) | Uploads::HalfAndSilence(content)) = uploads else { return Ok(()) };
     let (_, mut stream) = tls.accept(socket).await?;
-    let mut request = [0; HELLO.len() + REQUEST_LEN];
+    // The child's hello is as long as ours.
+    let mut request = vec![0; hello.len() + REQUEST_LEN];
     stream.read_exact(&mut request).await?;
     // The piece's number stands before the length of the grant.
     let at = request.len() - 6;
     let piece = u32::from_be_bytes(request[at..at + 4].try_into()?);
     let bytes = content.piece(types::PieceIndex(piece));
-    stream.write_all(&HELLO).await?;
+    stream.write_all(hello).await?;
     stream.write_all(&[0]).await?;
     stream.write_all(&u32::try_from(bytes.len())?.to_be_bytes()).await?;
     stream.write_all(&bytes[..bytes.len() / 2]).await?;

@@ -17,11 +17,12 @@ use dfdaemon::config::{
     AdminConfig, AllowRegistries, Config, HostConfig, LogConfig, P2pConfig, ProxyConfig, SchedulerConfig,
     StoreConfig,
 };
+use membership::{HostCredentials, JoinToken, PeerKey};
 use origin::{RegistryOptions, ResolverOptions};
 use process::telemetry::Format;
 use scheduler::SchedulingOptions;
 use std::net::{Ipv4Addr, SocketAddr};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 use support::origin::FaultyOrigin;
 use support::poll;
@@ -144,7 +145,9 @@ impl Settings {
 #[derive(Debug)]
 pub struct Hub {
     server: scheduler::Server,
+    token: JoinToken,
     cancel: CancellationToken,
+    _state: TempDir,
 }
 
 impl Hub {
@@ -154,23 +157,53 @@ impl Hub {
     /// If no port is free.
     pub async fn start(settings: &Settings) -> Result<Self> {
         process::tls::install_provider();
+        let state = tempfile::tempdir()?;
         let options = scheduler::Options {
             listen: ANY_PORT,
             admin: Some(ANY_PORT),
-            insecure_plain_grpc: true,
+            state: state.path().join("state"),
             scheduling: settings.scheduling.clone(),
             origin: settings.origin.clone(),
             resolver: settings.resolver.clone(),
             ..scheduler::Options::default()
         };
         let cancel = CancellationToken::new();
-        Ok(Self { server: scheduler::Server::start(options, cancel.clone()).await?, cancel })
+        let server = scheduler::Server::start(options, cancel.clone()).await?;
+        let token = std::fs::read_to_string(server.join_token_file().context("a join token")?)?;
+        Ok(Self { server, token: token.trim().parse()?, cancel, _state: state })
     }
 
     /// Where hosts connect.
     #[must_use]
     pub const fn address(&self) -> SocketAddr {
         self.server.grpc_addr()
+    }
+
+    /// By which daemons join it.
+    #[must_use]
+    pub const fn token(&self) -> &JoinToken {
+        &self.token
+    }
+
+    /// What makes the owner of a key a member, from so long ago on.
+    ///
+    /// # Errors
+    /// If no certificate can be made.
+    pub fn admit(&self, key: &PeerKey) -> Result<HostCredentials> {
+        Ok(self.server.admitter().context("a cluster that is joined")?.admit(key)?)
+    }
+
+    /// Where operators speak to it.
+    ///
+    /// # Errors
+    /// If gRPC is plain.
+    pub fn operator_socket(&self) -> Result<PathBuf> {
+        self.server.operator_socket().context("a cluster that is joined")
+    }
+
+    fn config(&self) -> Result<SchedulerConfig> {
+        let address = format!("http://{}", self.address()).parse().context("an address")?;
+        Ok(SchedulerConfig::Remote { address, token: Some(self.token.clone()) })
     }
 
     /// What it says of itself.
@@ -231,7 +264,39 @@ impl Node {
     /// # Errors
     /// If it does not start.
     pub async fn join(hub: &Hub, settings: &Settings) -> Result<Self> {
-        Self::join_at(hub.address(), settings).await
+        Self::start(settings, hub.config()?, tempfile::tempdir()?).await
+    }
+
+    /// A daemon that comes to this scheduler with this token.
+    ///
+    /// # Errors
+    /// If it does not start; not, if it is not let in.
+    pub async fn join_with(hub: &Hub, token: JoinToken, settings: &Settings) -> Result<Self> {
+        Self::join_at_door((hub.address(), token), settings).await
+    }
+
+    /// A daemon that comes to the scheduler here with this token.
+    ///
+    /// # Errors
+    /// If it does not start; not, if it is not let in.
+    pub async fn join_at_door((scheduler, token): (SocketAddr, JoinToken), settings: &Settings) -> Result<Self> {
+        let address = format!("http://{scheduler}").parse().context("an address")?;
+        let config = SchedulerConfig::Remote { address, token: Some(token) };
+        Self::start(settings, config, tempfile::tempdir()?).await
+    }
+
+    /// A daemon with a scheduler inside that others can join, and by what.
+    ///
+    /// # Errors
+    /// If it does not start.
+    pub async fn host(settings: &Settings) -> Result<(Self, (SocketAddr, JoinToken))> {
+        // The scheduler inside says nowhere else which port it took.
+        let listen = std::net::TcpListener::bind(ANY_PORT)?.local_addr()?;
+        let config = SchedulerConfig::Embedded { listen, plain: false };
+        let node = Self::start(settings, config, tempfile::tempdir()?).await?;
+        let file = node.dir.path().join("store/scheduler/join-token");
+        let token = std::fs::read_to_string(&file).with_context(|| file.display().to_string())?;
+        Ok((node, (listen, token.trim().parse()?)))
     }
 
     /// A daemon of this scheduler's that goes on with what a stopped one left in its directory.
@@ -239,7 +304,7 @@ impl Node {
     /// # Errors
     /// If it does not start.
     pub async fn join_again(hub: &Hub, settings: &Settings, dir: TempDir) -> Result<Self> {
-        Self::start(settings, remote(hub.address())?, dir).await
+        Self::start(settings, hub.config()?, dir).await
     }
 
     /// The same, with a scheduler that is here, or is said to be.
@@ -250,7 +315,7 @@ impl Node {
         Self::start(settings, remote(scheduler)?, dir).await
     }
 
-    /// A daemon whose scheduler is here, or is said to be.
+    /// A daemon whose scheduler is said to be here, without joining.
     ///
     /// # Errors
     /// If it does not start.

@@ -107,7 +107,7 @@ async fn pulled(
     settings.scheduling.lease_ttl = Duration::from_millis(500);
     settings.scheduling.transfer_timeout = Duration::from_millis(500);
     let hub = Hub::start(&settings).await?;
-    let liar = Liar::join(hub.address(), uploads(&versions), script(&versions)?).await?;
+    let liar = Liar::join(&hub, uploads(&versions), script(&versions)?).await?;
     match part {
         Part::Holder => liar.tell(&key, HostBody::Hold { closed: true, pieces: PieceSet::full(count) }).await,
         Part::Source => {

@@ -3,6 +3,7 @@
 mod crowd;
 mod dockerd;
 mod no_scheduler;
+mod open_ports;
 mod record;
 mod replay;
 mod scene;
