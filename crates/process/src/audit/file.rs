@@ -238,9 +238,9 @@ mod tests {
         assert_eq!(log.append(b"one\ntwo\n").unwrap_err().lines, 2);
         fs::create_dir(dir.path().join("missing")).unwrap();
         log.append(b"three\n").unwrap();
-        // A full disk, as far as a file is concerned.
-        let mut full = Rotating::new(Options { file: "/dev/full".into(), max_bytes: 100, keep: 1 });
-        assert_eq!(full.append(b"one\n").unwrap_err().lines, 1);
+        let mut device = Rotating::new(Options { file: "/dev/full".into(), max_bytes: 100, keep: 1 });
+        let error = device.append(b"one\n").unwrap_err();
+        assert_eq!((error.lines, error.error.kind()), (1, io::ErrorKind::InvalidInput), "no file");
     }
 
     #[test]
