@@ -152,7 +152,15 @@ impl Blob {
         Ok(())
     }
 
-    /// Takes pieces back that turned out to be wrong.
+    /// How often pieces were taken back that had been read as good ([`Self::discard`]). Who reads pieces of a blob that is
+    /// not closed compares it: if it is the same before the first read and after the last, and the blob is closed before
+    /// the last, all that was read is the blob's.
+    #[must_use]
+    pub fn voids(&self) -> u64 {
+        self.entry().held().voids
+    }
+
+    /// Takes pieces back that turned out to be wrong, and counts that in [`Self::voids`].
     ///
     /// # Errors
     /// [`StoreError::Database`]; the pieces are not held any more nevertheless.

@@ -48,6 +48,8 @@ pub(crate) struct Held {
     chain_changed: bool,
     /// Counts what makes a check that is under way void: pieces taken back, the chain forgotten.
     revocations: u64,
+    /// Counts the times that pieces turned out not to be the blob's.
+    pub(crate) voids: u64,
     /// The stamp that the record has.
     used_saved: u64,
     live: Option<Live>,
@@ -100,6 +102,7 @@ impl Entry {
                 record_changed: false,
                 chain_changed: false,
                 revocations: 0,
+                voids: 0,
                 used_saved: record.used,
                 live,
             }),
@@ -147,7 +150,10 @@ impl Entry {
 
     /// Takes pieces back; whether any was held.
     pub(crate) fn discard(&self, pieces: &PieceSet) -> bool {
-        let removed = self.held().discard(pieces);
+        let mut held = self.held();
+        let removed = held.discard(pieces);
+        held.voids += 1;
+        drop(held);
         if removed {
             self.announce();
         }

@@ -1,8 +1,9 @@
 //! Bytes straight from the origin to one reader, past the store and the peers.
 //!
 //! For a reader whose range the chain will not reach soon, and for one whose bytes the store cannot take: a full disk
-//! must not fail a pull. Where the chain's state before the first byte is known, each piece is verified before it is
-//! handed on, and the last one against the digest; in the middle of a blob of which nothing is known, nothing can be.
+//! must not fail a pull. Where the chain's state before the first byte's piece is known, that piece is read from its
+//! beginning, each is verified before it is handed on, and the last one against the digest; in the middle of a blob of
+//! which nothing is known, nothing can be.
 
 use super::Parts;
 use super::rights::Right;
@@ -26,8 +27,10 @@ pub(crate) enum DirectError {
 pub(crate) struct Direct {
     layout: PieceLayout,
     range: ByteRange,
-    /// Offset in the blob of the next byte to hand on.
+    /// Offset in the blob of the next byte that comes.
     at: u64,
+    /// Bytes that come before those that were asked for: to verify their piece.
+    skip: usize,
     /// The chain as far as it was known at the start.
     chain: Chain,
     /// The state before the piece that `at` begins, while whole pieces are verified.
@@ -38,6 +41,19 @@ pub(crate) struct Direct {
 }
 
 impl Direct {
+    /// Whether all bytes of `range` up to its end, or to the last whole piece in it, are verified by what is known.
+    pub(crate) fn is_verified(chain: &Chain, range: ByteRange) -> bool {
+        Self::start(chain, range).is_some()
+    }
+
+    /// Where to begin, and the state there, so that the first piece can be verified.
+    fn start(chain: &Chain, range: ByteRange) -> Option<(u64, State)> {
+        let piece = chain.layout().piece_at(range.start())?;
+        let whole = chain.layout().range(piece);
+        let state = chain.state(piece.0).copied()?;
+        (whole.end() <= range.end()).then_some((whole.start(), state))
+    }
+
     /// Opens a read of `range`, with what is known of the chain.
     pub(crate) async fn open(
         parts: &Parts,
@@ -47,9 +63,13 @@ impl Direct {
         range: ByteRange,
     ) -> Result<Self, DirectError> {
         let layout = chain.layout();
-        let boundary =
-            layout.piece_at(range.start()).filter(|piece| layout.range(*piece).start() == range.start());
-        let state = boundary.and_then(|piece| chain.state(piece.0).copied());
+        let (start, state) = match Self::start(&chain, range) {
+            Some((start, state)) => (start, Some(state)),
+            None => (range.start(), None),
+        };
+        // At most a piece's length.
+        let skip = usize::try_from(range.start() - start).unwrap_or(usize::MAX);
+        let range = ByteRange::new(start, range.end()).unwrap_or(range);
         let body = parts
             .origin
             .read_blob(&right.repository, &key.digest, Some(range), Some(key.size), &right.auth)
@@ -58,6 +78,7 @@ impl Direct {
             layout,
             range,
             at: range.start(),
+            skip,
             chain,
             state,
             rest: Bytes::new(),
@@ -92,7 +113,7 @@ impl Direct {
             return Err(ChainError::Piece { piece }.into());
         }
         self.state = Some(after);
-        Ok(Some(bytes))
+        Ok(Some(bytes.slice(std::mem::take(&mut self.skip).min(bytes.len())..)))
     }
 
     async fn take(&mut self, max: u64) -> Result<Bytes, OriginError> {

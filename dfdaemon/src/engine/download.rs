@@ -59,7 +59,6 @@ pub(crate) enum Standing {
 #[derive(Debug)]
 pub(crate) struct Told {
     pub(crate) standing: watch::Sender<Standing>,
-    pub(crate) voids: watch::Sender<u64>,
     pub(crate) arrivals: Arc<Arrivals>,
 }
 
@@ -72,8 +71,6 @@ struct HandleInner {
     digest: Digest,
     mailbox: mpsc::Sender<Input>,
     standing: watch::Receiver<Standing>,
-    /// Counts the times that pieces turned out to have been verified against a false chain.
-    voids: watch::Receiver<u64>,
     arrivals: Arc<Arrivals>,
     readers: AtomicU64,
 }
@@ -85,13 +82,6 @@ impl Handle {
 
     pub(crate) fn standing(&self) -> watch::Receiver<Standing> {
         self.0.standing.clone()
-    }
-
-    /// Changes when pieces that readers may have been given turn out to be void; what was before counts as seen.
-    pub(crate) fn voids(&self) -> watch::Receiver<u64> {
-        let mut voids = self.0.voids.clone();
-        voids.mark_unchanged();
-        voids
     }
 
     /// How pieces came.
@@ -167,20 +157,18 @@ impl Engine {
         }
         let (mailbox, inbox) = mpsc::channel(MAILBOX);
         let (standing_tx, standing) = watch::channel(Standing::Running);
-        let (voids_tx, voids) = watch::channel(0);
         let arrivals = Arc::new(Arrivals::new(open.layout.count()));
         let handle = Handle(Arc::new(HandleInner {
             digest: open.key.digest,
             mailbox: mailbox.clone(),
             standing,
-            voids,
             arrivals: arrivals.clone(),
             readers: AtomicU64::new(0),
         }));
         downloads.insert(open.key.digest, handle.clone());
         self.tick();
         self.announce(&open.key);
-        let told = Told { standing: standing_tx, voids: voids_tx, arrivals };
+        let told = Told { standing: standing_tx, arrivals };
         let driver = Driver::new(self.clone(), open, blob, mailbox, inbox, told);
         self.0.tasks.spawn(driver.run());
         handle

@@ -260,7 +260,6 @@ impl Driver {
                     }
                 }
                 Effect::Discard { pieces } => {
-                    self.told.voids.send_modify(|count| *count += 1);
                     if let Err(error) = self.blob.discard(&pieces).await {
                         tracing::error!(%error, pieces = pieces.len(), "void pieces could not be discarded");
                         self.stopped = true;

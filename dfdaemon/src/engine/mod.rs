@@ -13,6 +13,8 @@ mod driver;
 mod origin_read;
 mod reader;
 mod rights;
+#[cfg(test)]
+mod tests;
 mod transfer;
 
 pub use reader::{ReadError, Reader};

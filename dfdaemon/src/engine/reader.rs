@@ -85,6 +85,8 @@ pub struct Reader {
     at: u64,
     past_the_store: bool,
     blob: Option<Blob>,
+    /// [`Blob::voids`] when this reader had handed on nothing.
+    voids: u64,
     joined: Option<Joined>,
     direct: Option<Direct>,
     attempts: u32,
@@ -95,7 +97,6 @@ struct Joined {
     handle: Handle,
     reader: ReaderId,
     standing: watch::Receiver<Standing>,
-    voids: watch::Receiver<u64>,
     direct: watch::Receiver<Option<ByteRange>>,
 }
 
@@ -115,6 +116,7 @@ impl Reader {
             at,
             past_the_store: false,
             blob: None,
+            voids: 0,
             joined: None,
             direct: None,
             attempts: 0,
@@ -141,18 +143,25 @@ impl Reader {
     async fn next(&mut self) -> Result<Option<Bytes>, ReadError> {
         let mut corrupt = 0;
         while self.at < self.range.end() {
-            self.check_voids()?;
             if let Some(direct) = &mut self.direct {
-                if let Some(bytes) = direct.next().await? {
-                    return Ok(Some(self.advance(bytes)));
+                let bytes = direct.next().await?;
+                if let Some(blob) = self.blob.clone() {
+                    // These bytes are the origin's; what went before them need not be.
+                    self.check_voids(&blob)?;
                 }
-                self.direct = None;
+                match bytes {
+                    Some(bytes) => return Ok(Some(self.advance(bytes))),
+                    None => self.direct = None,
+                }
                 continue;
             }
             let Some(blob) = self.blob().await? else { continue };
+            self.check_voids(&blob)?;
             match self.ready(&blob) {
                 Some(range) => match blob.read(range).await {
-                    Ok(bytes) => return Ok(Some(self.advance(bytes))),
+                    Ok(bytes) if blob.voids() == self.voids => return Ok(Some(self.advance(bytes))),
+                    // A false chain was found in this moment.
+                    Ok(_) => {}
                     // The piece is gone from the store now, and is downloaded again.
                     Err(StoreError::Corrupt { .. }) if corrupt < ATTEMPTS_MAX => corrupt += 1,
                     // Its states were forgotten in this moment: its download verifies or discards it.
@@ -165,13 +174,13 @@ impl Reader {
         Ok(None)
     }
 
-    /// A false chain was found: what this reader has handed on may not be the blob.
-    fn check_voids(&mut self) -> Result<(), ReadError> {
-        let Some(joined) = &mut self.joined else { return Ok(()) };
-        if self.at > self.range.start() && joined.voids.has_changed().unwrap_or(false) {
+    /// If a false chain was found since this reader's first byte, what it has handed on may not be the blob.
+    fn check_voids(&mut self, blob: &Blob) -> Result<(), ReadError> {
+        let voids = blob.voids();
+        if voids != self.voids && self.at > self.range.start() {
             return Err(ReadError::FalseChain);
         }
-        joined.voids.mark_unchanged();
+        self.voids = voids;
         Ok(())
     }
 
@@ -253,7 +262,14 @@ impl Reader {
         match next {
             Next::Look => Ok(()),
             Next::Direct(range) => {
-                let end = range.end().min(self.range.end());
+                let mut end = range.end().min(self.range.end());
+                // The last byte of what nobody has proven waits for the chain, as it does in the store.
+                let asked = ByteRange::new(self.at, end);
+                if end == blob.layout().size()
+                    && !asked.is_some_and(|asked| Direct::is_verified(&blob.chain(), asked))
+                {
+                    end -= 1;
+                }
                 match ByteRange::new(self.at, end).filter(|range| !range.is_empty()) {
                     Some(range) => self.go_direct(range).await,
                     None => Ok(()),
@@ -265,7 +281,6 @@ impl Reader {
             }
             Next::Ended(Standing::Failed(failure)) => Err(ReadError::Download(failure)),
             Next::Ended(Standing::Running | Standing::Stopped) => {
-                self.check_voids()?;
                 self.joined = None;
                 self.attempts += 1;
                 if self.attempts >= ATTEMPTS_MAX {
@@ -286,11 +301,10 @@ impl Reader {
             let reader = handle.reader_id();
             let (sender, direct) = watch::channel(None);
             let range = ByteRange::new(self.at, self.range.end()).unwrap_or(self.range);
-            let voids = handle.voids();
             let join = Join { reader, range, right: self.open.right.clone(), direct: sender };
             if handle.join(join).await {
                 let standing = handle.standing();
-                return Ok(Some(Joined { handle, reader, standing, voids, direct }));
+                return Ok(Some(Joined { handle, reader, standing, direct }));
             }
         }
         Err(ReadError::Stopping)

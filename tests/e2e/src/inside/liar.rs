@@ -4,9 +4,11 @@
 
 use super::{BOUND, Content, Hub};
 use anyhow::{Context, Result, bail};
-use p2p::tls::Tls;
 use membership::{SERVER_NAME, client_config};
-use p2p::{BoxFuture, Identity, Member, Members, P2p, PieceBody, PieceRequest, PieceSource, Refusal, Tickets};
+use p2p::tls::Tls;
+use p2p::{
+    BoxFuture, Identity, Member, Members, P2p, PieceBody, PieceRequest, PieceSource, Refusal, Tickets,
+};
 use proto::{FromHost, FromScheduler, Hello, SCHEDULER_FRAME_BYTES_MAX, wire};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

@@ -279,7 +279,10 @@ impl Node {
     ///
     /// # Errors
     /// If it does not start; not, if it is not let in.
-    pub async fn join_at_door((scheduler, token): (SocketAddr, JoinToken), settings: &Settings) -> Result<Self> {
+    pub async fn join_at_door(
+        (scheduler, token): (SocketAddr, JoinToken),
+        settings: &Settings,
+    ) -> Result<Self> {
         let address = format!("http://{scheduler}").parse().context("an address")?;
         let config = SchedulerConfig::Remote { address, token: Some(token) };
         Self::start(settings, config, tempfile::tempdir()?).await

@@ -126,9 +126,7 @@ fn only_what_is_documented_and_strangers_learn_nothing() -> Result<()> {
         for address in [on_node(6501), on_node(6502), at_hub] {
             heard.push((address, ask(address, "/").await?));
         }
-        for address in
-            [on_node(6500), on_node(6503), SocketAddr::new(at_hub.ip(), 6511)]
-        {
+        for address in [on_node(6500), on_node(6503), SocketAddr::new(at_hub.ip(), 6511)] {
             ensure!(ask(address, "/").await.is_err(), "{address} is open to other machines");
         }
         Ok(heard)
