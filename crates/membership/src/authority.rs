@@ -303,7 +303,7 @@ mod tests {
     }
 
     #[test]
-    fn a_scheduler_that_another_authority_certified_is_refused() {
+    fn attack_a_scheduler_of_another_authority_is_refused() {
         let ((_dir, ours), (_other_dir, theirs)) = (authority(), authority());
         let client = || client_config(ours.hash(), None).unwrap();
         let error = handshake(theirs.server_config().unwrap(), client()).unwrap_err();
@@ -313,7 +313,7 @@ mod tests {
 
     /// A member that calls itself the scheduler: its certificate is for clients.
     #[test]
-    fn a_host_cannot_stand_in_for_the_scheduler() {
+    fn attack_a_host_cannot_stand_in_for_the_scheduler() {
         let (_dir, authority) = authority();
         let key = host(1);
         let credentials = authority.certify(&key.public(), SystemTime::now()).unwrap();

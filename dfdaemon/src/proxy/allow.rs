@@ -67,7 +67,7 @@ mod tests {
     }
 
     #[test]
-    fn public_names_only() {
+    fn attack_addresses_and_private_names_are_refused() {
         let named = BTreeSet::from([registry("127.0.0.1:5000"), registry("registry.local")]);
         let allowed = Allowed::new(AllowRegistries::Public, named);
         for good in ["docker.io", "ghcr.io:443", "a.b.example.com", "127.0.0.1:5000", "registry.local"] {

@@ -25,8 +25,8 @@ pub(crate) struct Removed {
 impl Removed {
     /// Those in the file; none if there is no file. Blocks on the disk.
     pub(super) fn load(path: PathBuf) -> io::Result<Self> {
-        let hosts = match file::read(&path, FILE_LEN_MAX).map_err(|error| about(&path, error))? {
-            Some(content) => serde_json::from_slice(&content).map_err(|error| about(&path, error.into()))?,
+        let hosts = match file::read(&path, FILE_LEN_MAX).map_err(|error| about(&path, &error))? {
+            Some(content) => serde_json::from_slice(&content).map_err(|error| about(&path, &error.into()))?,
             None => BTreeSet::new(),
         };
         Ok(Self { path: Arc::new(path), hosts: watch::Sender::new(Arc::new(hosts)) })
@@ -80,7 +80,7 @@ impl Removed {
         if matches!(result, Ok(true)) {
             let hosts = Arc::clone(&self.hosts.borrow());
             file::replace(&self.path, &serde_json::to_vec_pretty(&*hosts)?)
-                .map_err(|error| about(&self.path, error))?;
+                .map_err(|error| about(&self.path, &error))?;
         }
         result
     }

@@ -4,7 +4,7 @@ use membership::{JoinSecret, SecretHash, file};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -83,10 +83,10 @@ pub(crate) struct Tokens {
 impl Tokens {
     /// Those in the file; none if there is no file. Blocks on the disk.
     pub(super) fn load(path: PathBuf) -> io::Result<Self> {
-        let content = file::read(&path, FILE_LEN_MAX).map_err(|error| about(&path, error))?;
+        let content = file::read(&path, FILE_LEN_MAX).map_err(|error| about(&path, &error))?;
         let fresh = content.is_none();
         let records: Vec<Record> = match content {
-            Some(content) => serde_json::from_slice(&content).map_err(|error| about(&path, error.into()))?,
+            Some(content) => serde_json::from_slice(&content).map_err(|error| about(&path, &error.into()))?,
             None => Vec::new(),
         };
         let good = records.into_iter().filter_map(|record| Some((record.hash()?, record)));
@@ -138,7 +138,7 @@ impl Tokens {
     fn save(&self, records: &BTreeMap<SecretHash, Record>) -> io::Result<()> {
         let records: Vec<_> = records.values().collect();
         file::replace(&self.path, &serde_json::to_vec_pretty(&records)?)
-            .map_err(|error| about(&self.path, error))
+            .map_err(|error| about(&self.path, &error))
     }
 
     fn lock(&self) -> MutexGuard<'_, BTreeMap<SecretHash, Record>> {
@@ -147,7 +147,7 @@ impl Tokens {
 }
 
 /// The error with the file's name in front.
-pub(super) fn about(path: &std::path::Path, error: io::Error) -> io::Error {
+pub(super) fn about(path: &Path, error: &io::Error) -> io::Error {
     io::Error::new(error.kind(), format!("{}: {error}", path.display()))
 }
 

@@ -84,7 +84,7 @@ async fn a_silent_stream_is_ended_before_and_after_its_hello() {
 }
 
 #[tokio::test]
-async fn nonsense_ends_the_stream() {
+async fn attack_nonsense_or_too_large_a_frame_ends_the_stream() {
     let running = Running::start(options()).await;
     let mut watcher = running.host("watcher").await;
 

@@ -79,7 +79,7 @@ async fn half_a_hello_and_half_a_request_time_out() {
 }
 
 #[tokio::test]
-async fn a_child_that_does_not_read_loses_its_slot() {
+async fn attack_a_child_that_does_not_read_loses_its_slot() {
     let blob = Blob::new(1, 32 << 20, 32 << 20);
     let parent = Node::start(Options { upload_slots: 1, ..hasty() }).await;
     let small = Blob::new(2, 1000, 1024);

@@ -169,7 +169,7 @@ async fn bytes_beyond_the_answer_end_the_connection() {
 }
 
 #[tokio::test]
-async fn drips_are_no_progress_for_ever() {
+async fn attack_drips_are_no_progress_for_ever() {
     let (listener, identity) = (local().await, Identity::generate());
     let options = p2p::Options { transfer_timeout: Duration::from_millis(800), ..hasty() };
     let child = Node::start(options).await;

@@ -7,7 +7,7 @@ use std::time::Duration;
 use types::FetchFailure;
 
 #[tokio::test]
-async fn a_stranger_is_refused() {
+async fn attack_a_stranger_is_refused() {
     let blob = Blob::new(1, 1000, 1024);
     let (parent, child) = (Node::start(hasty()).await, Node::start(Options::default()).await);
     parent.shelf.put(&blob);
@@ -46,7 +46,7 @@ async fn nobody_fetches_from_a_stranger() {
 }
 
 #[tokio::test]
-async fn another_peer_at_the_address_is_refused() {
+async fn attack_another_peer_at_the_address_is_refused() {
     let blob = Blob::new(4, 1000, 1024);
     let (parent, child) = pair(&blob, Options::default(), Options::default()).await;
     let other = Node::start(Options::default()).await;

@@ -121,7 +121,7 @@ async fn all_challenges_are_relayed() {
 }
 
 #[tokio::test]
-async fn heads_are_bounded() {
+async fn attack_a_head_without_end_is_refused() {
     let stage = stage(Memory::new()).await;
     let mut client = Connection::open(stage.address).await;
     let long = "x".repeat(HEAD_LEN_MAX);
@@ -137,7 +137,7 @@ async fn heads_are_bounded() {
 }
 
 #[tokio::test]
-async fn a_client_that_never_ends_its_head_is_closed() {
+async fn attack_a_client_that_never_ends_its_head_is_closed() {
     let head_timeout = Duration::from_millis(20);
     let stage = stage_with(crate::proxy::Options { head_timeout, ..options() }, Memory::new()).await;
     for sent in ["", "GET /v2/ HT"] {
@@ -148,7 +148,7 @@ async fn a_client_that_never_ends_its_head_is_closed() {
 }
 
 #[tokio::test]
-async fn connections_are_bounded_and_wait_their_turn() {
+async fn attack_connections_beyond_the_limit_wait_their_turn() {
     let mut memory = Memory::new();
     let (blob, gate) = memory.gated("docker.io/library/alpine", &[7; 10]);
     let stage = stage_with(crate::proxy::Options { connections_max: 1, ..options() }, memory).await;

@@ -168,7 +168,7 @@ impl Hub {
             ..scheduler::Options::default()
         };
         let cancel = CancellationToken::new();
-        let server = scheduler::Server::start(options, cancel.clone()).await?;
+        let server = Box::pin(scheduler::Server::start(options, cancel.clone())).await?;
         let token = std::fs::read_to_string(server.join_token_file().context("a join token")?)?;
         Ok(Self { server, token: token.trim().parse()?, cancel, _state: state })
     }
@@ -330,7 +330,8 @@ impl Node {
         process::tls::install_provider();
         let cancel = CancellationToken::new();
         let config = settings.config(&dir, scheduler);
-        let app = App::start(config, cancel.clone()).await.map_err(|failure| anyhow!("{failure}"))?;
+        let app =
+            Box::pin(App::start(config, cancel.clone())).await.map_err(|failure| anyhow!("{failure}"))?;
         Ok(Self {
             proxy: format!("http://{}", app.proxy_address()),
             admin: format!("http://{}", app.admin_address()),

@@ -139,7 +139,7 @@ async fn an_origin_that_falls_silent_is_left_for_another_connection() -> Result<
 
 /// An origin whose bytes are another blob's, or none at all.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn content_under_a_false_name_is_never_whole() -> Result<()> {
+async fn attack_content_under_a_false_name_is_never_whole() -> Result<()> {
     let origin = FaultyOrigin::start().await?;
     let node = Node::alone(&Settings::of(&[&origin])).await?;
     let (same_size, shorter, nothing) =

@@ -122,7 +122,7 @@ async fn an_origin_that_does_not_answer_is_not_waited_for_without_end() -> Resul
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_oversized_manifest_is_refused_and_not_kept() -> Result<()> {
+async fn attack_an_oversized_manifest_is_refused_and_not_kept() -> Result<()> {
     let origin = FaultyOrigin::start().await?;
     let mut settings = Settings::of(&[&origin]);
     settings.origin.manifest_len_max = 10_000;

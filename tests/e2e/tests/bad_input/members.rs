@@ -156,7 +156,7 @@ fn false_chain(versions: &Versions) -> Result<Script> {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_holder_that_sends_wrong_bytes_or_none() -> Result<()> {
+async fn attack_a_holder_that_sends_wrong_bytes_or_none() -> Result<()> {
     futures::try_join!(
         pulled("wrong bytes", Part::Holder, 1, |v| Uploads::Of(v.wrong.clone()), true_chain),
         pulled("holds nothing", Part::Holder, 2, |_| Uploads::Refused(p2p::Refusal::NotHeld), true_chain),
@@ -167,7 +167,7 @@ async fn a_holder_that_sends_wrong_bytes_or_none() -> Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_holder_that_sends_too_little_or_stalls() -> Result<()> {
+async fn attack_a_holder_that_sends_too_little_or_stalls() -> Result<()> {
     futures::try_join!(
         pulled("no answer", Part::Holder, 11, |_| Uploads::Silence, true_chain),
         pulled("half a piece", Part::Holder, 12, |v| Uploads::HalfAndEnd(v.right.clone()), true_chain),
@@ -183,7 +183,7 @@ async fn a_holder_that_sends_too_little_or_stalls() -> Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_holder_with_a_false_chain() -> Result<()> {
+async fn attack_a_holder_with_a_false_chain() -> Result<()> {
     let garbage = |versions: &Versions| {
         let mut states = versions.wrong.states()?;
         states.rotate_left(1);
@@ -199,7 +199,7 @@ async fn a_holder_with_a_false_chain() -> Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_source_with_a_false_chain() -> Result<()> {
+async fn attack_a_source_with_a_false_chain() -> Result<()> {
     let wrong = |v: &Versions| Uploads::Of(v.wrong.clone());
     futures::try_join!(
         pulled("false chain", Part::Source, 31, wrong, |v| Ok(reads(v.wrong.states()?, true))),
@@ -210,7 +210,7 @@ async fn a_source_with_a_false_chain() -> Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_source_that_does_nothing_or_blames_the_origin() -> Result<()> {
+async fn attack_a_source_that_does_nothing_or_blames_the_origin() -> Result<()> {
     let none = |_: &Versions| Uploads::Refused(p2p::Refusal::NotHeld);
     futures::try_join!(
         pulled("silent source", Part::Source, 41, none, |_| Ok(silent())),

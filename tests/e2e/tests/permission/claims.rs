@@ -10,7 +10,7 @@ use types::Digest;
 
 /// Anyone can push a manifest that names a digest.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_repository_that_only_names_a_digest_does_not_give_it() -> Result<()> {
+async fn attack_a_repository_that_only_names_a_digest_does_not_give_it() -> Result<()> {
     let stage = Stage::bearer().await?;
     let (_hub, a, b) = cluster(&stage.settings()).await?;
     stage.pull_private(&a, &stage.users_token().await?).await?;
@@ -59,7 +59,7 @@ async fn with_eve() -> Result<(Stage, Eve, e2e::inside::Hub, Node, Node)> {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_untrusted_registry_does_not_get_a_private_blob_out() -> Result<()> {
+async fn attack_a_lying_registry_does_not_get_a_private_blob_out() -> Result<()> {
     let (stage, eve, _hub, a, b) = with_eve().await?;
     let secret = &stage.private.layer;
     eve.claim(&secret.digest, secret.bytes.len());
@@ -88,7 +88,7 @@ async fn an_untrusted_registry_does_not_get_a_private_blob_out() -> Result<()> {
 
 /// Nor does it learn whether the cluster has a blob, or how large it is.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_untrusted_registry_learns_nothing_of_a_private_blob() -> Result<()> {
+async fn attack_a_lying_registry_learns_nothing_of_a_private_blob() -> Result<()> {
     let (stage, eve, _hub, a, _b) = with_eve().await?;
     let (held, strange) = (stage.private.layer.digest, Digest::sha256(b"nobody has this"));
     let mut seen = Vec::new();
@@ -108,7 +108,7 @@ async fn an_untrusted_registry_learns_nothing_of_a_private_blob() -> Result<()> 
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_untrusted_registry_does_not_get_a_private_manifest_out() -> Result<()> {
+async fn attack_a_lying_registry_does_not_get_a_private_manifest_out() -> Result<()> {
     let (stage, eve, _hub, a, b) = with_eve().await?;
     let (secret, text) = (stage.private.manifest, &stage.private.text);
     eve.claim(&secret, text.len());

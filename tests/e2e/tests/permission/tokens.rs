@@ -36,7 +36,7 @@ async fn is_refused(stage: &Stage, node: &Node) -> Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn only_a_client_with_a_real_token_gets_what_is_private() -> Result<()> {
+async fn attack_a_client_without_a_real_token_gets_nothing_private() -> Result<()> {
     let stage = Stage::bearer().await?;
     let (_hub, a, b) = cluster(&stage.settings()).await?;
     is_refused(&stage, &a).await?;
@@ -101,7 +101,7 @@ async fn what_is_public_needs_no_token_even_where_the_registry_hands_them_out() 
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_token_that_is_revoked_opens_nothing_new() -> Result<()> {
+async fn attack_a_revoked_token_opens_nothing_new() -> Result<()> {
     let stage = Stage::bearer().await?;
     let (_hub, a, b) = cluster(&stage.settings()).await?;
     let token = stage.users_token().await?;

@@ -11,7 +11,7 @@ async fn redirecting(base: Option<String>, uses: u64) -> FaultyOrigin {
 }
 
 #[tokio::test]
-async fn storage_on_another_host_gets_no_authorization() {
+async fn attack_storage_on_another_host_gets_no_authorization() {
     let store = FaultyOrigin::start().await.unwrap();
     let server = redirecting(Some(store.url().into()), 1).await;
     let digest = server.add_blob(REPOSITORY, content(1000));
@@ -93,7 +93,7 @@ async fn redirects_that_lead_nowhere() {
 }
 
 #[tokio::test]
-async fn a_name_that_leads_inside() {
+async fn attack_a_name_that_leads_inside() {
     let server = FaultyOrigin::start().await.unwrap();
     let digest = server.add_blob(REPOSITORY, "content");
     let port = server.address().port();
