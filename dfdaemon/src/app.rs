@@ -54,6 +54,11 @@ pub struct App {
 /// # Errors
 /// If it cannot start: a port is taken, the cache cannot be used.
 pub async fn run(config: Config, cancel: CancellationToken) -> Result<(), Failure> {
+    if config.scheduler.is_open_to_strangers() {
+        tracing::warn!(
+            "gRPC is not encrypted, and whoever reaches the scheduler is a member (insecure_plain_grpc)"
+        );
+    }
     let app = App::start(config, cancel.clone()).await?;
     cancel.cancelled().await;
     tracing::info!("stopping");

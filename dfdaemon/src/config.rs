@@ -81,6 +81,18 @@ pub enum SchedulerConfig {
     },
 }
 
+impl SchedulerConfig {
+    /// Whether others than this daemon can become members without joining.
+    #[must_use]
+    pub const fn is_open_to_strangers(&self) -> bool {
+        match self {
+            // On a port that nobody is told, only this daemon is to connect.
+            Self::Embedded { listen, plain } => *plain && listen.port() != 0,
+            Self::Remote { token, .. } => token.is_none(),
+        }
+    }
+}
+
 /// The exchange with other daemons.
 #[derive(Clone, Debug)]
 pub struct P2pConfig {
