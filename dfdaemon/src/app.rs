@@ -294,7 +294,7 @@ async fn embedded(
         options.scheduling.quiet_period = scheduler::Options::default().scheduling.quiet_period;
     }
     let server = scheduler::Server::start_with(options, resolver, cancel.clone()).await?;
-    if let Some(command) = server.join_command() {
+    if let Some(command) = server.join_command().filter(|_| !listen.ip().is_loopback()) {
         tracing::info!(
             command,
             "another node joins with this, HOST being this machine as the node reaches it"

@@ -69,7 +69,7 @@ pub enum SchedulerConfig {
     Embedded {
         /// Where it listens for others to join. Default 127.0.0.1:0, which is nobody.
         listen: SocketAddr,
-        /// gRPC without TLS and without joining: for nobody else, or under `--insecure-plain-grpc`.
+        /// gRPC without TLS and without joining, under `--insecure-plain-grpc`.
         plain: bool,
     },
     /// A process of its own.
@@ -82,12 +82,11 @@ pub enum SchedulerConfig {
 }
 
 impl SchedulerConfig {
-    /// Whether others than this daemon can become members without joining.
+    /// Whether whoever reaches the scheduler becomes a member.
     #[must_use]
     pub const fn is_open_to_strangers(&self) -> bool {
         match self {
-            // On a port that nobody is told, only this daemon is to connect.
-            Self::Embedded { listen, plain } => *plain && listen.port() != 0,
+            Self::Embedded { plain, .. } => *plain,
             Self::Remote { token, .. } => token.is_none(),
         }
     }

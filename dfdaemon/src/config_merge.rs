@@ -190,7 +190,7 @@ impl Merge {
         }
         let given = flags.scheduler_listen.or(of_file.listen);
         let listen = given.unwrap_or(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)));
-        Ok(SchedulerConfig::Embedded { listen, plain: insecure || given.is_none() })
+        Ok(SchedulerConfig::Embedded { listen, plain: insecure })
     }
 
     /// `TOKEN@HOST[:PORT]`; never quoted.

@@ -7,14 +7,13 @@
 //! seconds for the handshake, and, without a certificate, as long as joining takes.
 
 use futures::Stream;
-use membership::{CERTIFICATE_LIFETIME, Doorstep, PeerKey, Turn};
+use membership::{CERTIFICATE_LIFETIME, Doorstep, PeerKey, Place, Places, Turn};
 use process::listen;
-use std::collections::BTreeMap;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
@@ -43,6 +42,9 @@ const STRANGER_LIFETIME: Duration = Duration::from_secs(30);
 
 /// Connections of one host at once: it has one, and another while it comes back.
 const CONNECTIONS_PER_HOST_MAX: u32 = 8;
+
+/// How long a connection lasts on which the end of a host's right was said.
+const PARTING: Duration = Duration::from_secs(1);
 
 /// What a call can know of the connection it came over, and do to it.
 #[derive(Clone, Debug)]
@@ -79,6 +81,18 @@ impl ConnectionHandle {
     pub(crate) fn renewed(&self) {
         let until = self.valid.connected.elapsed() + CERTIFICATE_LIFETIME;
         self.valid.until.store(until.as_secs(), Ordering::Relaxed);
+    }
+
+    /// Breaks the connection once what was said last can have arrived: a host whose right has ended is to show a new
+    /// certificate on a new connection.
+    pub(crate) fn part(&self) {
+        let hang_up = self.hang_up.clone();
+        tokio::spawn(async move {
+            tokio::select! {
+                () = hang_up.cancelled() => {}
+                () = tokio::time::sleep(PARTING) => hang_up.cancel(),
+            }
+        });
     }
 
     /// Whether the certificate that was shown may have expired since.
@@ -234,58 +248,10 @@ impl Door {
     }
 }
 
-/// How many connections each host, or each address, has.
-#[derive(Clone, Debug)]
-struct Places<K> {
-    max: u32,
-    taken: Arc<Mutex<BTreeMap<K, u32>>>,
-}
-
-/// One of them, as long as it lives.
-#[derive(Debug)]
-struct Place<K: Ord> {
-    places: Places<K>,
-    of: K,
-}
-
 #[expect(dead_code, reason = "kept to be dropped")]
 enum AnyPlace {
     Host(Place<PeerKey>),
     Stranger(Place<IpAddr>),
-}
-
-impl<K: Ord + Copy> Places<K> {
-    fn new(max: u32) -> Self {
-        Self { max, taken: Arc::default() }
-    }
-
-    fn take(&self, of: K) -> Option<Place<K>> {
-        let mut taken = self.lock();
-        let count = taken.entry(of).or_default();
-        if *count >= self.max {
-            return None;
-        }
-        *count += 1;
-        Some(Place { places: Self { max: self.max, taken: Arc::clone(&self.taken) }, of })
-    }
-}
-
-impl<K> Places<K> {
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<K, u32>> {
-        self.taken.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl<K: Ord> Drop for Place<K> {
-    fn drop(&mut self) {
-        let mut taken = self.places.lock();
-        if let Some(count) = taken.get_mut(&self.of) {
-            *count -= 1;
-            if *count == 0 {
-                taken.remove(&self.of);
-            }
-        }
-    }
 }
 
 impl Connection {
@@ -370,5 +336,23 @@ impl AsyncWrite for Connection {
             Transport::Plain(stream) => Pin::new(stream).poll_shutdown(cx),
             Transport::Tls(stream) => Pin::new(stream).poll_shutdown(cx),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_connection_lasts_as_long_as_a_certificate_from_its_last_renewal() {
+        let handle = ConnectionHandle::new(SocketAddr::from(([127, 0, 0, 1], 1)), None);
+        assert!(!handle.is_over());
+        handle.valid.until.store(0, Ordering::Relaxed);
+        assert!(handle.is_over());
+        handle.renewed();
+        assert!(!handle.is_over());
+        assert_eq!(handle.valid.until.load(Ordering::Relaxed), CERTIFICATE_LIFETIME.as_secs());
+        handle.part();
+        timeout(20 * PARTING, handle.hang_up.cancelled()).await.expect("it ends");
     }
 }

@@ -19,6 +19,7 @@ mod server;
 mod service;
 mod status;
 mod stream;
+mod threshold;
 
 pub use cluster::Admitter;
 pub use config::{Flags, load};

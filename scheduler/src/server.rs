@@ -8,6 +8,7 @@ use crate::metrics::Published;
 use crate::questions::Questions;
 use crate::service::Service;
 use crate::stream::Streams;
+use crate::threshold::Threshold;
 use crate::{Error, Options, status};
 use futures::Stream;
 use origin::{Origin, Resolver};
@@ -129,7 +130,7 @@ impl Server {
     #[must_use]
     pub fn join_command(&self) -> Option<String> {
         let file = self.join_token_file()?;
-        Some(format!("dfdaemon --join \"$(cat {})@HOST:{}\"", file.display(), self.grpc.port()))
+        Some(format!("DFDAEMON_JOIN=\"$(cat {})@HOST:{}\" dfdaemon", file.display(), self.grpc.port()))
     }
 
     /// Who makes this process's own host a member; nothing where gRPC is plain.
@@ -227,6 +228,7 @@ impl Parts {
             questions: Questions::new(self.resolver.clone(), self.published.clone()),
             inputs,
             cluster: self.cluster.clone(),
+            refusals: Arc::default(),
         };
         let connections = self.options.hosts.max as usize + CONNECTIONS_SPARE;
         let incoming = connection::incoming(doors.listener, connections, doors.tls, &tasks);
@@ -247,7 +249,9 @@ impl Parts {
             .max_decoding_message_size(HOST_FRAME_BYTES_MAX)
             .max_encoding_message_size(SCHEDULER_FRAME_BYTES_MAX);
         let stopping = CancellationToken::new();
+        let threshold = if self.cluster.is_some() { Threshold::guarded() } else { Threshold::open() };
         let serving = tonic::transport::Server::builder()
+            .layer(threshold)
             .max_concurrent_streams(CALLS_PER_CONNECTION_MAX)
             .http2_keepalive_interval(Some(KEEPALIVE))
             .http2_keepalive_timeout(Some(KEEPALIVE))

@@ -8,8 +8,8 @@ use crate::status;
 use crate::stream::Streams;
 use futures::stream::BoxStream;
 use proto::{server, wire};
-use std::sync::Arc;
-use std::time::SystemTime;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant, SystemTime};
 use tonic::{Request, Response, Status, Streaming};
 
 /// Serves every connection.
@@ -20,6 +20,28 @@ pub(crate) struct Service {
     pub(crate) inputs: Inputs,
     /// Whose members may ask; everybody, where gRPC is plain.
     pub(crate) cluster: Option<Cluster>,
+    pub(crate) refusals: Arc<Refusals>,
+}
+
+/// Says of refused joins that there are some, and not each.
+#[derive(Debug, Default)]
+pub(crate) struct Refusals(Mutex<(Option<Instant>, u64)>);
+
+impl Refusals {
+    /// How often that is said.
+    const INTERVAL: Duration = Duration::from_secs(5);
+
+    /// One more; if it is time to say so, how many were not said since the last time.
+    fn note(&self) -> Option<u64> {
+        let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let (last, unsaid) = &mut *state;
+        if last.is_some_and(|last| last.elapsed() < Self::INTERVAL) {
+            *unsaid += 1;
+            return None;
+        }
+        *last = Some(Instant::now());
+        Some(std::mem::take(unsaid))
+    }
 }
 
 impl Service {
@@ -35,9 +57,10 @@ impl Service {
                 return Err(Status::unauthenticated("no host certificate was shown: join first"));
             };
             if connection.is_over() {
+                connection.part();
                 return Err(Status::unauthenticated("the host certificate of this connection has expired"));
             }
-            cluster.admits(host.host())?;
+            cluster.admits(host.host()).inspect_err(|_| connection.part())?;
         }
         Ok(connection)
     }
@@ -54,8 +77,9 @@ impl server::Scheduler for Service {
 
     async fn join(&self, request: Request<wire::JoinRequest>) -> Result<Response<wire::Credentials>, Status> {
         let cluster = self.cluster()?;
-        let remote = request.extensions().get::<ConnectionHandle>().map(|connection| connection.remote);
-        let remote = remote.ok_or_else(|| Status::internal("a call without a connection"))?;
+        let connection = request.extensions().get::<ConnectionHandle>().cloned();
+        let connection = connection.ok_or_else(|| Status::internal("a call without a connection"))?;
+        let remote = connection.remote;
         let request = request.into_inner().try_into().map_err(|error| malformed(&error))?;
         match cluster.join(&request, SystemTime::now()) {
             Ok((key, credentials)) => {
@@ -63,7 +87,11 @@ impl server::Scheduler for Service {
                 Ok(Response::new(credentials.into()))
             }
             Err(status) => {
-                tracing::warn!(%remote, reason = status.message(), "a host may not join");
+                connection.part();
+                if let Some(unsaid) = self.refusals.note() {
+                    let reason = status.message();
+                    tracing::warn!(%remote, reason, unsaid, "a host may not join");
+                }
                 Err(status)
             }
         }
@@ -124,5 +152,19 @@ impl server::Scheduler for Service {
         let status = status::ask(&self.inputs).await;
         let status = status.ok_or_else(|| Status::unavailable("the scheduler is too busy to say"))?;
         Ok(Response::new(status.into()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_flood_of_refusals_is_said_once_in_a_while() {
+        let refusals = Refusals::default();
+        assert_eq!(refusals.note(), Some(0));
+        assert!((0..100).all(|_| refusals.note().is_none()));
+        refusals.0.lock().unwrap().0 = Instant::now().checked_sub(Refusals::INTERVAL);
+        assert_eq!(refusals.note(), Some(100));
     }
 }

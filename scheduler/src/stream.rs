@@ -134,10 +134,19 @@ impl Reader {
         }
         // Only a stopped driver does not take it.
         drop(self.inputs.send(Input::Leave { host: self.host, stream: self.stream }).await);
-        if tokio::time::timeout(FAREWELL, self.outbox.finished()).await.is_err() {
+        let ended = tokio::time::timeout(FAREWELL, self.outbox.finished()).await;
+        if self.right_is_over() {
+            self.connection.part();
+        }
+        if ended.is_err() {
             tracing::debug!(host = %self.host, "a host does not take its stream's end and is cut off");
             self.connection.hang_up.cancel();
         }
+    }
+
+    /// Whether the host has to show a new certificate, or none will help.
+    fn right_is_over(&self) -> bool {
+        self.connection.is_over() || self.removed.as_ref().is_some_and(|removed| removed.contains(self.host))
     }
 
     /// Waits until an operator removes the host.

@@ -110,7 +110,7 @@ pub enum TokenCommand {
 /// What to do with hosts.
 #[derive(Debug, Subcommand)]
 pub enum HostCommand {
-    /// Put it out at once, whatever token it has.
+    /// Put it out at once; its key opens nothing more, whatever token it has.
     Remove {
         /// As `dfctl status` shows it.
         #[arg(value_parser = id)]

@@ -38,7 +38,10 @@ pub(crate) async fn tokens(
             let token = made.token.ok_or_else(|| Error::Unexpected("no token is in it".to_owned()))?;
             // The token alone, for scripts; what it is for goes to standard error.
             writeln!(out, "{token}")?;
-            eprintln!("token {} is good now; a node joins with: dfdaemon --join TOKEN@HOST:PORT", made.id);
+            eprintln!(
+                "token {} is good now; a node joins with: DFDAEMON_JOIN=TOKEN@HOST:PORT dfdaemon",
+                made.id
+            );
         }
         TokenCommand::List { output } => {
             let tokens: Vec<Token> = client.get("/v1/tokens").await?;
@@ -65,7 +68,10 @@ pub(crate) async fn hosts(client: &Client, command: HostCommand, out: &mut impl 
     match command {
         HostCommand::Remove { id } => {
             client.put(&format!("/v1/removed-hosts/{id}")).await?;
-            writeln!(out, "host {id} is out, whatever token it has; dfctl host restore lets it in again")?;
+            writeln!(
+                out,
+                "host {id} is out. Revoke the tokens that it knows too, or it can come back under another key."
+            )?;
         }
         HostCommand::Restore { id } => {
             client.delete(&format!("/v1/removed-hosts/{id}")).await?;

@@ -5,7 +5,7 @@
 
 use crate::ticket::{Ticket, TicketKey, public_half};
 use crate::{AuthorityError, AuthorityHash, PeerKey, SERVER_NAME, file};
-use aws_lc_rs::encoding::{AsDer as _, Pkcs8V1Der};
+use aws_lc_rs::encoding::{AsDer, Pkcs8V1Der};
 use aws_lc_rs::signature::Ed25519KeyPair;
 use rcgen::{
     BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
@@ -27,9 +27,6 @@ pub const TICKET_LIFETIME: Duration = Duration::from_secs(3600);
 
 /// How long a host's certificate is good for: by so much a host can be switched off and come back without a token.
 pub const CERTIFICATE_LIFETIME: Duration = Duration::from_secs(24 * 3600);
-
-/// How long the authority's own certificates are good for, from a start of the scheduler.
-const OWN_LIFETIME: Duration = Duration::from_secs(20 * 365 * 24 * 3600);
 
 /// Certificates are good from a little before they were made: clocks differ.
 const BACKDATED: Duration = Duration::from_secs(3600);
@@ -70,15 +67,19 @@ impl Authority {
     /// # Errors
     /// [`AuthorityError`]
     pub fn load_or_create(dir: &Path) -> Result<Self, AuthorityError> {
-        let ca = key_file(dir, CA_KEY, || Ok(KeyPair::generate()?.serialize_der()))?;
+        let key_file = |name: &str, make: fn() -> io::Result<Vec<u8>>| {
+            let path = dir.join(name);
+            file::read_or_create(&path, KEY_FILE_LEN_MAX, make)
+                .map_err(|source| AuthorityError::File { path, source })
+        };
+        let ca = key_file(CA_KEY, || {
+            KeyPair::generate().map(|key| key.serialize_der()).map_err(io::Error::other)
+        })?;
         let ca = KeyPair::try_from(&ca[..])
             .map_err(|_| AuthorityError::Form { path: dir.join(CA_KEY), what: "key in PKCS #8 form" })?;
-        let tickets = key_file(dir, TICKET_KEY, || {
-            let key = Ed25519KeyPair::generate()
-                .map_err(|_| AuthorityError::Certificate(rcgen::Error::RingUnspecified))?;
-            let der: Pkcs8V1Der<'_> =
-                key.as_der().map_err(|_| AuthorityError::Certificate(rcgen::Error::RingUnspecified))?;
-            Ok(der.as_ref().to_vec())
+        let tickets = key_file(TICKET_KEY, || {
+            let der = Ed25519KeyPair::generate().and_then(|key| AsDer::<Pkcs8V1Der<'_>>::as_der(&key));
+            der.map(|der| der.as_ref().to_vec()).map_err(io::Error::other)
         })?;
         let tickets = Ed25519KeyPair::from_pkcs8_maybe_unchecked(&tickets).map_err(|_| {
             AuthorityError::Form { path: dir.join(TICKET_KEY), what: "Ed25519 key in PKCS #8 form" }
@@ -88,8 +89,7 @@ impl Authority {
         params.distinguished_name.push(DnType::CommonName, "Damselfly cluster");
         params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
         params.key_usages = vec![KeyUsagePurpose::KeyCertSign];
-        let now = SystemTime::now();
-        set_validity(&mut params, now, OWN_LIFETIME);
+        set_always_valid(&mut params);
         let certificate = params.self_signed(&ca)?.der().clone();
         let hash = AuthorityHash::of_public_key(&ca.subject_public_key_info());
         Ok(Self(Arc::new(Inner { ca, params, certificate, tickets, hash })))
@@ -132,7 +132,7 @@ impl Authority {
         params.distinguished_name.push(DnType::CommonName, SERVER_NAME);
         params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
-        set_validity(&mut params, SystemTime::now(), OWN_LIFETIME);
+        set_always_valid(&mut params);
         let certificate = params.signed_by(&key, &self.issuer())?;
         let chain = vec![certificate.der().clone(), self.0.certificate.clone()];
 
@@ -167,32 +167,15 @@ impl fmt::Debug for Authority {
     }
 }
 
+/// For the authority's own: who trusts them knows its key, and a wrong clock is to cut nobody off.
+fn set_always_valid(params: &mut CertificateParams) {
+    params.not_before = rcgen::date_time_ymd(1975, 1, 1);
+    params.not_after = rcgen::date_time_ymd(9999, 1, 1);
+}
+
 fn set_validity(params: &mut CertificateParams, now: SystemTime, lifetime: Duration) {
     params.not_before = OffsetDateTime::from(now - BACKDATED);
     params.not_after = OffsetDateTime::from(now + lifetime);
-}
-
-/// The content of a key file; a new one is written if there is none. Two processes that start at once on an empty
-/// directory end up with the same key.
-fn key_file(
-    dir: &Path,
-    name: &str,
-    make: impl FnOnce() -> Result<Vec<u8>, AuthorityError>,
-) -> Result<Vec<u8>, AuthorityError> {
-    let path = dir.join(name);
-    let failed = |source| AuthorityError::File { path: path.clone(), source };
-    if let Some(key) = file::read(&path, KEY_FILE_LEN_MAX).map_err(failed)? {
-        return Ok(key);
-    }
-    let fresh = make()?;
-    match file::create(&path, &fresh) {
-        Ok(()) => Ok(fresh),
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
-            let there = file::read(&path, KEY_FILE_LEN_MAX).map_err(failed)?;
-            there.ok_or_else(|| failed(io::ErrorKind::NotFound.into()))
-        }
-        Err(error) => Err(failed(error)),
-    }
 }
 
 #[cfg(test)]

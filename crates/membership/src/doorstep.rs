@@ -53,7 +53,7 @@ impl<T> Doorstep<T> {
 
     /// One more comes. If there is no room, one of the address that has most waiting is given back, to be closed.
     pub fn push(&self, address: IpAddr, connection: T) -> Option<T> {
-        let refused = self.lock().waiting.push(address, connection);
+        let refused = self.lock().waiting.push(row(address), connection);
         self.0.changed.notify_one();
         refused
     }
@@ -84,6 +84,14 @@ impl<T> Doorstep<T> {
 
     fn lock(&self) -> MutexGuard<'_, State<T>> {
         self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The row of an address: a machine has a whole IPv6 network of 64 bits as a rule.
+fn row(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V6(v6) => IpAddr::from((u128::from(v6) >> 64 << 64).to_be_bytes()),
+        v4 => v4,
     }
 }
 
@@ -182,6 +190,14 @@ mod tests {
         assert_eq!(door.next().await.0, 2);
         // A turn that was dropped at once is free at once.
         assert_eq!(door.next().await.0, 3);
+    }
+
+    #[test]
+    fn a_machine_has_one_row() {
+        let row_of = |text: &str| row(text.parse().unwrap());
+        assert_eq!(row_of("::ffff:10.0.0.1"), row_of("10.0.0.1"));
+        assert_eq!(row_of("2001:db8::1"), row_of("2001:db8::ffff:0:2"));
+        assert_ne!(row_of("2001:db8::1"), row_of("2001:db8:0:1::1"));
     }
 
     #[tokio::test]

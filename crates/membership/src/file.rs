@@ -30,6 +30,29 @@ pub fn read(path: &Path, len_max: u64) -> io::Result<Option<Vec<u8>>> {
     Ok(Some(content))
 }
 
+/// The file at `path`, of at most `len_max` bytes; one with what `make` makes is written if there is none. Two processes
+/// that start at once on an empty directory end up with the same content. Blocks on the disk.
+///
+/// # Errors
+/// Those of [`read`], of `make`, or what the system says.
+pub fn read_or_create(
+    path: &Path,
+    len_max: u64,
+    make: impl FnOnce() -> io::Result<Vec<u8>>,
+) -> io::Result<Vec<u8>> {
+    if let Some(content) = read(path, len_max)? {
+        return Ok(content);
+    }
+    let fresh = make()?;
+    match create(path, &fresh) {
+        Ok(()) => Ok(fresh),
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+            read(path, len_max)?.ok_or_else(|| io::ErrorKind::NotFound.into())
+        }
+        Err(error) => Err(error),
+    }
+}
+
 /// Writes a new file with mode 0600, whole or not at all. Blocks on the disk.
 ///
 /// # Errors
@@ -56,7 +79,9 @@ fn beside(path: &Path, content: &[u8], place: impl FnOnce(&Path) -> io::Result<(
         let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&written)?;
         file.write_all(content)?;
         file.sync_all()?;
-        place(&written)
+        place(&written)?;
+        let dir = path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        File::open(dir)?.sync_all()
     })();
     let _ = fs::remove_file(&written);
     placed
@@ -79,7 +104,12 @@ mod tests {
         assert_eq!(read(&path, 10).unwrap().unwrap(), b"three");
         assert_eq!(read(&path, 4).unwrap_err().kind(), io::ErrorKind::InvalidData);
         assert_eq!(fs::metadata(&path).unwrap().mode() & 0o777, 0o600);
+        let found = read_or_create(&path, 10, || panic!("it is there")).unwrap();
+        assert_eq!(found, b"three");
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1, "nothing left beside it");
+        let other = dir.path().join("other");
+        assert_eq!(read_or_create(&other, 10, || Ok(b"made".to_vec())).unwrap(), b"made");
+        assert_eq!(read(&other, 10).unwrap().unwrap(), b"made");
     }
 
     #[test]

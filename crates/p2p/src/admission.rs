@@ -1,10 +1,8 @@
-//! Who may stay on the bulk listener: how many connections a member has, and which idle one gives way when all places
-//! are taken. A cluster has more hosts than a listener has places, and children keep connections they may need again.
+//! Who may stay on the bulk listener: which idle connection gives way when all places are taken. A cluster has more hosts than a listener has places, and children keep connections they may need again.
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use tokio_util::sync::CancellationToken;
-use types::HostId;
 
 /// The connections that wait for a request, the one that has waited longest first.
 #[derive(Debug, Default)]
@@ -64,54 +62,6 @@ impl Drop for Idle<'_> {
     }
 }
 
-/// How many connections each member has.
-#[derive(Debug)]
-pub(crate) struct Places {
-    max: u16,
-    taken: Mutex<BTreeMap<HostId, u16>>,
-}
-
-impl Places {
-    /// Each member has `max`.
-    pub(crate) fn new(max: u16) -> Self {
-        Self { max, taken: Mutex::default() }
-    }
-
-    /// One of `child`'s places, if one is free, until it is dropped.
-    pub(crate) fn take(&self, child: HostId) -> Option<Place<'_>> {
-        let mut taken = self.lock();
-        let count = taken.entry(child).or_default();
-        if *count >= self.max {
-            return None;
-        }
-        *count += 1;
-        Some(Place { places: self, child })
-    }
-
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<HostId, u16>> {
-        self.taken.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// One of a member's places, as long as it lives.
-#[derive(Debug)]
-pub(crate) struct Place<'a> {
-    places: &'a Places,
-    child: HostId,
-}
-
-impl Drop for Place<'_> {
-    fn drop(&mut self) {
-        let mut taken = self.places.lock();
-        if let Some(count) = taken.get_mut(&self.child) {
-            *count -= 1;
-            if *count == 0 {
-                taken.remove(&self.child);
-            }
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -129,17 +79,5 @@ mod tests {
         assert!(!set.close_oldest(), "each is told once");
         drop((second, third));
         assert!(set.lock().tokens.is_empty());
-    }
-
-    #[test]
-    fn places_are_given_back() {
-        let places = Places::new(2);
-        let (a, b) = (HostId::from_bytes([1; 32]), HostId::from_bytes([2; 32]));
-        let (one, _two) = (places.take(a).unwrap(), places.take(a).unwrap());
-        assert!(places.take(a).is_none());
-        assert!(places.take(b).is_some(), "each member has its own");
-        drop(one);
-        assert!(places.take(a).is_some());
-        assert_eq!(places.lock().len(), 1, "members without a connection are forgotten");
     }
 }

@@ -35,20 +35,9 @@ impl Identity {
     /// [`P2pError::KeyFile`], also if others can read the file; [`P2pError::KeyForm`].
     pub fn load_or_create(path: &Path) -> Result<Self, P2pError> {
         let failed = |source| P2pError::KeyFile { path: path.to_owned(), source };
-        if let Some(encoded) = file::read(path, KEY_FILE_LEN_MAX).map_err(failed)? {
-            return Self::decode(path, &encoded);
-        }
-        let fresh = Self::generate();
-        let encoded =
-            fresh.keypair.to_protobuf_encoding().map_err(|error| failed(io::Error::other(error)))?;
-        match file::create(path, &encoded) {
-            Ok(()) => Ok(fresh),
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
-                let there = file::read(path, KEY_FILE_LEN_MAX).map_err(failed)?.unwrap_or_default();
-                Self::decode(path, &there)
-            }
-            Err(error) => Err(failed(error)),
-        }
+        let make = || Self::generate().keypair.to_protobuf_encoding().map_err(io::Error::other);
+        let encoded = file::read_or_create(path, KEY_FILE_LEN_MAX, make).map_err(failed)?;
+        Self::decode(path, &encoded)
     }
 
     fn decode(path: &Path, encoded: &[u8]) -> Result<Self, P2pError> {

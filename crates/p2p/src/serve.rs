@@ -1,6 +1,6 @@
 //! The parent's side: the bulk listener, who is let in, and what is sent.
 
-use crate::admission::{IdleSet, Places};
+use crate::admission::IdleSet;
 use crate::members::Members;
 use crate::metrics::{Direction, Rejection};
 use crate::shaper::Shaper;
@@ -10,7 +10,7 @@ use crate::watchdog::Watchdog;
 use crate::wire::{self, FrameError};
 use crate::{Metrics, Options, PieceBody, PieceRequest, PieceSource, Refusal};
 use futures::StreamExt;
-use membership::{Doorstep, TicketError, Turn};
+use membership::{Doorstep, Places, TicketError, Turn};
 use std::io::{self, IoSlice};
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -59,7 +59,7 @@ pub(crate) struct Server {
     /// The connections that wait for a request.
     idle: IdleSet,
     /// How many connections each member has.
-    places: Places,
+    places: Places<HostId>,
     cancel: CancellationToken,
 }
 
@@ -82,7 +82,7 @@ impl Server {
             connections: Arc::new(Semaphore::new(usize::from(options.connections_max))),
             strangers: Semaphore::new(usize::from(options.handshakes_max)),
             idle: IdleSet::default(),
-            places: Places::new(options.connections_per_peer_max),
+            places: Places::new(options.connections_per_peer_max.into()),
             cancel,
             options,
         }
@@ -148,7 +148,6 @@ impl Server {
             () = self.cancel.cancelled() => return,
             greeted = greeting => greeted,
         };
-        drop(turn);
         let (child, mut stream) = match greeted {
             Ok(Ok(greeted)) => greeted,
             Ok(Err(error)) => {
@@ -164,7 +163,7 @@ impl Server {
         };
         let ended = tokio::select! {
             () = self.cancel.cancelled() => return,
-            ended = self.member(&child, &mut stream) => ended,
+            ended = self.member(&child, turn, &mut stream) => ended,
         };
         match ended {
             Ok(()) => debug!(peer = %child.host, "connection ended"),
@@ -182,15 +181,22 @@ impl Server {
     }
 
     /// Lets a member in, and serves it until it leaves, is removed, or its ticket's time is over.
-    async fn member(&self, child: &Child, stream: &mut Secured<TcpStream>) -> Result<(), FrameError> {
+    async fn member(
+        &self,
+        child: &Child,
+        turn: Turn<Knock>,
+        stream: &mut Secured<TcpStream>,
+    ) -> Result<(), FrameError> {
         let ticket = match &child.ticket {
             Ok(ticket) => *ticket,
             Err(error) => {
                 self.metrics.rejected(Rejection::Ticket);
                 debug!(peer = %child.host, %error, "refused for what it shows");
+                // Its turn ends with it: strangers have no more connections than turns.
                 return self.turn_away(stream, Refusal::NotAllowed).await;
             }
         };
+        drop(turn);
         let child = child.host;
         let Some(gone) = self.introduction(child).await else {
             debug!(peer = %child, "not a member");

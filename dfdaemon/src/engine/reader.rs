@@ -264,10 +264,8 @@ impl Reader {
             Next::Direct(range) => {
                 let mut end = range.end().min(self.range.end());
                 // The last byte of what nobody has proven waits for the chain, as it does in the store.
-                let asked = ByteRange::new(self.at, end);
-                if end == blob.layout().size()
-                    && !asked.is_some_and(|asked| Direct::is_verified(&blob.chain(), asked))
-                {
+                let proven = self.at == self.range.start() && self.is_verified_from_here(blob);
+                if end == blob.layout().size() && !proven {
                     end -= 1;
                 }
                 match ByteRange::new(self.at, end).filter(|range| !range.is_empty()) {
@@ -277,6 +275,10 @@ impl Reader {
             }
             Next::Ended(Standing::Failed(Failure::Store)) => {
                 self.joined = None;
+                let begun = self.at > self.range.start() && self.range.end() == blob.layout().size();
+                if begun && !self.is_verified_from_here(blob) {
+                    return Err(ReadError::FalseChain);
+                }
                 self.go_direct(ByteRange::new(self.at, self.range.end()).unwrap_or(self.range)).await
             }
             Next::Ended(Standing::Failed(failure)) => Err(ReadError::Download(failure)),
@@ -289,6 +291,12 @@ impl Reader {
                 Ok(())
             }
         }
+    }
+
+    /// Whether what the origin sends from here to the end of the range is verified, against the digest if that is the end of
+    /// the blob.
+    fn is_verified_from_here(&self, blob: &Blob) -> bool {
+        ByteRange::new(self.at, self.range.end()).is_some_and(|rest| Direct::is_verified(&blob.chain(), rest))
     }
 
     /// Joins the download, if this reader has not yet.

@@ -11,6 +11,9 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 /// The longest such file, in bytes.
 const FILE_LEN_MAX: u64 = 64 * 1024;
 
+/// However short a ticket's life is said to be, it is not renewed more often.
+const RENEWAL_MIN: Duration = Duration::from_secs(5);
+
 /// What makes this host a member.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Kept {
@@ -104,7 +107,7 @@ impl Kept {
 
     /// In how long it is to be renewed: at half the ticket's life; at once if the clock says that it is from the future.
     pub(super) fn renewal_in(&self, now: SystemTime) -> Duration {
-        let half = self.lifetime / 2;
+        let half = (self.lifetime / 2).max(RENEWAL_MIN);
         now.duration_since(self.obtained).map_or(Duration::ZERO, |age| half.saturating_sub(age))
     }
 }

@@ -7,7 +7,10 @@
 mod kept;
 
 use kept::Kept;
-use membership::{AuthorityHash, HostCredentials, HostKey, JoinToken, SERVER_NAME, TicketKey, client_config};
+use membership::{
+    AuthorityHash, HostCredentials, HostKey, JoinToken, SERVER_NAME, Ticket, TicketError, TicketKey,
+    client_config,
+};
 use p2p::Tickets;
 use proto::client::SchedulerClient;
 use proto::{JoinRequest, wire};
@@ -23,6 +26,9 @@ use tonic::{Code, Status};
 
 /// How long the scheduler may take to answer.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How often it is looked whether a renewal is due.
+const LOOK_INTERVAL: Duration = Duration::from_secs(60);
 
 /// The first pause after a failure; doubled each time, with up to half taken off at random.
 const BACKOFF: Duration = Duration::from_millis(200);
@@ -86,7 +92,12 @@ impl Joining {
     /// # Errors
     /// If the file cannot be read, or others could read it.
     pub(crate) fn new(key: HostKey, way: Way, tickets: Tickets, file: PathBuf) -> io::Result<Self> {
-        let kept = Kept::load(&file)?.filter(|kept| kept.is_of(&way.authority()));
+        // A certificate for another key, as of a host whose identity was made anew, would make each connection fail.
+        let fits = |kept: &Kept| {
+            kept.is_of(&way.authority())
+                && client_config(way.authority(), Some((&key, kept.certificate()))).is_ok()
+        };
+        let kept = Kept::load(&file)?.filter(fits);
         let held = watch::Sender::new(None);
         let channel = {
             let (key, authority, held) = (key.clone(), way.authority(), held.subscribe());
@@ -117,10 +128,14 @@ impl Joining {
     pub(crate) async fn run(self, cancel: CancellationToken) {
         let mut pause = BACKOFF;
         loop {
-            let due =
-                self.held.borrow().as_ref().map_or(Duration::ZERO, |kept| kept.renewal_in(SystemTime::now()));
-            if cancel.run_until_cancelled(tokio::time::sleep(due)).await.is_none() {
-                return;
+            let due = self.held.borrow().as_ref().map(|kept| kept.renewal_in(SystemTime::now()));
+            if let Some(due) = due.filter(|due| !due.is_zero()) {
+                // Not all at once: a machine that slept, or whose clock was set, is to notice.
+                let sleep = tokio::time::sleep(due.min(LOOK_INTERVAL));
+                if cancel.run_until_cancelled(sleep).await.is_none() {
+                    return;
+                }
+                continue;
             }
             let Some(got) = cancel.run_until_cancelled(self.get()).await else { return };
             match got {
@@ -128,6 +143,9 @@ impl Joining {
                     pause = BACKOFF;
                     self.keep(credentials).await;
                     continue;
+                }
+                Err(error) if self.held.borrow().is_some() => {
+                    tracing::warn!(%error, again_in = ?pause, "this host's membership cannot be renewed");
                 }
                 Err(error) => {
                     tracing::warn!(%error, again_in = ?pause, "this host cannot join the cluster");
@@ -142,26 +160,22 @@ impl Joining {
     }
 
     async fn get(&self) -> Result<HostCredentials, Failed> {
+        if self.held.borrow().is_some() {
+            let renewed = self.ask(self.channel.clone(), |mut client| async move {
+                client.renew(wire::RenewRequest {}).await
+            });
+            match renewed.await {
+                Ok(credentials) => return Ok(credentials),
+                // A token does not help one that an operator has removed.
+                Err(Failed::Refused(status)) if status.code() == Code::PermissionDenied => {
+                    return Err(Failed::Refused(status));
+                }
+                Err(error) => tracing::debug!(%error, "no renewal"),
+            }
+        }
         match &self.way {
             Way::Own { admitter, .. } => Ok(admitter.admit(&self.key.public())?),
-            Way::Token { token, endpoint } => {
-                if self.held.borrow().is_some() {
-                    match self
-                        .ask(self.channel.clone(), |mut client| async move {
-                            client.renew(wire::RenewRequest {}).await
-                        })
-                        .await
-                    {
-                        Ok(credentials) => return Ok(credentials),
-                        // A token does not help one that an operator has removed.
-                        Err(Failed::Refused(status)) if status.code() == Code::PermissionDenied => {
-                            return Err(Failed::Refused(status));
-                        }
-                        Err(error) => tracing::debug!(%error, "no renewal"),
-                    }
-                }
-                self.join(token, endpoint).await
-            }
+            Way::Token { token, endpoint } => self.join(token, endpoint).await,
         }
     }
 
@@ -212,19 +226,24 @@ impl Joining {
         let kept = Kept::new(self.way.authority(), &credentials, SystemTime::now());
         let first = self.held.borrow().is_none();
         let (file, content) = (self.file.clone(), kept.clone());
-        let written = tokio::task::spawn_blocking(move || content.save(&file)).await;
-        if let Ok(Err(error)) = written {
-            tracing::warn!(%error, file = %self.file.display(), "a restart will need the join token: cannot keep this host's certificate");
-        }
         self.hold(kept);
         if first {
             tracing::info!(host = %self.key.public().host(), "this host is a member of the cluster");
         } else {
             tracing::debug!("this host's certificate and ticket are renewed");
         }
+        let written = tokio::task::spawn_blocking(move || content.save(&file)).await;
+        if let Ok(Err(error)) = written {
+            let file = self.file.display();
+            tracing::warn!(%error, %file, "a restart will need the join token: the certificate cannot be kept");
+        }
     }
 
     fn hold(&self, kept: Kept) {
+        let shown = Ticket::verify(kept.ticket(), &kept.ticket_keys(), &self.key.public(), SystemTime::now());
+        if let Err(error @ (TicketError::NotYet | TicketError::Expired)) = shown {
+            tracing::warn!(%error, "peers will refuse this host: is its clock right, and the scheduler's?");
+        }
         self.tickets.set(kept.ticket().to_vec(), kept.ticket_keys());
         self.held.send_replace(Some(Arc::new(kept)));
     }

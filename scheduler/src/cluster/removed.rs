@@ -5,7 +5,7 @@ use membership::file;
 use std::collections::BTreeSet;
 use std::io;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::watch;
 use types::HostId;
 
@@ -19,6 +19,8 @@ const FILE_LEN_MAX: u64 = 2 * 1024 * 1024;
 #[derive(Clone, Debug)]
 pub(crate) struct Removed {
     path: Arc<PathBuf>,
+    /// Held while the file is written.
+    writing: Arc<Mutex<()>>,
     hosts: watch::Sender<Arc<BTreeSet<String>>>,
 }
 
@@ -29,10 +31,10 @@ impl Removed {
             Some(content) => serde_json::from_slice(&content).map_err(|error| about(&path, &error.into()))?,
             None => BTreeSet::new(),
         };
-        Ok(Self { path: Arc::new(path), hosts: watch::Sender::new(Arc::new(hosts)) })
+        Ok(Self { path: Arc::new(path), writing: Arc::default(), hosts: watch::Sender::new(Arc::new(hosts)) })
     }
 
-    pub(super) fn contains(&self, host: HostId) -> bool {
+    pub(crate) fn contains(&self, host: HostId) -> bool {
         self.hosts.borrow().contains(&host.to_string())
     }
 
@@ -50,8 +52,8 @@ impl Removed {
         self.hosts.borrow().iter().cloned().collect()
     }
 
-    /// Removes a host; whether it was not yet removed. Blocks on the disk. It is out at once, even if the file cannot be
-    /// written.
+    /// Removes a host; whether it was not yet removed. Blocks on the disk. It is out at once; an error says that it will be
+    /// let in again after a restart, and calling again tries again.
     pub(super) fn add(&self, id: &str) -> io::Result<bool> {
         self.change(|hosts| {
             if hosts.len() >= REMOVED_MAX {
@@ -61,27 +63,20 @@ impl Removed {
         })
     }
 
-    /// Lets a host in again; whether it was removed. Blocks on the disk.
+    /// Lets a host in again; whether it was removed. Blocks on the disk. An error says that it will be out again after a
+    /// restart.
     pub(super) fn restore(&self, id: &str) -> io::Result<bool> {
         self.change(|hosts| Ok(hosts.remove(id)))
     }
 
+    /// Changes the set, and writes it even if it is as it was: a former write may have failed.
     fn change(&self, change: impl FnOnce(&mut BTreeSet<String>) -> io::Result<bool>) -> io::Result<bool> {
-        let mut result = Ok(false);
-        self.hosts.send_if_modified(|hosts| {
-            let mut next = BTreeSet::clone(hosts);
-            result = change(&mut next);
-            let changed = matches!(result, Ok(true));
-            if changed {
-                *hosts = Arc::new(next);
-            }
-            changed
-        });
-        if matches!(result, Ok(true)) {
-            let hosts = Arc::clone(&self.hosts.borrow());
-            file::replace(&self.path, &serde_json::to_vec_pretty(&*hosts)?)
-                .map_err(|error| about(&self.path, &error))?;
-        }
-        result
+        let _writing = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut next = BTreeSet::clone(&self.hosts.borrow());
+        let changed = change(&mut next)?;
+        let content = serde_json::to_vec_pretty(&next)?;
+        self.hosts.send_replace(Arc::new(next));
+        file::replace(&self.path, &content).map_err(|error| about(&self.path, &error))?;
+        Ok(changed)
     }
 }

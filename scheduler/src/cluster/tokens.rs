@@ -125,13 +125,14 @@ impl Tokens {
         Ok(())
     }
 
-    /// Blocks on the disk; the hash of the one that was revoked. A token that cannot be taken out of the file is taken
-    /// out of memory all the same, and the error says that it would be good again after a restart.
+    /// Blocks on the disk; the hash of the one that was revoked. After an error it is as good as before.
     pub(super) fn revoke(&self, id: &str) -> io::Result<Option<SecretHash>> {
         let mut good = self.lock();
         let Some(hash) = good.keys().find(|hash| hash.id() == id).copied() else { return Ok(None) };
-        good.remove(&hash);
-        self.save(&good)?;
+        let mut next = good.clone();
+        next.remove(&hash);
+        self.save(&next)?;
+        *good = next;
         Ok(Some(hash))
     }
 

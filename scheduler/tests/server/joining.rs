@@ -18,7 +18,10 @@ struct Cluster {
 }
 
 fn secure(dir: &tempfile::TempDir) -> Options {
-    Options { insecure_plain_grpc: false, state: dir.path().join("state"), ..options() }
+    let mut options = Options { insecure_plain_grpc: false, state: dir.path().join("state"), ..options() };
+    // The hosts of these tests say little.
+    options.hosts.silence_timeout = Duration::from_secs(60);
+    options
 }
 
 impl Cluster {
@@ -264,5 +267,29 @@ async fn a_restart_keeps_the_cluster_and_two_cannot_share_it() {
     let channel = cluster.channel(Some((&key, &credentials.certificate)));
     connect(channel, &key).await.unwrap();
     cluster.join(&host(2)).await.unwrap();
+    cluster.running.stop().await;
+}
+
+/// Bodies that would fill the memory if each were collected: more than a question's are cut off, and a stranger's few at
+/// a time.
+#[tokio::test(flavor = "multi_thread")]
+async fn attack_large_messages_of_strangers_and_members_are_not_collected() {
+    let cluster = Cluster::start().await;
+    let key = host(1);
+    let large = wire::JoinRequest { peer_id: vec![0; 900_000].into(), ..Default::default() };
+    let stranger = client(cluster.channel(None));
+    let calls = (0..200).map(|_| {
+        let (mut stranger, large) = (stranger.clone(), large.clone());
+        async move { stranger.join(large).await.expect_err("refused").code() }
+    });
+    let codes = futures::future::join_all(calls).await;
+    let known =
+        [Code::ResourceExhausted, Code::Unknown, Code::Internal, Code::OutOfRange, Code::InvalidArgument];
+    assert!(codes.iter().all(|code| known.contains(code)), "{codes:?}");
+    let channel = cluster.member(&key).await;
+    let large = wire::ResolveRequest { repository: "x".repeat(900_000), ..Default::default() };
+    let refused = client(channel.clone()).resolve(large).await.unwrap_err();
+    assert_ne!(refused.code(), Code::InvalidArgument, "it was read: {refused}");
+    connect(channel, &key).await.unwrap();
     cluster.running.stop().await;
 }

@@ -82,7 +82,7 @@ fn it_says_when_it_is_ready_and_stops_on_sigterm() {
         lines.find(|line| line.as_ref().unwrap().contains("the scheduler is ready")).unwrap().unwrap();
     let ready: serde_json::Value = serde_json::from_str(&ready).expect("a JSON line");
     let join = lines.find(|line| line.as_ref().unwrap().contains("a node joins with this")).unwrap().unwrap();
-    assert!(join.contains("dfdaemon --join ") && !join.contains("dfjoin1."), "{join}");
+    assert!(join.contains("DFDAEMON_JOIN=") && !join.contains("dfjoin1."), "{join}");
     let grpc = ready["grpc"].as_str().unwrap();
     assert!(std::net::TcpStream::connect(grpc).is_ok());
 

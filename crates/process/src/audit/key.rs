@@ -2,10 +2,9 @@
 //! there, and without the file nobody can try passwords against a hash.
 
 use aws_lc_rs::{hmac, rand};
+use membership::file;
 use std::fmt;
-use std::fs::File;
-use std::io::{self, Read as _, Write as _};
-use std::os::unix::fs::MetadataExt as _;
+use std::io;
 use std::path::{Path, PathBuf};
 
 /// Bytes of a key: those of the hash's output (RFC 2104, section 3).
@@ -14,7 +13,7 @@ const LEN: usize = 32;
 /// Why there is no key.
 #[derive(Debug, thiserror::Error)]
 pub enum KeyError {
-    /// The file cannot be read or made.
+    /// The file cannot be read or made, or others could read it.
     #[error("cannot use the audit log's key {}", path.display())]
     File {
         /// Which file.
@@ -22,14 +21,6 @@ pub enum KeyError {
         /// Why not.
         #[source]
         source: io::Error,
-    },
-    /// Others can read it.
-    #[error("the audit log's key {} has mode {mode:o}, so that others can read it: set it to 600", path.display())]
-    Mode {
-        /// Which file.
-        path: PathBuf,
-        /// Its mode.
-        mode: u32,
     },
     /// It is no key.
     #[error("{} is no key of an audit log: it must have {LEN} bytes", path.display())]
@@ -50,13 +41,11 @@ impl Key {
     /// [`KeyError`].
     pub fn load_or_create(path: &Path) -> Result<Self, KeyError> {
         let failed = |source| KeyError::File { path: path.to_owned(), source };
-        match File::open(path) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                create(path).map_err(failed)?;
-                load(path, &File::open(path).map_err(failed)?)
-            }
-            opened => load(path, &opened.map_err(failed)?),
+        let bytes = file::read_or_create(path, LEN as u64, make).map_err(failed)?;
+        if bytes.len() != LEN {
+            return Err(KeyError::Form { path: path.to_owned() });
         }
+        Ok(Self(hmac::Key::new(hmac::HMAC_SHA256, &bytes)))
     }
 
     /// The first 16 hexadecimal digits of the credential's HMAC-SHA-256.
@@ -70,32 +59,10 @@ impl Key {
     }
 }
 
-fn load(path: &Path, file: &File) -> Result<Key, KeyError> {
-    let failed = |source| KeyError::File { path: path.to_owned(), source };
-    let mode = file.metadata().map_err(failed)?.mode() & 0o777;
-    if mode & 0o077 != 0 {
-        return Err(KeyError::Mode { path: path.to_owned(), mode });
-    }
-    let mut bytes = Vec::new();
-    file.take(LEN as u64 + 1).read_to_end(&mut bytes).map_err(failed)?;
-    if bytes.len() != LEN {
-        return Err(KeyError::Form { path: path.to_owned() });
-    }
-    Ok(Key(hmac::Key::new(hmac::HMAC_SHA256, &bytes)))
-}
-
-/// Nobody sees half a key, and one that another process has just made is left.
-fn create(path: &Path) -> io::Result<()> {
-    let mut bytes = [0; LEN];
+fn make() -> io::Result<Vec<u8>> {
+    let mut bytes = vec![0; LEN];
     rand::fill(&mut bytes).map_err(|_| io::Error::other("no random numbers"))?;
-    let dir = path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let mut file = tempfile::NamedTempFile::new_in(dir)?;
-    file.write_all(&bytes)?;
-    file.as_file().sync_all()?;
-    match file.persist_noclobber(path) {
-        Err(error) if error.error.kind() != io::ErrorKind::AlreadyExists => Err(error.error),
-        _ => Ok(()),
-    }
+    Ok(bytes)
 }
 
 impl fmt::Debug for Key {
@@ -107,7 +74,7 @@ impl fmt::Debug for Key {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::os::unix::fs::PermissionsExt as _;
+    use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 
     #[test]
     fn a_key_is_made_once_and_hashes_alike_after_a_restart() {
@@ -143,7 +110,8 @@ mod tests {
         Key::load_or_create(&path).unwrap();
         std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o640)).unwrap();
         let error = Key::load_or_create(&path).unwrap_err();
-        assert!(matches!(error, KeyError::Mode { mode: 0o640, .. }), "{error}");
+        let KeyError::File { source, .. } = error else { panic!("{error}") };
+        assert!(source.to_string().contains("mode 640"), "{source}");
         std::fs::write(&path, "short").unwrap();
         std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).unwrap();
         let error = Key::load_or_create(&path).unwrap_err();

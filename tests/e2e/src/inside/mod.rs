@@ -147,7 +147,7 @@ pub struct Hub {
     server: scheduler::Server,
     token: JoinToken,
     cancel: CancellationToken,
-    _state: TempDir,
+    state: TempDir,
 }
 
 impl Hub {
@@ -170,7 +170,7 @@ impl Hub {
         let cancel = CancellationToken::new();
         let server = Box::pin(scheduler::Server::start(options, cancel.clone())).await?;
         let token = std::fs::read_to_string(server.join_token_file().context("a join token")?)?;
-        Ok(Self { server, token: token.trim().parse()?, cancel, _state: state })
+        Ok(Self { server, token: token.trim().parse()?, cancel, state })
     }
 
     /// Where hosts connect.
@@ -199,6 +199,14 @@ impl Hub {
     /// If gRPC is plain.
     pub fn operator_socket(&self) -> Result<PathBuf> {
         self.server.operator_socket().context("a cluster that is joined")
+    }
+
+    /// Its list of join tokens, as it lies on the disk.
+    ///
+    /// # Errors
+    /// If it cannot be read.
+    pub fn tokens_file(&self) -> Result<String> {
+        Ok(std::fs::read_to_string(self.state.path().join("state/tokens.json"))?)
     }
 
     fn config(&self) -> Result<SchedulerConfig> {

@@ -113,6 +113,7 @@ async fn secrets_are_seen_by_nobody() -> Result<()> {
         places.push((format!("status of {name}"), node.status().await?.to_string()));
     }
     places.push(("status of the scheduler".to_owned(), hub.status().await?.to_string()));
+    places.push(("the scheduler's list of tokens".to_owned(), hub.tokens_file()?));
     places.push(("the configuration's debug form".to_owned(), format!("{settings:?}")));
     for reply in &said {
         ensure!(reply.status >= 400, "{}", reply.summary());
@@ -134,6 +135,14 @@ async fn secrets_are_seen_by_nobody() -> Result<()> {
     let mut secrets: Vec<String> =
         sent.filter_map(|line| line.split_once(' ')).map(|(_, s)| s.to_owned()).collect();
     secrets.extend([PASSWORD.to_owned(), token, basic, bad.to_owned()]);
+    // The join token's secret, in every form in which it could be shown.
+    let join = hub.token().secret.expose();
+    let written = hub.token().expose();
+    secrets.extend(written.rsplit('.').next().map(str::to_owned));
+    let hex = join.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
+    let listed = format!("{join:?}");
+    secrets.extend([hex, listed.trim_matches(['[', ']']).to_owned()]);
+    secrets.push(format!("{:?}", bytes::Bytes::copy_from_slice(join)).trim_matches(['b', '"']).to_owned());
     secrets.sort();
     secrets.dedup();
     ensure!(secrets.len() > 5, "{secrets:?}");
