@@ -108,8 +108,8 @@ async fn attack_parent_with_a_bad_ticket_is_not_believed() {
 async fn connections_end_with_their_tickets() {
     let cluster = Cluster::new();
     let (parent, _) = cluster.node(Duration::ZERO).await;
-    // Good for about two seconds more, the leeway included.
-    let ago = TICKET_LIFETIME + membership::CLOCK_LEEWAY - Duration::from_secs(2);
+    // Good for about five seconds more, the leeway included.
+    let ago = TICKET_LIFETIME + membership::CLOCK_LEEWAY - Duration::from_secs(5);
     let (child, tickets) = cluster.node(ago).await;
     fetch(&child, &parent).await.unwrap();
     let refused = async {
