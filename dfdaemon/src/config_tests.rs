@@ -25,8 +25,10 @@ fn defaults_need_no_file() {
     assert_eq!(config.admin.listen.to_string(), "127.0.0.1:6503");
     assert_eq!(config.store.dir.to_str(), Some("/var/lib/damselfly"));
     assert!(
-        matches!(config.scheduler, SchedulerConfig::Embedded { listen, .. } if listen.to_string() == "127.0.0.1:0")
+        matches!(config.scheduler, SchedulerConfig::Embedded { listen, plain: false } if listen.to_string() == "127.0.0.1:0")
     );
+    assert!(!config.scheduler.is_open_to_strangers());
+    assert!(load(&["--insecure-plain-grpc"], "").unwrap().scheduler.is_open_to_strangers());
 }
 
 #[test]

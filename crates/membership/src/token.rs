@@ -1,7 +1,7 @@
 //! Join tokens: `dfjoin1.<hash of the cluster's authority>.<secret>`, both in base64url without padding (RFC 4648,
 //! section 5). A host with one knows the scheduler by the hash, and the scheduler knows that it may join by the secret.
 
-use crate::TokenError;
+use crate::{HostKey, TokenError};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use sha2::{Digest as _, Sha256};
@@ -117,6 +117,16 @@ impl JoinToken {
     #[must_use]
     pub fn expose(&self) -> String {
         format!("{PREFIX}.{}.{}", self.authority, URL_SAFE_NO_PAD.encode(self.secret.expose()))
+    }
+
+    /// The proof of a host that joins with this token: its signature of [`Self::proof_message`].
+    ///
+    /// # Panics
+    /// Never: an Ed25519 signature has 64 bytes.
+    #[must_use]
+    pub fn prove(&self, key: &HostKey) -> [u8; 64] {
+        let signature = key.sign(&Self::proof_message(&self.authority, &self.secret.hash()));
+        signature.try_into().expect("an Ed25519 signature has 64 bytes")
     }
 
     /// What a host that joins signs with its key. It is good for this secret and this cluster alone; whoever repeats it

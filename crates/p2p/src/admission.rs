@@ -1,4 +1,5 @@
-//! Who may stay on the bulk listener: which idle connection gives way when all places are taken. A cluster has more hosts than a listener has places, and children keep connections they may need again.
+//! Who may stay on the bulk listener: which idle connection gives way when all places are taken. A cluster has more hosts
+//! than a listener has places, and children keep connections they may need again.
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};

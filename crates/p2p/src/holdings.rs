@@ -7,10 +7,11 @@
 //! run       first piece u32 | one past the last u32
 //! ```
 //!
-//! All numbers are big-endian. The tickets are those of `wire`; a question with a bad one is not answered. A host without a scheduler finds parents with it. An answer with more runs than fit is
-//! cut short: it says what is held, not what is not.
+//! All numbers are big-endian. The tickets are those of `wire`; a question with a bad one is not answered. A host without
+//! a scheduler finds parents with it. An answer with more runs than fit is cut short: it says what is held, not what is
+//! not.
 
-use crate::wire::TICKET_MAX;
+use crate::wire::{TICKET_MAX, ticket_frame};
 use futures::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use libp2p::StreamProtocol;
 use libp2p::request_response::Codec as RequestCodec;
@@ -160,12 +161,6 @@ async fn read_ticket(io: &mut (impl AsyncRead + Unpin)) -> io::Result<Vec<u8>> {
     let mut ticket = vec![0; usize::from(len)];
     io.read_exact(&mut ticket).await?;
     Ok(ticket)
-}
-
-fn ticket_frame(ticket: &[u8]) -> Vec<u8> {
-    let len = u16::try_from(ticket.len()).ok().filter(|len| *len <= TICKET_MAX);
-    let (len, ticket) = len.map_or((0, &[][..]), |len| (len, ticket));
-    [&len.to_be_bytes(), ticket].concat()
 }
 
 fn bad(why: &'static str) -> io::Error {

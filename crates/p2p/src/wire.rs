@@ -43,9 +43,14 @@ pub(crate) enum FrameError {
 
 /// Our hello with our ticket.
 pub(crate) fn hello(ticket: &[u8]) -> Vec<u8> {
+    [&VERSION.to_be_bytes()[..], &ticket_frame(ticket)].concat()
+}
+
+/// A ticket behind its length. One that is too long, which none is, would be left out.
+pub(crate) fn ticket_frame(ticket: &[u8]) -> Vec<u8> {
     let len = u16::try_from(ticket.len()).ok().filter(|len| *len <= TICKET_MAX);
     let (len, ticket) = len.map_or((0, &[][..]), |len| (len, ticket));
-    [&VERSION.to_be_bytes(), &len.to_be_bytes(), ticket].concat()
+    [&len.to_be_bytes(), ticket].concat()
 }
 
 /// Reads the other side's hello; its ticket is the caller's to check.

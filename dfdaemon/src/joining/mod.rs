@@ -183,11 +183,10 @@ impl Joining {
     async fn join(&self, token: &JoinToken, endpoint: &Endpoint) -> Result<HostCredentials, Failed> {
         let authority = token.authority;
         let channel = channel(endpoint, move || client_config(authority, None).map_err(io::Error::other));
-        let proof = self.key.sign(&JoinToken::proof_message(&authority, &token.secret.hash()));
         let request = JoinRequest {
             peer_id: self.key.public().peer_id(),
             secret: *token.secret.expose(),
-            proof: proof.try_into().expect("an Ed25519 signature has 64 bytes"),
+            proof: token.prove(&self.key),
         };
         self.ask(channel, |mut client| async move { client.join(wire::JoinRequest::from(request)).await })
             .await
@@ -225,6 +224,10 @@ impl Joining {
     async fn keep(&self, credentials: HostCredentials) {
         let kept = Kept::new(self.way.authority(), &credentials, SystemTime::now());
         let first = self.held.borrow().is_none();
+        let shown = Ticket::verify(kept.ticket(), &kept.ticket_keys(), &self.key.public(), SystemTime::now());
+        if let Err(error @ (TicketError::NotYet | TicketError::Expired)) = shown {
+            tracing::warn!(%error, "peers will refuse this host: is its clock right, and the scheduler's?");
+        }
         let (file, content) = (self.file.clone(), kept.clone());
         self.hold(kept);
         if first {
@@ -240,10 +243,6 @@ impl Joining {
     }
 
     fn hold(&self, kept: Kept) {
-        let shown = Ticket::verify(kept.ticket(), &kept.ticket_keys(), &self.key.public(), SystemTime::now());
-        if let Err(error @ (TicketError::NotYet | TicketError::Expired)) = shown {
-            tracing::warn!(%error, "peers will refuse this host: is its clock right, and the scheduler's?");
-        }
         self.tickets.set(kept.ticket().to_vec(), kept.ticket_keys());
         self.held.send_replace(Some(Arc::new(kept)));
     }

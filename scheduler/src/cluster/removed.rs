@@ -1,4 +1,4 @@
-//! The hosts that an operator has removed. They stay out until they are let in again, whatever token they have.
+//! The hosts that an operator has removed. Their keys open nothing until they are let in again, whatever token they have.
 
 use super::tokens::about;
 use membership::file;
@@ -56,7 +56,7 @@ impl Removed {
     /// let in again after a restart, and calling again tries again.
     pub(super) fn add(&self, id: &str) -> io::Result<bool> {
         self.change(|hosts| {
-            if hosts.len() >= REMOVED_MAX {
+            if hosts.len() >= REMOVED_MAX && !hosts.contains(id) {
                 return Err(io::Error::other(format!("{REMOVED_MAX} hosts are removed already")));
             }
             Ok(hosts.insert(id.to_owned()))

@@ -17,13 +17,7 @@ fn first_token(cluster: &Cluster) -> JoinToken {
 }
 
 fn request(key: &HostKey, token: &JoinToken) -> JoinRequest {
-    let secret = token.secret.hash();
-    let proof = key.sign(&JoinToken::proof_message(&token.authority, &secret));
-    JoinRequest {
-        peer_id: key.public().peer_id(),
-        secret: *token.secret.expose(),
-        proof: proof.try_into().unwrap(),
-    }
+    JoinRequest { peer_id: key.public().peer_id(), secret: *token.secret.expose(), proof: token.prove(key) }
 }
 
 fn host(seed: u8) -> HostKey {

@@ -72,12 +72,7 @@ impl Cluster {
 }
 
 fn request(key: &HostKey, token: &JoinToken) -> JoinRequest {
-    let proof = key.sign(&JoinToken::proof_message(&token.authority, &token.secret.hash()));
-    JoinRequest {
-        peer_id: key.public().peer_id(),
-        secret: *token.secret.expose(),
-        proof: proof.try_into().unwrap(),
-    }
+    JoinRequest { peer_id: key.public().peer_id(), secret: *token.secret.expose(), proof: token.prove(key) }
 }
 
 fn host(seed: u8) -> HostKey {

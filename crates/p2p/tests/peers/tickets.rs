@@ -4,6 +4,7 @@ use crate::support::{Blob, Node, SOON, eventually, hasty, introduce};
 use membership::{Authority, HostCredentials, TICKET_LIFETIME};
 use p2p::{FetchError, Identity, Members, Options, Refusal, Tickets};
 use std::time::{Duration, SystemTime};
+use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpStream;
 use types::FetchFailure;
 
@@ -150,4 +151,35 @@ async fn attack_a_flood_of_silent_connections_does_not_keep_members_out() {
     assert!(begun.elapsed() < Duration::from_secs(8), "it took {:?}", begun.elapsed());
     drop(silent);
     eventually("the flood is forgotten", || parent.p2p.stats().open <= 1).await;
+}
+
+/// Peers that make the handshake, show no ticket, and then say nothing: a turn each, and not the members' connections.
+#[tokio::test]
+async fn attack_strangers_without_tickets_do_not_take_members_connections() {
+    const STRANGERS: usize = 40;
+    let cluster = Cluster::new();
+    let patient = Options { handshake_timeout: Duration::from_secs(15), ..Options::default() };
+    let narrow = Options { connections_max: 20, ..patient.clone() };
+    let (parent, _) = cluster.node_with(narrow, Duration::ZERO).await;
+    let (child, _) = cluster.node_with(patient, Duration::ZERO).await;
+    let (address, expected) = (parent.p2p.bulk_addr(), parent.identity.peer_id());
+    let mut strangers = tokio::task::JoinSet::new();
+    for _ in 0..STRANGERS {
+        strangers.spawn(async move {
+            let socket = tokio::net::TcpSocket::new_v4().unwrap();
+            socket.bind("127.0.0.2:0".parse().unwrap()).unwrap();
+            let stream = socket.connect(address).await.unwrap();
+            let tls = p2p::tls::Tls::new(&Identity::generate()).unwrap();
+            // Those that get no turn wait here.
+            let mut stream = tls.dial(stream, expected).await.unwrap();
+            stream.write_all(&[0, 1, 0, 0]).await.unwrap();
+            stream.flush().await.unwrap();
+            std::future::pending::<()>().await;
+        });
+    }
+    eventually("strangers have their turns", || parent.p2p.stats().open >= 16).await;
+    let fetched = tokio::time::timeout(Duration::from_secs(10), fetch(&child, &parent)).await;
+    fetched.expect("in time").unwrap();
+    assert_eq!(parent.p2p.stats().open, 17, "sixteen turns of one address, and the member");
+    strangers.shutdown().await;
 }

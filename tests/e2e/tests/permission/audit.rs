@@ -1,9 +1,8 @@
 //! The audit log says who pulled what, and what permitted it, and keeps credentials to itself.
 
-use crate::stage::{PASSWORD, PRIVATE, PUBLIC, Stage, USER, cluster, nobody};
+use crate::stage::{PASSWORD, PRIVATE, PUBLIC, Stage, cluster, credential, nobody};
 use anyhow::{Context, Result, ensure};
 use e2e::inside::{BOUND, Node, Settings, audit_lines, blob_target, manifest_target};
-use origin::{CredentialOptions, Secret};
 use process::audit::{Event, Line, PermittedBy, Request, Sources, VouchedBy};
 use reqwest::Method;
 use std::os::unix::fs::MetadataExt as _;
@@ -58,14 +57,7 @@ fn ensure_image(
 async fn every_pull_is_told_with_what_permitted_it() -> Result<()> {
     let stage = Stage::bearer().await?;
     let mut settings = audited(&stage);
-    settings.registry(&stage.origin).repositories.insert(
-        "configured".to_owned(),
-        CredentialOptions {
-            username: Some(USER.to_owned()),
-            password: Some(Secret::new(PASSWORD)),
-            ..CredentialOptions::default()
-        },
-    );
+    settings.registry(&stage.origin).repositories.insert("configured".to_owned(), credential());
     settings.registry(&stage.origin).share_credential = true;
     stage.private.lay_into(&stage.origin, "configured/app");
     stage.origin.make_private("configured/app");

@@ -1,17 +1,8 @@
 //! Credentials of the configuration: they serve clients without one only where it says so, and only what they are for.
 
-use crate::stage::{PASSWORD, PRIVATE, Stage, USER, cluster};
+use crate::stage::{PRIVATE, Stage, cluster, credential};
 use anyhow::{Result, ensure};
 use e2e::inside::{Settings, blob_target};
-use origin::{CredentialOptions, Secret};
-
-fn credential() -> CredentialOptions {
-    CredentialOptions {
-        username: Some(USER.to_owned()),
-        password: Some(Secret::new(PASSWORD)),
-        ..CredentialOptions::default()
-    }
-}
 
 async fn gets_private(stage: &Stage, settings: &Settings) -> Result<Vec<u16>> {
     let (_hub, a, b) = cluster(settings).await?;

@@ -1,13 +1,12 @@
 //! Daemons of a cluster that is joined by tokens: who exchanges with whom, and what a daemon that may not join does.
 
-use crate::stage::{PASSWORD, Stage, USER};
+use crate::stage::{Stage, credential};
 use anyhow::{Result, ensure};
 use clap::Parser as _;
 use dfctl::Cli;
 use e2e::inside::{BOUND, Content, Hub, Node, Settings, blob_target};
 use futures::future::{join_all, try_join_all};
 use membership::JoinSecret;
-use origin::{CredentialOptions, Secret};
 use std::time::{Duration, Instant};
 use support::origin::FaultyOrigin;
 use support::poll;
@@ -181,11 +180,7 @@ async fn two_hundred_daemons_ask_once_with_a_configured_credential() -> Result<(
     let mut settings = stage.settings();
     let particular = settings.registry(&stage.origin);
     particular.share_credential = true;
-    particular.credential = Some(CredentialOptions {
-        username: Some(USER.to_owned()),
-        password: Some(Secret::new(PASSWORD)),
-        ..CredentialOptions::default()
-    });
+    particular.credential = Some(credential());
     let (_hub, nodes) = crowd(&settings).await?;
     let [by_tag, _, layer] = stage.private_targets();
     let pulls = nodes.iter().map(async |node| -> Result<()> {

@@ -1,11 +1,10 @@
 //! Passwords and tokens are in no log at any level, not in the audit log, in no metric, no status, no error and no file of
 //! the cache.
 
-use crate::stage::{PASSWORD, PRIVATE, Stage, USER, cluster};
+use crate::stage::{PASSWORD, PRIVATE, Stage, USER, cluster, credential};
 use anyhow::{Result, ensure};
 use base64::Engine as _;
 use e2e::inside::audit_lines;
-use origin::{CredentialOptions, Secret};
 use process::audit::Event;
 use std::io::{self, Write};
 use std::path::Path;
@@ -69,14 +68,7 @@ async fn secrets_are_seen_by_nobody() -> Result<()> {
     let stage = Stage::bearer().await?;
     let mut settings = stage.settings();
     settings.audit = true;
-    settings.registry(&stage.origin).repositories.insert(
-        "configured".to_owned(),
-        CredentialOptions {
-            username: Some(USER.to_owned()),
-            password: Some(Secret::new(PASSWORD)),
-            ..CredentialOptions::default()
-        },
-    );
+    settings.registry(&stage.origin).repositories.insert("configured".to_owned(), credential());
     settings.registry(&stage.origin).share_credential = true;
     stage.private.lay_into(&stage.origin, "configured/app");
     stage.origin.make_private("configured/app");

@@ -3,6 +3,7 @@
 use anyhow::{Context, Result, ensure};
 use bytes::Bytes;
 use e2e::inside::{Content, Hub, Node, Settings, blob_target, manifest_target};
+use origin::{CredentialOptions, Secret};
 use std::net::SocketAddr;
 use support::images::MANIFEST;
 use support::origin::{AuthMode, FaultyOrigin};
@@ -16,6 +17,15 @@ pub(crate) const PUBLIC: &str = "library/open";
 
 /// Two pieces.
 const SIZE: usize = 700_000;
+
+/// That user's credential, for a daemon's configuration.
+pub(crate) fn credential() -> CredentialOptions {
+    CredentialOptions {
+        username: Some(USER.to_owned()),
+        password: Some(Secret::new(PASSWORD)),
+        ..CredentialOptions::default()
+    }
+}
 
 /// A manifest with one layer.
 pub(crate) struct Image {
