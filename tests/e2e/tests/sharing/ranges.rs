@@ -3,6 +3,7 @@
 use anyhow::{Context, Result, ensure};
 use e2e::inside::{Content, Hub, Node, Settings, blob_target, check_store};
 use futures::future::try_join_all;
+use std::time::{Duration, Instant};
 use support::origin::FaultyOrigin;
 
 /// Readers of one round.
@@ -91,5 +92,23 @@ async fn random_ranges_over_a_cold_blob_are_right() -> Result<()> {
     for seed in [1, 2, fastrand::u64(1000..1_000_000)] {
         round(seed).await.with_context(|| format!("seed {seed}"))?;
     }
+    Ok(())
+}
+
+/// As clients do that read a layer's index at its end before anything else: the layer is not waited for.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_end_of_a_cold_blob_does_not_wait_for_its_beginning() -> Result<()> {
+    const TAIL: usize = 1000;
+    const RATE: u64 = 400_000;
+    let origin = FaultyOrigin::builder().rate(RATE).start().await?;
+    let content = Content::random(7, SIZE);
+    origin.add_blob("app", content.bytes.clone());
+    let node = Node::alone(&Settings::of(&[&origin])).await?;
+    let (target, header) = (blob_target(&origin, "app", &content.digest), format!("bytes=-{TAIL}"));
+    let begun = Instant::now();
+    let reply = node.ask(reqwest::Method::GET, &target, &[("range", &header)]).await?;
+    ensure!(reply.status == 206 && reply.is_right(&content.bytes[SIZE - TAIL..]), "{}", reply.summary());
+    let (took, whole) = (begun.elapsed(), Duration::from_secs(SIZE as u64 / RATE));
+    ensure!(took < whole / 2, "{took:?}; all of it takes {whole:?}");
     Ok(())
 }
