@@ -5,6 +5,7 @@
 //! last byte of a blob comes only when the engine has proven the whole (see [`super::BlobHandle::read`]).
 
 use super::access::Record;
+use super::connections::Busy;
 use super::error::BodyError;
 use bytes::Bytes;
 use futures::stream::BoxStream;
@@ -26,6 +27,8 @@ pub(super) struct ProxyBody {
     sent: u64,
     /// Writes the request's log line when it is dropped with the body.
     record: Option<Record>,
+    /// The connection is asking for something as long as the body is there.
+    busy: Option<Busy>,
 }
 
 enum Source {
@@ -46,7 +49,7 @@ impl ProxyBody {
 
     /// These bytes.
     pub(super) fn full(bytes: Bytes) -> Self {
-        Self { expected: bytes.len() as u64, source: Source::Full(bytes), sent: 0, record: None }
+        Self { expected: bytes.len() as u64, source: Source::Full(bytes), sent: 0, record: None, busy: None }
     }
 
     /// `len` bytes from `stream`.
@@ -61,12 +64,17 @@ impl ProxyBody {
     ) -> Self {
         let stall = Box::pin(tokio::time::sleep(stall_after));
         let source = Source::Stream { stream, stall, stall_after, waiting: false };
-        Self { source, expected: len, sent: 0, record: None }
+        Self { source, expected: len, sent: 0, record: None, busy: None }
     }
 
     /// Has `record` follow the body to its end.
     pub(super) fn follow(&mut self, record: Record) {
         self.record = Some(record);
+    }
+
+    /// Has the connection count as busy to the body's end.
+    pub(super) fn keeps_busy(&mut self, busy: Busy) {
+        self.busy = Some(busy);
     }
 
     fn poll_source(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, BodyError>>> {

@@ -8,6 +8,7 @@ mod allow;
 mod audit;
 mod backend;
 mod body;
+mod connections;
 mod error;
 mod handler;
 mod metrics;

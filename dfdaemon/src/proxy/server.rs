@@ -6,6 +6,7 @@
 use super::allow::Allowed;
 use super::audit::Audit;
 use super::backend::Backend;
+use super::connections::{Connections, Place};
 use super::handler::Proxy;
 use super::metrics::Metrics;
 use crate::config::{AllowRegistries, Config};
@@ -21,7 +22,6 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use types::Registry;
@@ -41,7 +41,7 @@ const PURPOSE: &str = "container runtimes (--listen)";
 pub struct Options {
     /// Where it listens.
     pub listen: SocketAddr,
-    /// Connections at a time; further ones wait in the kernel's queue.
+    /// Connections at a time. One more takes the place of one that asks for nothing, or waits if there is none.
     pub connections_max: u32,
     /// The registry of a request that names none.
     pub upstream: Registry,
@@ -111,7 +111,7 @@ impl Server {
         let allowed = Allowed::new(options.allow, options.named);
         let (upstream, answer_timeout) = (options.upstream, options.answer_timeout);
         let proxy = Arc::new(Proxy { backend, upstream, allowed, metrics, audit, answer_timeout });
-        let connections = Arc::new(Semaphore::new(options.connections_max as usize));
+        let connections = Connections::new(options.connections_max);
         tracing::info!(%address, upstream = %proxy.upstream, "proxy listens");
         let limits =
             Limits { connections, head_timeout: options.head_timeout, drain_timeout: options.drain_timeout };
@@ -135,7 +135,7 @@ impl Server {
 
 /// What bounds the connections.
 struct Limits {
-    connections: Arc<Semaphore>,
+    connections: Arc<Connections>,
     head_timeout: Duration,
     drain_timeout: Duration,
 }
@@ -145,21 +145,20 @@ async fn serve(listener: TcpListener, proxy: Arc<Proxy>, limits: Limits, cancel:
     // Cancelled when the drain's time is up: what runs then is dropped.
     let abort = CancellationToken::new();
     loop {
-        let slot = tokio::select! {
-            () = cancel.cancelled() => break,
-            slot = Arc::clone(&limits.connections).acquire_owned() => slot.expect("the semaphore is never closed"),
-        };
         let (stream, client) = tokio::select! {
             () = cancel.cancelled() => break,
             accepted = listen::accept(&listener) => accepted,
         };
+        let place = tokio::select! {
+            () = cancel.cancelled() => break,
+            place = limits.connections.admit() => place,
+        };
         let client = Client::new(client, stream.local_addr().unwrap_or(client));
         let serving =
-            connection(stream, client.clone(), Arc::clone(&proxy), limits.head_timeout, cancel.clone());
+            connection(stream, client.clone(), Arc::clone(&proxy), limits.head_timeout, place, cancel.clone());
         let audited = proxy.audit.is_some();
         let abort = abort.clone();
         running.spawn(async move {
-            let _slot = slot;
             let connection = async {
                 // Beside the first request, which does not wait for it; the next connection does.
                 let user = async { if audited { client.uid().await } else { None } };
@@ -180,12 +179,13 @@ async fn serve(listener: TcpListener, proxy: Arc<Proxy>, limits: Limits, cancel:
     }
 }
 
-/// Serves one connection; told to stop, it ends after the answer that is being sent.
+/// Serves one connection. Told to stop, or that its place is wanted, it ends after the answer that is being sent.
 async fn connection(
     stream: TcpStream,
     client: Client,
     proxy: Arc<Proxy>,
     head_timeout: Duration,
+    place: Arc<Place>,
     cancel: CancellationToken,
 ) {
     let _counted = proxy.metrics.connection();
@@ -193,12 +193,15 @@ async fn connection(
         tracing::debug!(client = %client.address(), %error, "no nodelay");
     }
     let address = client.address();
+    let asking = Arc::clone(&place);
     let service = service_fn(move |request: http::Request<hyper::body::Incoming>| {
-        let (proxy, client) = (Arc::clone(&proxy), client.clone());
+        let (proxy, client, busy) = (Arc::clone(&proxy), client.clone(), asking.busy());
         async move {
             // A pull has no body; hyper closes the connection if the client sends one and nobody reads it.
             let (parts, _) = request.into_parts();
-            Ok::<_, Infallible>(proxy.answer(&client, &parts).await)
+            let mut response = proxy.answer(&client, &parts).await;
+            response.body_mut().keeps_busy(busy);
+            Ok::<_, Infallible>(response)
         }
     });
     let serving = http1::Builder::new()
@@ -213,6 +216,13 @@ async fn connection(
         tokio::select! {
             ended = serving.as_mut() => break ended,
             () = cancel.cancelled(), if !draining => {
+                draining = true;
+                serving.as_mut().graceful_shutdown();
+            }
+            () = place.is_wanted(), if !draining => {
+                if !place.has_asked() {
+                    break Ok(());
+                }
                 draining = true;
                 serving.as_mut().graceful_shutdown();
             }

@@ -165,6 +165,48 @@ async fn attack_connections_beyond_the_limit_wait_their_turn() {
 }
 
 #[tokio::test]
+async fn attack_silent_connections_make_room_for_those_that_ask() {
+    let mut memory = Memory::new();
+    let (blob, gate) = memory.gated("docker.io/library/alpine", &[7; 10]);
+    let stage = stage_with(crate::proxy::Options { connections_max: 4, ..options() }, memory).await;
+    let mut busy = Connection::open(stage.address).await;
+    busy.send(&format!("GET /v2/library/alpine/blobs/{blob} HTTP/1.1\nConnection: close")).await;
+    assert_eq!(busy.head().await.status, 200);
+    let mut rested = Connection::open(stage.address).await;
+    assert_eq!(rested.exchange("GET /v2/ HTTP/1.1").await.status, 200);
+    let mut silent = Vec::new();
+    for _ in 0..20 {
+        silent.push(Connection::open(stage.address).await);
+        // What has begun to ask, and goes no further, is as good as silent.
+        silent.last_mut().unwrap().send_raw(b"GET /v2/").await;
+    }
+    assert_eq!(once(stage.address, "GET /v2/ HTTP/1.1").await.status, 200);
+    let mut closed = 0;
+    for connection in &mut silent[..17] {
+        closed += usize::from(connection.is_closed().await);
+    }
+    assert_eq!(closed, 17, "the oldest of them make room");
+    assert_eq!(rested.exchange("GET /v2/ HTTP/1.1").await.status, 200, "one that has asked stays before them");
+    gate.add_permits(1);
+    assert_eq!(busy.body(10).await, [7; 10], "what is being answered stays");
+}
+
+#[tokio::test]
+async fn those_that_have_had_their_answer_make_room_too() {
+    let stage = stage_with(crate::proxy::Options { connections_max: 2, ..options() }, Memory::new()).await;
+    let mut resting = Vec::new();
+    for _ in 0..5 {
+        let mut connection = Connection::open(stage.address).await;
+        assert_eq!(connection.exchange("GET /v2/ HTTP/1.1").await.status, 200);
+        resting.push(connection);
+    }
+    for connection in &mut resting[..3] {
+        assert!(connection.is_closed().await);
+    }
+    assert_eq!(resting[4].exchange("GET /v2/ HTTP/1.1").await.status, 200);
+}
+
+#[tokio::test]
 async fn a_taken_port_is_named() {
     let stage = stage(Memory::new()).await;
     let options = crate::proxy::Options { listen: stage.address, ..options() };
