@@ -109,7 +109,7 @@ fn a_chain_that_several_doubt_is_discarded_and_its_source_replaced() {
 }
 
 #[test]
-fn one_accuser_does_not_discard_a_chain() {
+fn attack_one_accuser_does_not_discard_a_chain() {
     let (mut s, blob) = (Script::new(options()), Blob::new(10, 1));
     (0..4).for_each(|n| drop(s.join(host(n))));
     let epoch = lease_in(&s.want(host(0), &blob.key(), blob.none())).unwrap().1;

@@ -330,6 +330,39 @@ fn three_accusers_are_not_enough_and_quarantine_ends() {
     assert!(!s.scheduler.summary().hosts.iter().find(|h| h.host == bad).unwrap().quarantined);
 }
 
+/// Four reports take a host out, if four hosts make them.
+#[test]
+fn attack_a_host_that_accuses_all_others_takes_none_of_them_out() {
+    let (mut s, blob) = closed_blob(options(), 4, 4, &vec![spec(); 6]);
+    let (liar, mut accused) = (host(4), BTreeSet::new());
+    let mut assigns = assigns_in(&want_closed(&mut s, &blob, liar));
+    for round in 0.. {
+        assert!(round < 100, "bounded by what there is to ask for");
+        let Some(assign) = assigns.pop() else { break };
+        accused.insert(assign.1);
+        assigns.retain(|other| other.1 != assign.1);
+        assigns.extend(assigns_in(&fail(&mut s, &blob, assign, FetchFailure::Corrupt)));
+    }
+    assert_eq!(accused, (0..4).map(host).collect(), "it has accused every holder");
+    // Coming again does not make it another.
+    for _ in 0..10 {
+        s.leave(liar);
+        s.join(liar);
+        for assign in assigns_in(&want_closed(&mut s, &blob, liar)) {
+            fail(&mut s, &blob, assign, FetchFailure::Corrupt);
+        }
+    }
+    assert!(s.scheduler.summary().hosts.iter().all(|h| !h.quarantined));
+    let mut assigns = assigns_in(&want_closed(&mut s, &blob, host(5)));
+    assert!(!assigns.is_empty());
+    let mut verified = 0;
+    while let Some((piece, parent, child)) = assigns.pop() {
+        assigns.extend(assigns_in(&s.verified(child, &blob.key(), piece, PieceFrom::Peer(parent))));
+        verified += 1;
+    }
+    assert_eq!(verified, 4, "another gets all from those that it accused");
+}
+
 #[test]
 fn a_host_that_several_cannot_reach_is_not_used_for_a_while() {
     let specs = vec![spec(); 5];

@@ -154,8 +154,14 @@ async fn serve(listener: TcpListener, proxy: Arc<Proxy>, limits: Limits, cancel:
             place = limits.connections.admit() => place,
         };
         let client = Client::new(client, stream.local_addr().unwrap_or(client));
-        let serving =
-            connection(stream, client.clone(), Arc::clone(&proxy), limits.head_timeout, place, cancel.clone());
+        let serving = connection(
+            stream,
+            client.clone(),
+            Arc::clone(&proxy),
+            limits.head_timeout,
+            place,
+            cancel.clone(),
+        );
         let audited = proxy.audit.is_some();
         let abort = abort.clone();
         running.spawn(async move {

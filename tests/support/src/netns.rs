@@ -7,7 +7,7 @@ use anyhow::{Context, Result, ensure};
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 use std::ffi::OsStr;
 use std::fs::File;
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -178,6 +178,14 @@ impl Namespace {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
             runtime.block_on(make())
         })?
+    }
+
+    /// Gives it another address, known to nobody else.
+    ///
+    /// # Errors
+    /// If `ip` fails.
+    pub fn add_address(&self, address: IpAddr) -> Result<()> {
+        self.ip(["addr", "add", &address.to_string(), "dev", "lo"])
     }
 
     fn ip<'a>(&'a self, args: impl IntoIterator<Item = &'a str>) -> Result<()> {

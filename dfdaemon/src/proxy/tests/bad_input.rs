@@ -186,7 +186,11 @@ async fn attack_silent_connections_make_room_for_those_that_ask() {
         closed += usize::from(connection.is_closed().await);
     }
     assert_eq!(closed, 17, "the oldest of them make room");
-    assert_eq!(rested.exchange("GET /v2/ HTTP/1.1").await.status, 200, "one that has asked stays before them");
+    assert_eq!(
+        rested.exchange("GET /v2/ HTTP/1.1").await.status,
+        200,
+        "one that has asked stays before them"
+    );
     gate.add_permits(1);
     assert_eq!(busy.body(10).await, [7; 10], "what is being answered stays");
 }

@@ -5,10 +5,12 @@
 
 mod client;
 mod liar;
+mod logged;
 mod shelf;
 
 pub use client::{Reply, blob_target, manifest_target, until_right};
 pub use liar::{Liar, Script, Uploads, silent};
+pub use logged::Logged;
 pub use shelf::{Content, check_store};
 
 use anyhow::{Context, Result, anyhow};

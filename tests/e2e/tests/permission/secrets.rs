@@ -4,42 +4,11 @@
 use crate::stage::{PASSWORD, PRIVATE, Stage, USER, cluster, credential};
 use anyhow::{Result, ensure};
 use base64::Engine as _;
-use e2e::inside::audit_lines;
+use e2e::inside::{Logged, audit_lines};
 use process::audit::Event;
-use std::io::{self, Write};
 use std::path::Path;
-use std::sync::{Arc, Mutex, PoisonError};
 use support::origin::{Fault, When};
-use tracing_subscriber::fmt::MakeWriter;
-
-/// Everything that was logged.
-#[derive(Clone, Default)]
-struct Logged(Arc<Mutex<Vec<u8>>>);
-
-impl Logged {
-    fn text(&self) -> String {
-        String::from_utf8_lossy(&self.0.lock().unwrap_or_else(PoisonError::into_inner)).into_owned()
-    }
-}
-
-impl Write for Logged {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).extend_from_slice(bytes);
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
-impl<'a> MakeWriter<'a> for Logged {
-    type Writer = Self;
-
-    fn make_writer(&'a self) -> Self {
-        self.clone()
-    }
-}
+use tracing_subscriber::filter::LevelFilter;
 
 /// The texts of all files below `dir`.
 fn files(dir: &Path) -> Result<Vec<(String, String)>> {
@@ -60,11 +29,7 @@ fn files(dir: &Path) -> Result<Vec<(String, String)>> {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn secrets_are_seen_by_nobody() -> Result<()> {
-    let logged = Logged::default();
-    // For the whole process: daemons log from threads of their own.
-    let subscriber = tracing_subscriber::fmt().with_max_level(tracing_subscriber::filter::LevelFilter::TRACE);
-    subscriber.with_writer(logged.clone()).with_ansi(false).init();
-
+    let logged = Logged::from_now_on(LevelFilter::TRACE);
     let stage = Stage::bearer().await?;
     let mut settings = stage.settings();
     settings.audit = true;
@@ -98,7 +63,7 @@ async fn secrets_are_seen_by_nobody() -> Result<()> {
     }
     stage.origin.heal();
 
-    let mut places: Vec<(String, String)> = vec![("the log".to_owned(), logged.text())];
+    let mut places: Vec<(String, String)> = vec![("the log".to_owned(), logged.since(0))];
     ensure!(places[0].1.len() > 100_000, "the log has everything: {} bytes", places[0].1.len());
     for (name, node) in [("a", &a), ("b", &b)] {
         places.push((format!("metrics of {name}"), node.metrics().await?));
