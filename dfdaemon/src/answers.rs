@@ -17,6 +17,7 @@ use process::audit::PermittedBy;
 use proto::{Access, CredentialKind, OriginRefusal};
 use sha2::{Digest as _, Sha256};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 use store::Store;
 use types::{Digest, Registry};
@@ -115,6 +116,8 @@ pub(crate) struct Answers {
     away: Cache<Registry, ()>,
     /// So that a dump of the cache tells nothing about tokens.
     token_salt: [u8; 32],
+    /// How often answers were forgotten: one that was asked for before that is not kept.
+    forgotten: AtomicU64,
 }
 
 impl Answers {
@@ -137,6 +140,7 @@ impl Answers {
             own: Cache::builder().max_capacity(ANSWERS_MAX).time_to_live(CLIENT_ANSWER_LIFETIME).build(),
             away: Cache::builder().max_capacity(AWAY_MAX).time_to_live(AWAY_FOR).build(),
             token_salt: std::array::from_fn(|_| fastrand::u8(..)),
+            forgotten: AtomicU64::new(0),
         }
     }
 
@@ -154,11 +158,12 @@ impl Answers {
             }
             false => None,
         };
+        let asked = self.forgotten.load(Ordering::Acquire);
         let question = self.ask_manifest(repository, reference, accept);
         match Box::pin(self.bridged(&repository.registry, earlier, question)).await {
             Ok(Known::Now(answer)) => {
                 self.keep(&answer).await;
-                if answer.by != PermittedBy::Grace {
+                if answer.by != PermittedBy::Grace && asked == self.forgotten.load(Ordering::Acquire) {
                     self.lasting.confirm(repository, reference, &answer.digest);
                 }
                 Ok(answer)
@@ -269,11 +274,14 @@ impl Answers {
             return Ok(Permission::common(access).remembered());
         }
         let earlier = self.may_still(repository, digest).then_some(());
+        let asked = self.forgotten.load(Ordering::Acquire);
         let question = self.ask_blob(repository, digest, doubted);
         match Box::pin(self.bridged(&repository.registry, earlier, question)).await {
             Ok(Known::Now(access)) => {
                 self.doubted.invalidate(&key);
-                self.common.insert(key, access);
+                if asked == self.forgotten.load(Ordering::Acquire) {
+                    self.common.insert(key, access);
+                }
                 Ok(Permission::common(access))
             }
             Ok(Known::Earlier(())) => {
@@ -332,11 +340,38 @@ impl Answers {
         if let Some(size) = self.own.get(&key).filter(|_| !self.doubted.contains_key(&doubt)) {
             return Ok(Permission::own(auth, size).remembered());
         }
+        let asked = self.forgotten.load(Ordering::Acquire);
         let head = self.resolver.origin().head_blob(repository, digest, &auth).await;
         let head = head.map_err(|error| Refused::by_error(&error, Unknown::Blob).error)?;
         self.doubted.invalidate(&doubt);
-        self.own.insert(key, head.size);
+        if asked == self.forgotten.load(Ordering::Acquire) {
+            self.own.insert(key, head.size);
+        }
         Ok(Permission::own(auth, head.size))
+    }
+
+    /// Forgets what origins permitted in this repository, or in all, the grace included: every next request is asked
+    /// about anew.
+    pub(crate) fn forget(&self, of: Option<&Repository>) {
+        self.forgotten.fetch_add(1, Ordering::AcqRel);
+        self.resolver.forget(of);
+        // Whose keys are hashes.
+        self.own.invalidate_all();
+        match of {
+            Some(repository) => {
+                self.lasting.deny(repository);
+                let name = repository.to_string();
+                for (key, _) in &self.common {
+                    if key.0 == name {
+                        self.common.invalidate(&*key);
+                    }
+                }
+            }
+            None => {
+                self.lasting.deny_all();
+                self.common.invalidate_all();
+            }
+        }
     }
 
     /// Asks the origin again what a tag stands for, for the whole cluster.

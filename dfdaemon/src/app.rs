@@ -87,7 +87,9 @@ impl App {
         let admin =
             Admin::bind(config.admin.listen).await.map_err(|error| Failure::new(Exit::Unavailable, error))?;
 
-        let scheduler = embedded(&config, resolver.clone(), &cancel).await?;
+        let (audit, writing) = audit(&config, &mut metrics)?.unzip();
+        let audit_log = audit.as_ref().map(|audit| audit.log().clone());
+        let scheduler = embedded(&config, resolver.clone(), audit_log.clone(), &cancel).await?;
         if let Some(scheduler) = &scheduler {
             scheduler.register_metrics(&mut metrics);
         }
@@ -132,20 +134,25 @@ impl App {
             config.resolver.access_lifetime,
         ));
         let registry = ClusterRegistry::new(answers.clone(), engine.clone(), origin, store.clone(), trust);
-        let (audit, writing) = audit(&config, &mut metrics)?.unzip();
         let proxy_metrics = proxy::Metrics::register(&mut metrics);
         let proxy = proxy::Server::start(
             proxy::Options::of(&config),
             Arc::new(registry),
             proxy_metrics,
-            audit.clone(),
+            audit,
             cancel.clone(),
         )
         .await
         .map_err(|error| Failure::new(Exit::Unavailable, error))?;
 
-        let served =
-            Served { engine: engine.clone(), members, traffic: traffic.clone(), hello: hello(&config, &p2p) };
+        let served = Served {
+            engine: engine.clone(),
+            answers: answers.clone(),
+            audit: audit_log.clone(),
+            members,
+            traffic: traffic.clone(),
+            hello: hello(&config, &p2p),
+        };
         keep(&tasks, link_task, served, &cancel);
         if let Some(joining) = joining {
             tasks.spawn(joining.run(cancel.clone()));
@@ -160,7 +167,7 @@ impl App {
             answers,
             traffic,
             store: store.clone(),
-            audit: audit.map(|audit| audit.log().clone()),
+            audit: audit_log,
         };
         let routes = status::routes(status);
         tasks.spawn(admin.serve(Arc::new(metrics), readiness, routes, cancel.clone()));
@@ -280,6 +287,7 @@ fn hello(config: &Config, p2p: &P2p) -> proto::Hello {
 async fn embedded(
     config: &Config,
     resolver: Resolver,
+    audit: Option<audit::Log>,
     cancel: &CancellationToken,
 ) -> Result<Option<scheduler::Server>, Failure> {
     let SchedulerConfig::Embedded { listen, plain } = config.scheduler else { return Ok(None) };
@@ -293,7 +301,7 @@ async fn embedded(
         // Others can join, and after a restart they are to say what they hold before anything is read again.
         options.scheduling.quiet_period = scheduler::Options::default().scheduling.quiet_period;
     }
-    let server = scheduler::Server::start_with(options, resolver, cancel.clone()).await?;
+    let server = scheduler::Server::start_with(options, resolver, audit, cancel.clone()).await?;
     if let Some(command) = server.join_command().filter(|_| !listen.ip().is_loopback()) {
         tracing::info!(
             command,

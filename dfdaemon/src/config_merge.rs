@@ -10,6 +10,7 @@ use crate::config_file::{AuditTable, File, P2pTable, ProxyTable, SchedulerTable,
 use crate::config_flags::{Flags, JoinText};
 use bytesize::ByteSize;
 use membership::JoinToken;
+use process::audit::Options as AuditLog;
 use process::config::{ConfigError, Document};
 use process::exit::{Exit, Failure};
 use std::fmt;
@@ -36,9 +37,6 @@ const STORE_DIR: &str = "/var/lib/damselfly";
 const QUOTA: ByteSize = ByteSize::gib(50);
 const QUOTA_MIN: ByteSize = ByteSize::mib(64);
 const LABEL_LEN_MAX: usize = 128;
-const AUDIT_MAX_SIZE: ByteSize = ByteSize::mib(64);
-const AUDIT_MAX_SIZE_MIN: ByteSize = ByteSize::mib(1);
-const AUDIT_KEEP: u32 = 5;
 /// Below it a transfer looks like a stall.
 const RATE_MIN: ByteSize = ByteSize::kib(1);
 
@@ -302,19 +300,20 @@ impl Merge {
         })
     }
 
-    fn audit(&self, flags: &Flags, table: AuditTable) -> Merged<Option<process::audit::Options>> {
+    fn audit(&self, flags: &Flags, table: AuditTable) -> Merged<Option<AuditLog>> {
         let (file, place) =
             pick("--audit", flags.audit.clone().map(Some), "audit.file", table.file.map(Some), None);
         if file.as_ref().is_some_and(|file| file.file_name().is_none()) {
             return Err(self.wrong(place, "must name a file"));
         }
-        let max_size = table.max_size.unwrap_or(AUDIT_MAX_SIZE);
-        if max_size < AUDIT_MAX_SIZE_MIN {
-            let why = format!("must be at least {AUDIT_MAX_SIZE_MIN}");
+        let max_size = table.max_size.unwrap_or(ByteSize(AuditLog::MAX_BYTES));
+        if max_size.as_u64() < AuditLog::MAX_BYTES_MIN {
+            let why = format!("must be at least {}", ByteSize(AuditLog::MAX_BYTES_MIN));
             return Err(self.wrong(Place::Key("audit.max_size"), why));
         }
-        let keep = self.bounded((table.keep.unwrap_or(AUDIT_KEEP), Place::Key("audit.keep")), 1..=100)?;
-        Ok(file.map(|file| process::audit::Options { file, max_bytes: max_size.as_u64(), keep }))
+        let keep = (table.keep.unwrap_or(AuditLog::KEEP), Place::Key("audit.keep"));
+        let keep = self.bounded(keep, 1..=AuditLog::KEEP_MAX)?;
+        Ok(file.map(|file| AuditLog { file, max_bytes: max_size.as_u64(), keep }))
     }
 
     fn label(

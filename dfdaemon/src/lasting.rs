@@ -80,6 +80,13 @@ impl Lasting {
         guard.1 |= guard.0.open.remove(&repository.to_string()).is_some();
     }
 
+    /// No repository counts as open to anyone any more.
+    pub(crate) fn deny_all(&self) {
+        let mut guard = self.lock();
+        guard.1 |= !guard.0.open.is_empty();
+        guard.0.open.clear();
+    }
+
     /// What `reference` stood for, if that was confirmed within the grace.
     pub(crate) fn tag(&self, repository: &Repository, reference: &Reference) -> Option<Digest> {
         let guard = self.lock();
@@ -173,6 +180,9 @@ mod tests {
         assert_eq!(second.tag(&repository, &another), None, "open, but nobody saw this one there");
         assert!(second.was_open(&repository));
         second.deny(&repository);
+        assert!(!second.was_open(&repository));
+        second.confirm(&repository, &tag, &digest);
+        second.deny_all();
         assert!(!second.was_open(&repository));
     }
 

@@ -3,6 +3,7 @@
 //! Messages of a frame share a table of keys, since a burst is mostly about a few blobs. A frame is closed when its
 //! encoded size or its number of messages would pass the limit that the other side puts on decoding.
 
+use crate::requests::NAME_BYTES_MAX;
 use crate::words::{Blob, bounded, host_in, host_out, key_in, key_out, required};
 use crate::{
     ConvertError, FRAME_MEMBERS_MAX, FRAME_MESSAGES_MAX, Hello, Member, Traffic, Welcome, host, scheduler,
@@ -10,7 +11,7 @@ use crate::{
 };
 use prost::Message as _;
 use std::collections::BTreeMap;
-use types::{BlobKey, HostId, HostMessage, SchedulerMessage};
+use types::{BlobKey, HostId, HostMessage, Registry, SchedulerMessage};
 
 /// A frame is closed when it would become larger than this, in bytes; a single larger message has one of its own.
 /// Small enough that a heartbeat behind it is not late, and well below the limits for decoding.
@@ -50,6 +51,8 @@ pub enum FromScheduler {
     },
     /// The answer to a ping.
     Pong(u64),
+    /// What origins permitted, and what tags stood for, is to be asked again: of this repository, or of all.
+    Forget(Option<(Registry, String)>),
 }
 
 impl FromHost {
@@ -100,6 +103,7 @@ impl FromScheduler {
             Self::Messages(messages) => return scheduler_frames(&messages),
             Self::Members { reset, joined, left } => return member_frames(reset, &joined, &left),
             Self::Pong(number) => Content::Pong(number),
+            Self::Forget(of) => Content::Forget(forget_out(of)),
         };
         vec![wire::SchedulerFrame { content: Some(content) }]
     }
@@ -131,8 +135,22 @@ impl TryFrom<wire::SchedulerFrame> for FromScheduler {
                 }
             }
             Content::Pong(number) => Self::Pong(number),
+            Content::Forget(forget) => Self::Forget(forget_in(forget)?),
         })
     }
+}
+
+fn forget_out(of: Option<(Registry, String)>) -> wire::Forget {
+    let (registry, repository) = of.map(|(registry, name)| (registry.to_string(), name)).unwrap_or_default();
+    wire::Forget { registry, repository }
+}
+
+fn forget_in(forget: wire::Forget) -> Result<Option<(Registry, String)>, ConvertError> {
+    if forget.registry.is_empty() && forget.repository.is_empty() {
+        return Ok(None);
+    }
+    bounded("repository", forget.repository.len(), NAME_BYTES_MAX)?;
+    Ok(Some((Registry::parse(&forget.registry)?, forget.repository)))
 }
 
 fn keys_in(keys: Vec<wire::BlobKey>) -> Result<Vec<BlobKey>, ConvertError> {

@@ -10,7 +10,7 @@ use std::time::Duration;
 use types::{Digest, HostId, Registry};
 
 /// The longest repository name, tag or digest, in bytes (OCI distribution specification: 255 for a name).
-const NAME_BYTES_MAX: usize = 255;
+pub(crate) const NAME_BYTES_MAX: usize = 255;
 
 /// The most Accept headers of a question.
 const ACCEPT_MAX: usize = 32;

@@ -285,6 +285,13 @@ proptest! {
             vec![FromScheduler::Welcome(welcome)]
         );
         prop_assert_eq!(scheduler_trip(FromScheduler::Pong(number)), vec![FromScheduler::Pong(number)]);
+        let registry = Registry::parse("r.example:5000").expect("a registry");
+        for of in [None, Some((registry, format!("team/app{number}")))] {
+            prop_assert_eq!(
+                scheduler_trip(FromScheduler::Forget(of.clone())),
+                vec![FromScheduler::Forget(of)]
+            );
+        }
     }
 
     #[test]

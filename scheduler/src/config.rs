@@ -38,6 +38,9 @@ pub struct Flags {
     /// How long a tag is believed before its registry is asked again [default: 30s]
     #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration)]
     pub tag_lifetime: Option<Duration>,
+    /// Keep what operators do in this file
+    #[arg(long, value_name = "FILE")]
+    pub audit: Option<PathBuf>,
     /// What is logged: a level, or directives as in warn,scheduler=debug [default: info]
     #[arg(long, value_name = "FILTER")]
     pub log: Option<String>,
@@ -54,6 +57,7 @@ impl Flags {
         set(&mut options.state, self.state);
         set(&mut options.cluster, self.cluster);
         set(&mut options.resolver.tag_lifetime, self.tag_lifetime);
+        options.audit.file = self.audit.or(options.audit.file);
         set(&mut options.log.filter, self.log);
         set(&mut options.log.format, self.log_format);
         options
@@ -142,7 +146,7 @@ mod tests {
     /// Every key that a table takes is in the example, if only in a comment.
     #[test]
     fn the_example_is_complete() {
-        for table in ["", "[log]", "[hosts]", "[scheduling]", "[resolver]", "[origin]"] {
+        for table in ["", "[log]", "[audit]", "[hosts]", "[scheduling]", "[resolver]", "[origin]"] {
             let error = load_with(&format!("{table}\nno_such_key = 1\n"), &[]).expect_err(table);
             let (_, expected) = error.split_once("expected").expect("names what it takes");
             let keys = expected.split('`').skip(1).step_by(2);

@@ -16,7 +16,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tonic::Status;
-use types::{HostId, HostMessage, SchedulerMessage, Timestamp};
+use types::{HostId, HostMessage, Registry, SchedulerMessage, Timestamp};
 
 /// Inputs that may wait for the driver. A frame from a host is one.
 const QUEUE: usize = 256;
@@ -46,6 +46,10 @@ pub(crate) enum Input {
     Traffic { host: HostId, stream: StreamId, traffic: Traffic },
     /// To be answered, so that a silent driver is noticed.
     Ping { host: HostId, stream: StreamId, number: u64 },
+    /// All hosts are to ask anew what origins permit, of this repository or of all; how many were told.
+    Forget { of: Option<(Registry, String)>, told: oneshot::Sender<usize> },
+    /// Whether a host of this id, as people see it, is connected.
+    IsConnected { id: String, answer: oneshot::Sender<bool> },
     /// Somebody wants to know.
     Status { answer: oneshot::Sender<proto::Status> },
 }
@@ -185,10 +189,20 @@ impl Driver {
                     self.send(host, Out::Pong(number));
                 }
             }
+            Input::Forget { of, told } => {
+                let hosts: Vec<HostId> = self.roster.iter().map(|(id, _)| id).collect();
+                for host in &hosts {
+                    self.send(*host, Out::Forget(of.clone()));
+                }
+                // Who asked may have given up, here and below.
+                let _ = told.send(hosts.len());
+            }
+            Input::IsConnected { id, answer } => {
+                let _ = answer.send(self.roster.iter().any(|(host, _)| host.to_string() == id));
+            }
             Input::Status { answer } => {
                 self.flush();
                 let recent = self.summary();
-                // Who asked may have given up.
                 drop(answer.send(status::of(&recent.summary, &self.roster)));
                 self.keep(recent);
             }

@@ -24,5 +24,5 @@ mod threshold;
 pub use cluster::Admitter;
 pub use config::{Flags, load};
 pub use error::Error;
-pub use options::{HostOptions, Invalid, LogOptions, Options, SchedulingOptions};
+pub use options::{AuditOptions, HostOptions, Invalid, LogOptions, Options, SchedulingOptions};
 pub use server::Server;

@@ -2,6 +2,7 @@
 
 use bytesize::ByteSize;
 use origin::ResolverOptions;
+use process::audit::Options as AuditLog;
 use process::telemetry::Format;
 use serde::Deserialize;
 use std::fmt;
@@ -33,6 +34,8 @@ pub struct Options {
     pub drain_timeout: Duration,
     /// What is said of what happens.
     pub log: LogOptions,
+    /// What is kept of what operators do.
+    pub audit: AuditOptions,
     /// Hosts and their streams.
     pub hosts: HostOptions,
     /// How pieces and leases are assigned.
@@ -51,6 +54,18 @@ pub struct LogOptions {
     pub filter: String,
     /// `auto` (JSON unless on a terminal), `human`, or `json`. Default `auto`.
     pub format: Format,
+}
+
+/// The audit log: what operators do on the socket in the state directory.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct AuditOptions {
+    /// Where it is. Default: none is kept.
+    pub file: Option<PathBuf>,
+    /// The file becomes an older one when it would grow larger. Default 64 MiB, at least 1 MiB.
+    pub max_size: ByteSize,
+    /// Older files that are kept. Default 5, 1 to 100.
+    pub keep: u32,
 }
 
 /// Hosts and their streams.
@@ -100,6 +115,7 @@ impl Default for Options {
             cluster: "damselfly".to_owned(),
             drain_timeout: Duration::from_secs(5),
             log: LogOptions::default(),
+            audit: AuditOptions::default(),
             hosts: HostOptions::default(),
             scheduling: SchedulingOptions::default(),
             origin: origin::Options::default(),
@@ -111,6 +127,20 @@ impl Default for Options {
 impl Default for LogOptions {
     fn default() -> Self {
         Self { filter: process::telemetry::DEFAULT_FILTER.to_owned(), format: Format::Auto }
+    }
+}
+
+impl Default for AuditOptions {
+    fn default() -> Self {
+        Self { file: None, max_size: ByteSize(AuditLog::MAX_BYTES), keep: AuditLog::KEEP }
+    }
+}
+
+impl AuditOptions {
+    /// The log, if there is to be one.
+    pub(crate) fn log(&self) -> Option<AuditLog> {
+        let file = self.file.clone()?;
+        Some(AuditLog { file, max_bytes: self.max_size.as_u64(), keep: self.keep })
     }
 }
 
@@ -180,6 +210,11 @@ impl Options {
         check("cluster", "must have 1 to 253 bytes", (1..=253).contains(&self.cluster.len()))?;
         let minutes = |n: u64| Duration::from_secs(60 * n);
         check("drain_timeout", "must be at most 5min", self.drain_timeout <= minutes(5))?;
+        let audit = &self.audit;
+        let named = audit.file.as_ref().is_none_or(|file| file.file_name().is_some());
+        check("audit.file", "must name a file", named)?;
+        check("audit.max_size", "must be at least 1MiB", audit.max_size.as_u64() >= AuditLog::MAX_BYTES_MIN)?;
+        check("audit.keep", "must be 1 to 100", (1..=AuditLog::KEEP_MAX).contains(&audit.keep))?;
         let hosts = &self.hosts;
         check("hosts.max", "must be 1 to 20000", (1..=20_000).contains(&hosts.max))?;
         let heartbeats = Duration::from_millis(50)..=minutes(1);
@@ -227,15 +262,26 @@ mod tests {
 
     #[test]
     fn what_makes_no_sense_is_named() {
-        let mut bad = vec![Options::default(); 5];
+        let mut bad = vec![Options::default(); 8];
         bad[0].cluster.clear();
         bad[1].hosts.max = 0;
         bad[2].hosts.heartbeat = Duration::ZERO;
         bad[3].hosts.silence_timeout = Duration::from_secs(2);
         bad[4].scheduling.lease_ttl = Duration::ZERO;
+        bad[5].audit.file = Some("/".into());
+        bad[6].audit.max_size = ByteSize(1);
+        bad[7].audit.keep = 0;
         let keys: Vec<_> = bad.iter().map(|o| o.validate().expect_err("makes no sense").key).collect();
-        let expected =
-            ["cluster", "hosts.max", "hosts.heartbeat", "hosts.silence_timeout", "scheduling.lease_ttl"];
+        let expected = [
+            "cluster",
+            "hosts.max",
+            "hosts.heartbeat",
+            "hosts.silence_timeout",
+            "scheduling.lease_ttl",
+            "audit.file",
+            "audit.max_size",
+            "audit.keep",
+        ];
         assert_eq!(keys, expected);
     }
 }

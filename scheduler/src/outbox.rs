@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use tonic::Status;
-use types::{HostId, SchedulerBody, SchedulerMessage};
+use types::{HostId, Registry, SchedulerBody, SchedulerMessage};
 
 /// What may wait for one host, in bytes as [`cost_of`] estimates them. The largest single message, a lease with the
 /// states of 65,536 pieces, is 4 MiB; beside it there is room for about 50,000 assignments.
@@ -34,12 +34,14 @@ pub(crate) enum Out {
     },
     Messages(Vec<SchedulerMessage>),
     Pong(u64),
+    /// Ask origins anew, about this repository or all.
+    Forget(Option<(Registry, String)>),
 }
 
 impl Out {
     fn cost(&self) -> usize {
         match self {
-            Self::Welcome(_) | Self::Pong(_) => MESSAGE_COST,
+            Self::Welcome(_) | Self::Pong(_) | Self::Forget(_) => MESSAGE_COST,
             Self::Members { joined, left, .. } => joined.len() * MEMBER_COST + left.len() * MESSAGE_COST,
             Self::Messages(messages) => messages.iter().map(cost_of).sum(),
         }
@@ -166,7 +168,7 @@ impl Outbox {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use types::{BlobKey, Digest, Epoch, Registry};
+    use types::{BlobKey, Digest, Epoch};
 
     fn message(epoch: u64) -> SchedulerMessage {
         let registry = Registry::parse("docker.io").unwrap();

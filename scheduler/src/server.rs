@@ -1,6 +1,6 @@
 //! The server: ports, tasks, and stopping.
 
-use crate::cluster::operator::Operator;
+use crate::cluster::operator::{Desk, Operator};
 use crate::cluster::{Admitter, Cluster};
 use crate::connection::{self, Connection};
 use crate::driver::Driver;
@@ -13,6 +13,7 @@ use crate::{Error, Options, status};
 use futures::Stream;
 use origin::{Origin, Resolver};
 use process::admin::{Admin, Readiness};
+use process::audit;
 use process::listen::{self, ListenError};
 use process::shutdown;
 use prometheus_client::registry::Registry;
@@ -64,17 +65,18 @@ impl Server {
     pub async fn start(options: Options, cancel: CancellationToken) -> Result<Self, Error> {
         let origin = Origin::new(options.origin.clone()).map_err(Error::Origin)?;
         let resolver = Resolver::new(origin, options.resolver.clone());
-        Self::start_with(options, resolver, cancel).await
+        Self::start_with(options, resolver, None, cancel).await
     }
 
-    /// Starts a scheduler that asks origins through `resolver`; `options.origin` and `options.resolver` have no
-    /// meaning then. For a daemon, which has one anyway.
+    /// Starts a scheduler that asks origins through `resolver`, and tells what operators do to `audit` if that is there;
+    /// the options of these have no meaning then. For a daemon, which has them anyway.
     ///
     /// # Errors
     /// [`Error`]: an option that makes no sense, a port that is taken.
     pub async fn start_with(
         options: Options,
         resolver: Resolver,
+        audit: Option<audit::Log>,
         cancel: CancellationToken,
     ) -> Result<Self, Error> {
         options.validate()?;
@@ -100,8 +102,14 @@ impl Server {
         let published = Published::new();
         let tasks = TaskTracker::new();
         let doors = Doors { listener, tls: cluster.as_ref().map(tls).transpose()?, admin, operator };
-        let parts =
-            Parts { options, resolver, cluster: cluster.clone(), published: published.clone(), cancel };
+        let parts = Parts {
+            options,
+            resolver,
+            audit,
+            cluster: cluster.clone(),
+            published: published.clone(),
+            cancel,
+        };
         tasks.spawn(parts.run(doors));
         tasks.close();
         Ok(Self { grpc, admin: admin_addr, cluster, published, tasks })
@@ -183,6 +191,8 @@ struct Doors {
 struct Parts {
     options: Options,
     resolver: Resolver,
+    /// Somebody else's.
+    audit: Option<audit::Log>,
     cluster: Option<Cluster>,
     published: Published,
     cancel: CancellationToken,
@@ -201,8 +211,12 @@ impl Parts {
 
         let readiness = Readiness::new();
         readiness.set(true);
+        let mut registry = Registry::default();
+        let own_audit = self.options.audit.log().filter(|_| self.audit.is_none());
+        let own_audit =
+            own_audit.map(|log| audit::Log::start(log, audit::Metrics::register(&mut registry))).unzip();
+        let (audit, writing) = (self.audit.clone().or(own_audit.0), own_audit.1);
         if let Some(admin) = doors.admin {
-            let mut registry = Registry::default();
             self.published.register(&mut registry);
             self.resolver.origin().register_metrics(&mut registry);
             let extra = status::routes(inputs.clone());
@@ -211,7 +225,9 @@ impl Parts {
         }
 
         if let (Some(operator), Some(cluster)) = (doors.operator, &self.cluster) {
-            tasks.spawn(operator.serve(cluster.clone(), self.cancel.clone()));
+            let (resolver, inputs) = (self.resolver.clone(), inputs.clone());
+            let desk = Desk { cluster: cluster.clone(), resolver, inputs, audit };
+            tasks.spawn(operator.serve(desk, self.cancel.clone()));
         }
 
         let streams = Arc::new(Streams {
@@ -234,6 +250,9 @@ impl Parts {
         let incoming = connection::incoming(doors.listener, connections, doors.tls, &tasks);
         self.serve(incoming, service, &readiness).await;
         shutdown::drain(&tasks, self.options.drain_timeout).await;
+        if let Some(writing) = writing {
+            writing.stopped().await;
+        }
     }
 
     /// Serves gRPC until the token is cancelled and calls under way have ended, or the drain time-out has passed.

@@ -220,6 +220,7 @@ fn frames(out: Out) -> Vec<wire::SchedulerFrame> {
         }
         Out::Messages(messages) => FromScheduler::Messages(messages),
         Out::Pong(number) => FromScheduler::Pong(number),
+        Out::Forget(of) => FromScheduler::Forget(of),
     };
     said.into_frames()
 }

@@ -68,6 +68,15 @@ pub enum Command {
         /// As in alpine:3.20.
         image: Image,
     },
+    /// Have the whole cluster ask the registries anew who may read what, on the scheduler's machine: after somebody's right
+    /// has ended. Hosts that are not connected go by what they know for five minutes at most.
+    Flush {
+        /// The scheduler's operator socket, in its state directory.
+        #[arg(long, value_name = "PATH", default_value = OPERATOR_SOCKET)]
+        socket: PathBuf,
+        /// Of one repository, as in ghcr.io/org/app [default: of all].
+        repository: Option<Image>,
+    },
     /// Show who pulled what, and what permitted it, from the daemon's audit log and the older files beside it.
     Audit {
         /// The log, as in the daemon's [audit] or --audit.
@@ -204,6 +213,7 @@ mod tests {
             "dfctl token create --lifetime long",
             "dfctl host remove",
             "dfctl pull",
+            "dfctl flush UPPER",
             "dfctl pull UPPER",
             "dfctl pull a --platform linux",
             "dfctl pull a --proxy https://127.0.0.1:1",

@@ -92,9 +92,9 @@ impl Client {
         self.json(request.header(CONTENT_TYPE, "application/json").body(body)).await
     }
 
-    /// A PUT without a question or an answer.
-    pub(crate) async fn put(&self, path: &str) -> Result<(), Error> {
-        self.send(self.request(Method::PUT, path, &[])).await.map(drop)
+    /// A PUT's JSON, without a question.
+    pub(crate) async fn put<T: DeserializeOwned>(&self, path: &str) -> Result<T, Error> {
+        self.json(self.request(Method::PUT, path, &[])).await
     }
 
     /// A DELETE without an answer.

@@ -45,6 +45,9 @@ pub async fn run(cli: Cli, out: &mut impl Write) -> Result<(), Error> {
             writeln!(out, "{} is {}", image.to_text(), answer.digest)?;
             Ok(())
         }
+        Command::Flush { socket, repository } => {
+            membership::flush(&Client::operator(&socket)?, repository.as_ref(), out).await
+        }
         Command::Audit { file, filter, json } => {
             let form = if json { audit::Form::Json } else { audit::Form::Table };
             let malformed = audit::run(&file, &filter, form, out)?;

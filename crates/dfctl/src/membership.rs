@@ -1,6 +1,7 @@
-//! `dfctl token` and `dfctl host`: who may join, and who is put out. Asked of the scheduler on its operator's socket, so
+//! `dfctl token`, `dfctl host` and `dfctl flush`: who may join, who is put out, whose permissions are asked anew. Asked of the scheduler on its operator's socket, so
 //! on its machine and as its user or root.
 
+use crate::cli::Image;
 use crate::client::Client;
 use crate::table::table;
 use crate::{Error, HostCommand, Output, TokenCommand};
@@ -24,6 +25,23 @@ struct Token {
 struct NewToken<'a> {
     note: &'a str,
     lifetime_seconds: Option<u64>,
+}
+
+/// The scheduler's answer to the removal of a host.
+#[derive(Deserialize)]
+struct Removed {
+    connected: bool,
+}
+
+#[derive(Serialize)]
+struct Flush<'a> {
+    registry: &'a str,
+    repository: &'a str,
+}
+
+#[derive(Deserialize)]
+struct Flushed {
+    hosts: usize,
 }
 
 pub(crate) async fn tokens(
@@ -67,7 +85,10 @@ pub(crate) async fn tokens(
 pub(crate) async fn hosts(client: &Client, command: HostCommand, out: &mut impl Write) -> Result<(), Error> {
     match command {
         HostCommand::Remove { id } => {
-            client.put(&format!("/v1/removed-hosts/{id}")).await?;
+            let removed: Removed = client.put(&format!("/v1/removed-hosts/{id}")).await?;
+            if !removed.connected {
+                eprintln!("no host {id} is connected: is it the id that `dfctl status` shows?");
+            }
             writeln!(
                 out,
                 "host {id} is out. Revoke the tokens that it knows too, or it can come back under another key."
@@ -84,6 +105,18 @@ pub(crate) async fn hosts(client: &Client, command: HostCommand, out: &mut impl 
             }
         }
     }
+    Ok(())
+}
+
+pub(crate) async fn flush(client: &Client, of: Option<&Image>, out: &mut impl Write) -> Result<(), Error> {
+    let repository = of.map(|image| &image.0.repository);
+    let question = Flush {
+        registry: repository.map_or("", |repository| repository.registry.as_str()),
+        repository: repository.map_or("", |repository| repository.name.as_str()),
+    };
+    let flushed: Flushed = client.post_json("/v1/flush", &question).await?;
+    let what = repository.map_or_else(|| "all repositories".to_owned(), ToString::to_string);
+    writeln!(out, "the scheduler and {} hosts ask anew who may read {what}", flushed.hosts)?;
     Ok(())
 }
 

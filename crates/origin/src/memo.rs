@@ -123,6 +123,16 @@ where
         }
     }
 
+    /// Forgets the answers for all keys of which `of` says so. Whoever asks now gets the answer that is on its way, and
+    /// it is not kept.
+    pub(crate) fn forget_all(&self, of: impl Fn(&K) -> bool) {
+        for key in self.keys() {
+            if of(&key) {
+                self.slots.invalidate(&*key);
+            }
+        }
+    }
+
     /// The keys that there are.
     pub(crate) fn keys(&self) -> Vec<Arc<K>> {
         self.slots.iter().map(|(key, _)| key).collect()
@@ -266,5 +276,25 @@ mod tests {
         memo.forget(&"k", |value| value.0 == 1).await;
         assert_eq!(memo.known(&"k").await, None);
         assert_eq!(memo.keys().len(), 1);
+        let memo = Arc::new(memo);
+        memo.get(&"other", async { Ok(Value(4, LONG)) }).await.unwrap();
+        let (asked, gate) = (Arc::new(Semaphore::new(0)), Arc::new(Semaphore::new(0)));
+        let under_way = tokio::spawn({
+            let (memo, asked, gate) = (Arc::clone(&memo), Arc::clone(&asked), Arc::clone(&gate));
+            async move {
+                let answer = async {
+                    asked.add_permits(1);
+                    gate.acquire().await.unwrap().forget();
+                    Ok(Value(5, LONG))
+                };
+                memo.get(&"k", answer).await
+            }
+        });
+        asked.acquire().await.unwrap().forget();
+        memo.forget_all(|key| *key == "k");
+        gate.add_permits(1);
+        assert_eq!(under_way.await.unwrap().unwrap(), Value(5, LONG));
+        assert_eq!(memo.known(&"k").await, None, "it was asked before");
+        assert_eq!(memo.known(&"other").await, Some(Value(4, LONG)));
     }
 }

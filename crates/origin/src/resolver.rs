@@ -256,6 +256,20 @@ impl Resolver {
         self.shared.blobs.forget(&(repository.clone(), *digest), |_| true).await;
     }
 
+    /// Forgets what origins said of this repository, or of all: every next question goes to the origin.
+    pub fn forget(&self, of: Option<&Repository>) {
+        let shared = &self.shared;
+        let meant = |repository: &Repository| of.is_none_or(|of| of == repository);
+        shared.tags.forget_all(|key| meant(&key.repository));
+        shared.manifests.forget_all(|(repository, _)| meant(repository));
+        shared.blobs.forget_all(|(repository, _)| meant(repository));
+        for (repository, _) in &shared.rights {
+            if meant(&repository) {
+                shared.rights.invalidate(&*repository);
+            }
+        }
+    }
+
     /// Forgets what `reference` was and asks the origin now.
     ///
     /// # Errors

@@ -2,14 +2,17 @@
 
 use super::silence::{Silence, Verdict};
 use super::{OUTBOX, Outbox};
+use crate::answers::Answers;
 use crate::engine::Engine;
 use crate::joining::Joined;
 use crate::traffic::Traffic;
 use download_core::LinkState;
+use origin::Repository;
 use p2p::Members;
+use process::audit::{Event, Log, Operation};
 use proto::{FromHost, FromScheduler, Hello, SCHEDULER_FRAME_BYTES_MAX, Welcome, wire};
 use std::collections::BTreeSet;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, MissedTickBehavior, interval};
@@ -18,7 +21,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 use tonic::Streaming;
 use tonic::transport::Channel;
-use types::HostId;
+use types::{HostId, Registry};
 
 /// How long the scheduler may take for its first words.
 const WELCOME_TIMEOUT: Duration = Duration::from_secs(3);
@@ -65,6 +68,8 @@ enum StreamEnd {
 /// Whom the stream's task serves.
 pub(crate) struct Served {
     pub(crate) engine: Engine,
+    pub(crate) answers: Arc<Answers>,
+    pub(crate) audit: Option<Log>,
     pub(crate) members: Members,
     pub(crate) traffic: Traffic,
     pub(crate) hello: Hello,
@@ -235,8 +240,21 @@ impl LinkTask {
             FromScheduler::Members { reset, joined, left } => {
                 self.change_members(served, reset, joined, left);
             }
+            FromScheduler::Forget(of) => forget(served, of),
             FromScheduler::Welcome(_) | FromScheduler::Pong(_) => {}
         }
+    }
+}
+
+/// A name that makes no sense stands for all: better to ask too much.
+fn forget(served: &Served, of: Option<(Registry, String)>) {
+    let of = of.and_then(|(registry, name)| Some(Repository::new(&registry, name.parse().ok()?)));
+    served.answers.forget(of.as_ref());
+    let detail = of.map_or_else(|| "all repositories".to_owned(), |of| of.to_string());
+    tracing::info!(of = detail, "the answers of origins are forgotten");
+    if let Some(audit) = &served.audit {
+        let operation = Operation { name: "flush".into(), by: "scheduler".into(), detail };
+        audit.tell(None, Event::Operation(operation));
     }
 }
 

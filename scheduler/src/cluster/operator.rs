@@ -6,25 +6,33 @@
 //! POST   /v1/tokens          {"note": "…", "lifetime_seconds": 3600}, both optional: a new one, with its text
 //! DELETE /v1/tokens/ID       revokes one
 //! GET    /v1/removed-hosts   the ids of removed hosts
-//! PUT    /v1/removed-hosts/ID, DELETE …   removes a host; lets it in again
+//! PUT    /v1/removed-hosts/ID, DELETE …   removes a host, and says whether it was connected; lets it in again
+//! POST   /v1/flush           {"registry": "…", "repository": "…"}, or {} for all: what origins permitted is asked anew
 //! ```
+//!
+//! Whatever changes something is told to the audit log, where there is one.
 
 use super::tokens::{NOTE_BYTES_MAX, Record};
 use super::{Cluster, NewToken};
-use axum::extract::{Path, State};
+use crate::driver::{Input, Inputs};
+use axum::extract::connect_info::Connected;
+use axum::extract::{ConnectInfo, Path, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
-use axum::routing::{delete, get, put};
-use axum::serve::Listener;
+use axum::routing::{delete, get, post, put};
+use axum::serve::{IncomingStream, Listener};
 use axum::{Json, Router};
+use origin::{Repository, Resolver};
+use process::audit::{Event, Log, Operation};
 use serde::{Deserialize, Serialize};
 use std::io;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
-use tokio::net::unix::SocketAddr;
 use tokio::net::{UnixListener, UnixStream};
+use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
+use types::Registry;
 
 /// The longest lifetime of a token that can be asked for.
 const LIFETIME_MAX: Duration = Duration::from_secs(10 * 366 * 24 * 3600);
@@ -34,6 +42,33 @@ const HOST_ID_DIGITS: usize = 16;
 
 /// How long an accept that failed is not tried again.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// What operators can change.
+#[derive(Clone, Debug)]
+pub(crate) struct Desk {
+    pub(crate) cluster: Cluster,
+    pub(crate) resolver: Resolver,
+    pub(crate) inputs: Inputs,
+    pub(crate) audit: Option<Log>,
+}
+
+impl Desk {
+    /// Tells the audit log, if there is one, what an operator had the scheduler do.
+    fn done(&self, operator: Peer, name: &'static str, detail: String) {
+        if let Some(audit) = &self.audit {
+            let operation = Operation { name: name.into(), by: "operator".into(), detail };
+            audit.tell_user(operator.uid, Event::Operation(operation));
+        }
+    }
+
+    /// Asks the driver; nothing if it has stopped.
+    async fn ask<T>(&self, input: impl FnOnce(oneshot::Sender<T>) -> Input) -> Result<T, Refusal> {
+        let (answer, answered) = oneshot::channel();
+        let stops = || Refusal(StatusCode::SERVICE_UNAVAILABLE, "the scheduler stops".to_owned());
+        self.inputs.send(input(answer)).await.map_err(|_| stops())?;
+        answered.await.map_err(|_| stops())
+    }
+}
 
 /// The socket, bound but not served yet.
 #[derive(Debug)]
@@ -61,13 +96,15 @@ impl Operator {
     }
 
     /// Serves until `cancel`.
-    pub(crate) async fn serve(self, cluster: Cluster, cancel: CancellationToken) {
+    pub(crate) async fn serve(self, desk: Desk, cancel: CancellationToken) {
         let routes = Router::new()
             .route("/v1/tokens", get(tokens).post(create_token))
             .route("/v1/tokens/{id}", delete(revoke_token))
             .route("/v1/removed-hosts", get(removed_hosts))
             .route("/v1/removed-hosts/{id}", put(remove_host).delete(restore_host))
-            .with_state(cluster);
+            .route("/v1/flush", post(flush))
+            .with_state(desk);
+        let routes = routes.into_make_service_with_connect_info::<Peer>();
         let serving = axum::serve(OwnerOnly(self.listener), routes);
         if let Err(error) = serving.with_graceful_shutdown(cancel.cancelled_owned()).await {
             tracing::error!(%error, "the operator's socket has ended");
@@ -76,19 +113,31 @@ impl Operator {
     }
 }
 
+/// Who is at the other end.
+#[derive(Clone, Copy, Debug)]
+struct Peer {
+    uid: u32,
+}
+
+impl Connected<IncomingStream<'_, OwnerOnly>> for Peer {
+    fn connect_info(stream: IncomingStream<'_, OwnerOnly>) -> Self {
+        *stream.remote_addr()
+    }
+}
+
 /// Lets in only those who run as the scheduler does, and root.
 struct OwnerOnly(UnixListener);
 
 impl Listener for OwnerOnly {
     type Io = UnixStream;
-    type Addr = SocketAddr;
+    type Addr = Peer;
 
-    async fn accept(&mut self) -> (UnixStream, SocketAddr) {
+    async fn accept(&mut self) -> (UnixStream, Peer) {
         loop {
             match self.0.accept().await {
-                Ok((stream, address)) => match stream.peer_cred() {
-                    Ok(peer) if peer.uid() == 0 || peer.uid() == rustix::process::geteuid().as_raw() => {
-                        return (stream, address);
+                Ok((stream, _)) => match stream.peer_cred() {
+                    Ok(peer) if peer.uid() == 0 || peer.uid() == own_uid() => {
+                        return (stream, Peer { uid: peer.uid() });
                     }
                     Ok(peer) => tracing::warn!(uid = peer.uid(), "another user at the operator's socket"),
                     Err(error) => tracing::warn!(%error, "somebody at the operator's socket"),
@@ -101,9 +150,13 @@ impl Listener for OwnerOnly {
         }
     }
 
-    fn local_addr(&self) -> io::Result<SocketAddr> {
-        self.0.local_addr()
+    fn local_addr(&self) -> io::Result<Peer> {
+        Ok(Peer { uid: own_uid() })
     }
+}
+
+fn own_uid() -> u32 {
+    rustix::process::geteuid().as_raw()
 }
 
 /// What an operator is told when it does not work: `{"error": "…"}`.
@@ -147,16 +200,16 @@ struct TokenRequest {
     lifetime_seconds: Option<u64>,
 }
 
-async fn tokens(State(cluster): State<Cluster>) -> Json<Vec<TokenView>> {
-    let good = cluster.tokens.list(SystemTime::now());
+async fn tokens(State(desk): State<Desk>) -> Json<Vec<TokenView>> {
+    let good = desk.cluster.tokens.list(SystemTime::now());
     Json(good.iter().map(|record| TokenView::of(record, None)).collect())
 }
 
 async fn create_token(
-    State(cluster): State<Cluster>,
+    State(desk): State<Desk>,
+    ConnectInfo(operator): ConnectInfo<Peer>,
     Json(request): Json<TokenRequest>,
 ) -> Result<Json<TokenView>, Refusal> {
-    let bad = |why: String| Refusal(StatusCode::UNPROCESSABLE_ENTITY, why);
     if request.note.len() > NOTE_BYTES_MAX || request.note.contains(char::is_control) {
         return Err(bad(format!("a note has at most {NOTE_BYTES_MAX} bytes, and no control characters")));
     }
@@ -164,42 +217,104 @@ async fn create_token(
     if lifetime.is_some_and(|lifetime| lifetime.is_zero() || lifetime > LIFETIME_MAX) {
         return Err(bad("a token's lifetime is 1 s to 10 years".to_owned()));
     }
-    let new = NewToken { note: request.note, lifetime };
+    let (cluster, new) = (desk.cluster.clone(), NewToken { note: request.note, lifetime });
     let (token, record) = on_disk(move || cluster.create_token(new)).await?;
     tracing::info!(token = record.id(), note = record.note(), "an operator made a join token");
+    desk.done(operator, "token_create", format!("{} {}", record.id(), record.note()).trim_end().to_owned());
     Ok(Json(TokenView::of(&record, Some(token.expose()))))
 }
 
-async fn revoke_token(State(cluster): State<Cluster>, Path(id): Path<String>) -> Result<StatusCode, Refusal> {
-    let revoked = id.clone();
+async fn revoke_token(
+    State(desk): State<Desk>,
+    ConnectInfo(operator): ConnectInfo<Peer>,
+    Path(id): Path<String>,
+) -> Result<StatusCode, Refusal> {
+    let (cluster, revoked) = (desk.cluster.clone(), id.clone());
     if !on_disk(move || cluster.revoke_token(&revoked)).await? {
         return Err(Refusal(StatusCode::NOT_FOUND, "there is no token with this id".to_owned()));
     }
     tracing::info!(token = id, "an operator revoked a join token");
+    desk.done(operator, "token_revoke", id);
     Ok(StatusCode::NO_CONTENT)
 }
 
-async fn removed_hosts(State(cluster): State<Cluster>) -> Json<Vec<String>> {
-    Json(cluster.removed.list())
+async fn removed_hosts(State(desk): State<Desk>) -> Json<Vec<String>> {
+    Json(desk.cluster.removed.list())
 }
 
-async fn remove_host(State(cluster): State<Cluster>, Path(id): Path<String>) -> Result<StatusCode, Refusal> {
+#[derive(Debug, Serialize)]
+struct HostRemoved {
+    /// Whether it was connected: an id that is mistyped is not.
+    connected: bool,
+}
+
+async fn remove_host(
+    State(desk): State<Desk>,
+    ConnectInfo(operator): ConnectInfo<Peer>,
+    Path(id): Path<String>,
+) -> Result<Json<HostRemoved>, Refusal> {
     let id = host_id(&id)?;
-    let removed = id.clone();
+    let (asked, removed, cluster) = (id.clone(), id.clone(), desk.cluster.clone());
+    let connected = desk.ask(|answer| Input::IsConnected { id: asked, answer }).await?;
     if on_disk(move || cluster.removed.add(&removed)).await? {
-        tracing::info!(host = id, "an operator removed a host");
+        tracing::info!(host = id, connected, "an operator removed a host");
     }
-    Ok(StatusCode::NO_CONTENT)
+    desk.done(operator, "host_remove", id);
+    Ok(Json(HostRemoved { connected }))
 }
 
-async fn restore_host(State(cluster): State<Cluster>, Path(id): Path<String>) -> Result<StatusCode, Refusal> {
+async fn restore_host(
+    State(desk): State<Desk>,
+    ConnectInfo(operator): ConnectInfo<Peer>,
+    Path(id): Path<String>,
+) -> Result<StatusCode, Refusal> {
     let id = host_id(&id)?;
-    let restored = id.clone();
+    let (restored, cluster) = (id.clone(), desk.cluster.clone());
     if !on_disk(move || cluster.removed.restore(&restored)).await? {
         return Err(Refusal(StatusCode::NOT_FOUND, "this host was not removed".to_owned()));
     }
     tracing::info!(host = id, "an operator let a host in again");
+    desk.done(operator, "host_restore", id);
     Ok(StatusCode::NO_CONTENT)
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct FlushRequest {
+    registry: String,
+    repository: String,
+}
+
+#[derive(Debug, Serialize)]
+struct Flushed {
+    /// Hosts that were told.
+    hosts: usize,
+}
+
+async fn flush(
+    State(desk): State<Desk>,
+    ConnectInfo(operator): ConnectInfo<Peer>,
+    Json(request): Json<FlushRequest>,
+) -> Result<Json<Flushed>, Refusal> {
+    let of = match (request.registry.as_str(), request.repository.as_str()) {
+        ("", "") => None,
+        (registry, repository) => {
+            let registry = Registry::parse(registry).map_err(|error| bad(format!("registry: {error}")))?;
+            let name = repository.parse().map_err(|error| bad(format!("repository: {error}")))?;
+            Some(Repository::new(&registry, name))
+        }
+    };
+    desk.resolver.forget(of.as_ref());
+    let meant = of.as_ref().map(|of| (of.registry.clone(), of.name.as_str().to_owned()));
+    let hosts = desk.ask(|told| Input::Forget { of: meant, told }).await?;
+    let what = of.map_or_else(|| "all repositories".to_owned(), |of| of.to_string());
+    tracing::info!(what, hosts, "an operator had the answers of origins forgotten");
+    desk.done(operator, "flush", what);
+    Ok(Json(Flushed { hosts }))
+}
+
+fn bad(why: String) -> Refusal {
+    Refusal(StatusCode::UNPROCESSABLE_ENTITY, why)
 }
 
 fn host_id(text: &str) -> Result<String, Refusal> {
@@ -208,7 +323,7 @@ fn host_id(text: &str) -> Result<String, Refusal> {
         return Ok(text.to_ascii_lowercase());
     }
     let why = format!("a host's id has {HOST_ID_DIGITS} hexadecimal digits, as `dfctl status` shows it");
-    Err(Refusal(StatusCode::UNPROCESSABLE_ENTITY, why))
+    Err(bad(why))
 }
 
 async fn on_disk<T: Send + 'static>(

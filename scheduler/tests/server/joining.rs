@@ -206,7 +206,11 @@ async fn a_removed_host_is_put_out_and_the_others_hear_of_it() {
     let mut other = connect(cluster.member(&good).await, &good).await.unwrap();
     other.until_members(&[out.id]).await;
     let id = bad.public().host().to_string();
-    assert_eq!(cluster.operator("PUT", &format!("/v1/removed-hosts/{id}"), "").0, 204);
+    let removed = cluster.operator("PUT", &format!("/v1/removed-hosts/{id}"), "");
+    assert_eq!(removed, (200, r#"{"connected":true}"#.to_owned()));
+    let mistyped = cluster.operator("PUT", "/v1/removed-hosts/0123456789abcdef", "");
+    assert_eq!(mistyped, (200, r#"{"connected":false}"#.to_owned()));
+    assert_eq!(cluster.operator("DELETE", "/v1/removed-hosts/0123456789abcdef", "").0, 204);
     assert_eq!(out.end().await.code(), Code::PermissionDenied);
     other.until_members(&[]).await;
     let refused = client(channel).renew(wire::RenewRequest {}).await.unwrap_err();

@@ -4,8 +4,9 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Where the tests of a place lie, from the workspace's root.
-const PLACES: [(&str, &str); 9] = [
+const PLACES: [(&str, &str); 10] = [
     ("", "tests/e2e/tests"),
+    ("core", "crates/scheduler-core/tests"),
     ("peers", "crates/p2p/tests"),
     ("membership", "crates/membership/src"),
     ("scheduler", "scheduler/src/cluster"),

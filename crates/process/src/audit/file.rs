@@ -18,6 +18,20 @@ pub struct Options {
     pub keep: u32,
 }
 
+impl Options {
+    /// [`Self::max_bytes`] where nothing is configured.
+    pub const MAX_BYTES: u64 = 64 << 20;
+
+    /// The least [`Self::max_bytes`] that can be configured.
+    pub const MAX_BYTES_MIN: u64 = 1 << 20;
+
+    /// [`Self::keep`] where nothing is configured.
+    pub const KEEP: u32 = 5;
+
+    /// The most [`Self::keep`] that can be configured.
+    pub const KEEP_MAX: u32 = 100;
+}
+
 /// Lines that could not be written.
 #[derive(Debug)]
 pub(super) struct Unwritten {

@@ -48,8 +48,19 @@ impl Metrics {
 
 struct Entry {
     time: SystemTime,
-    client: Option<Client>,
+    author: Author,
     event: Event,
+}
+
+/// Who made something happen.
+#[derive(Debug)]
+enum Author {
+    /// The program itself.
+    Nobody,
+    /// The other end of a connection.
+    Client(Client),
+    /// A user of this machine.
+    User(u32),
 }
 
 /// Where events are told; a clone is the same log.
@@ -97,7 +108,16 @@ impl Log {
 
     /// Tells what has just happened, and who made it happen. Never waits.
     pub fn tell(&self, client: Option<&Client>, event: Event) {
-        let entry = Entry { time: SystemTime::now(), client: client.cloned(), event };
+        self.tell_of(client.map_or(Author::Nobody, |client| Author::Client(client.clone())), event);
+    }
+
+    /// Tells what a user of this machine has just made happen. Never waits.
+    pub fn tell_user(&self, uid: u32, event: Event) {
+        self.tell_of(Author::User(uid), event);
+    }
+
+    fn tell_of(&self, author: Author, event: Event) {
+        let entry = Entry { time: SystemTime::now(), author, event };
         if self.queue.try_send(entry).is_err() {
             self.losses.add(1);
         }
@@ -211,12 +231,16 @@ impl Writer {
 }
 
 async fn resolve(entry: Entry) -> Line {
-    let Entry { time, client, event } = entry;
-    let uid = match &client {
-        Some(client) => tokio::time::timeout(UID_PATIENCE, client.uid()).await.ok().flatten(),
-        None => None,
+    let Entry { time, author, event } = entry;
+    let (client, uid) = match author {
+        Author::Nobody => (None, None),
+        Author::User(uid) => (None, Some(uid)),
+        Author::Client(client) => {
+            let uid = tokio::time::timeout(UID_PATIENCE, client.uid()).await.ok().flatten();
+            (Some(client.address()), uid)
+        }
     };
-    Line { time, client: client.map(|client| client.address()), uid, event }
+    Line { time, client, uid, event }
 }
 
 fn push(text: &mut Vec<u8>, line: &Line) {
@@ -286,7 +310,7 @@ mod tests {
         let (log, mut writer) = Log::new(Rotating::new(options(&file)), Metrics::default(), 8);
         log.losses.add(1);
         for _ in 0..2 {
-            let entry = |name| Entry { time: SystemTime::now(), client: None, event: event(name) };
+            let entry = |name| Entry { time: SystemTime::now(), author: Author::Nobody, event: event(name) };
             writer.write(&mut vec![entry("a"), entry("b")]).await;
             assert!(writer.failing);
         }
@@ -309,10 +333,12 @@ mod tests {
         let client = Client::new(address, stream.local_addr().unwrap());
         let (log, writing) = Log::start(options(&file), Metrics::default());
         log.tell(Some(&client), event("a"));
+        log.tell_user(7, event("b"));
         writing.stopped().await;
         let text = std::fs::read_to_string(&file).unwrap();
-        let line: Line = serde_json::from_str(&text).unwrap();
-        assert_eq!((line.client, line.uid), (Some(address), client.uid().await));
-        assert!(line.uid.is_some(), "{text}");
+        let lines: Vec<Line> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+        assert_eq!((lines[0].client, lines[0].uid), (Some(address), client.uid().await));
+        assert!(lines[0].uid.is_some(), "{text}");
+        assert_eq!((lines[1].client, lines[1].uid), (None, Some(7)));
     }
 }

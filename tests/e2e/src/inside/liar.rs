@@ -226,7 +226,7 @@ impl Talk {
                 }
                 if answers.is_empty() { Vec::new() } else { vec![FromHost::Messages(answers)] }
             }
-            FromScheduler::Welcome(_) | FromScheduler::Pong(_) => Vec::new(),
+            FromScheduler::Welcome(_) | FromScheduler::Pong(_) | FromScheduler::Forget(_) => Vec::new(),
         }
     }
 }

@@ -148,7 +148,7 @@ impl Settings {
 pub struct Hub {
     server: scheduler::Server,
     token: JoinToken,
-    cancel: CancellationToken,
+    cancel: tokio_util::sync::DropGuard,
     state: TempDir,
 }
 
@@ -164,6 +164,10 @@ impl Hub {
             listen: ANY_PORT,
             admin: Some(ANY_PORT),
             state: state.path().join("state"),
+            audit: scheduler::AuditOptions {
+                file: settings.audit.then(|| state.path().join(AUDIT)),
+                ..scheduler::AuditOptions::default()
+            },
             scheduling: settings.scheduling.clone(),
             origin: settings.origin.clone(),
             resolver: settings.resolver.clone(),
@@ -172,7 +176,18 @@ impl Hub {
         let cancel = CancellationToken::new();
         let server = Box::pin(scheduler::Server::start(options, cancel.clone())).await?;
         let token = std::fs::read_to_string(server.join_token_file().context("a join token")?)?;
-        Ok(Self { server, token: token.trim().parse()?, cancel, state })
+        Ok(Self { server, token: token.trim().parse()?, cancel: cancel.drop_guard(), state })
+    }
+
+    /// Stops it in good order; its directory, with the audit log if it keeps one.
+    ///
+    /// # Errors
+    /// If it does not stop in time.
+    pub async fn stop(self) -> Result<TempDir> {
+        let Self { server, cancel, state, .. } = self;
+        drop(cancel);
+        tokio::time::timeout(BOUND, server.stopped()).await.context("a scheduler stops")?;
+        Ok(state)
     }
 
     /// Where hosts connect.
@@ -240,12 +255,6 @@ impl Hub {
 fn remote(scheduler: SocketAddr) -> Result<SchedulerConfig> {
     let address = format!("http://{scheduler}").parse().context("an address")?;
     Ok(SchedulerConfig::Remote { address, token: None })
-}
-
-impl Drop for Hub {
-    fn drop(&mut self) {
-        self.cancel.cancel();
-    }
 }
 
 /// A daemon with a directory of its own. It stops when dropped; [`Node::stop`] waits for that.

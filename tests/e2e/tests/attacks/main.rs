@@ -1,8 +1,8 @@
 //! Attacks on a daemon by whoever can reach its proxy, and by what it reads from registries. Each is refused or bounded, is
 //! in the log once and no secret with it, and a pull that runs beside it completes.
 
+mod bombs;
 mod connections;
-mod manifests;
 mod names;
 mod rebinding;
 mod scene;

@@ -1,9 +1,7 @@
 //! Daemons of a cluster that is joined by tokens: who exchanges with whom, and what a daemon that may not join does.
 
-use crate::stage::{Stage, credential};
+use crate::stage::{Stage, credential, dfctl};
 use anyhow::{Result, ensure};
-use clap::Parser as _;
-use dfctl::Cli;
 use e2e::inside::{BOUND, Content, Hub, Node, Settings, blob_target};
 use futures::future::{join_all, try_join_all};
 use membership::JoinSecret;
@@ -16,16 +14,6 @@ const REMOVAL_LIMIT: Duration = Duration::from_secs(60);
 
 /// Daemons that ask for one image at once.
 const CROWD: usize = 200;
-
-/// Runs `dfctl` against the hub's operator socket; what it prints.
-async fn dfctl(hub: &Hub, args: &[&str]) -> Result<String> {
-    let socket = hub.operator_socket()?;
-    let socket = socket.to_str().unwrap_or_default();
-    let line = [&["dfctl"], args, &["--socket", socket]].concat();
-    let mut out = Vec::new();
-    dfctl::run(Cli::try_parse_from(line)?, &mut out).await?;
-    Ok(String::from_utf8(out)?)
-}
 
 fn blob(origin: &FaultyOrigin, seed: u64) -> Content {
     let content = Content::random(seed, 700_000);
@@ -192,11 +180,18 @@ async fn two_hundred_daemons_ask_once_with_a_configured_credential() -> Result<(
     });
     join_all(pulls).await.into_iter().collect::<Result<()>>()?;
     let sent = stage.origin.blob_bytes(&stage.private.layer.digest);
-    let (tokens, heads) = (asked(&stage, "GET", "/token"), asked(&stage, "HEAD", "/blobs/"));
-    eprintln!("  {tokens} tokens, {heads} permissions asked for, {sent} bytes");
+    let heads = asked(&stage, "HEAD", "/blobs/");
+    let requests = stage.origin.requests();
+    let tokens = requests.iter().filter(|request| request.path == "/token");
+    let (with, without): (Vec<_>, Vec<_>) = tokens.partition(|r| r.header("authorization").is_some());
+    let (with, without) = (with.len(), without.len());
+    eprintln!(
+        "  {with} tokens for the credential, {without} for nobody, {heads} permissions asked for, {sent} bytes"
+    );
     ensure!(sent == stage.private.layer.bytes.len() as u64, "{sent} bytes from the registry");
-    // The scheduler's and those of the source.
-    ensure!(tokens <= 2 * 2, "{tokens} tokens");
+    // The scheduler's question and the source's read; before them, the question whether anybody may.
+    ensure!(with <= 2, "{with} tokens for the credential");
+    ensure!(without <= 1, "{without} anonymous tokens");
     ensure!(heads <= 2, "{heads} questions whether the blob may be read");
     Ok(())
 }

@@ -6,6 +6,7 @@
 mod audit;
 mod claims;
 mod configured;
+mod flush;
 mod joining;
 mod outage;
 mod secrets;

@@ -2,6 +2,7 @@
 
 use anyhow::{Context, Result, ensure};
 use bytes::Bytes;
+use clap::Parser as _;
 use e2e::inside::{Content, Hub, Node, Settings, blob_target, manifest_target};
 use origin::{CredentialOptions, Secret};
 use std::net::SocketAddr;
@@ -145,6 +146,16 @@ pub(crate) async fn cluster(settings: &Settings) -> Result<(Hub, Node, Node)> {
     let (a, b) = tokio::try_join!(Node::join(&hub, settings), Node::join(&hub, settings))?;
     hub.until_hosts(2).await?;
     Ok((hub, a, b))
+}
+
+/// Runs `dfctl` against the hub's operator socket; what it prints.
+pub(crate) async fn dfctl(hub: &Hub, args: &[&str]) -> Result<String> {
+    let socket = hub.operator_socket()?;
+    let socket = socket.to_str().unwrap_or_default();
+    let line = [&["dfctl"], args, &["--socket", socket]].concat();
+    let mut out = Vec::new();
+    dfctl::run(dfctl::Cli::try_parse_from(line)?, &mut out).await?;
+    Ok(String::from_utf8(out)?)
 }
 
 /// Whether any part of `secret` that is long enough to tell is in `seen`.
