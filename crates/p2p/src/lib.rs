@@ -25,6 +25,7 @@ mod serve;
 mod shaper;
 pub mod stock;
 mod tickets;
+#[cfg_attr(feature = "insecure-plain-bulk", path = "plain.rs")]
 pub mod tls;
 mod verifier;
 mod watchdog;

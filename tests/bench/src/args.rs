@@ -52,6 +52,8 @@ pub enum Group {
     Cold,
     /// What the daemon holds in memory while a large blob passes through it.
     Memory,
+    /// A pull between daemons against the same without TLS between them.
+    Security,
     /// What the scheduler costs while a thousand hosts report pieces.
     Scheduler,
 }
@@ -68,6 +70,7 @@ impl Group {
             Self::Warm => "warm: a cached blob through dfdaemon and from nginx",
             Self::Cold => "cold: an image through dfdaemon and from the registry itself",
             Self::Memory => "memory: a large blob through two daemons at once",
+            Self::Security => "security: a blob from daemon to daemon, with TLS and without",
             Self::Scheduler => "scheduler: hosts that report pieces at a fixed rate",
         }
     }
@@ -79,7 +82,7 @@ mod tests {
 
     #[test]
     fn only_selects_and_the_order_stays() {
-        assert_eq!(Args::parse_from(["bench"]).groups().len(), 6);
+        assert_eq!(Args::parse_from(["bench"]).groups().len(), 7);
         let args = Args::parse_from(["bench", "--only", "warm", "--only", "transport"]);
         assert_eq!(args.groups(), [Group::Transport, Group::Warm]);
         assert!(Args::try_parse_from(["bench", "--only", "other"]).is_err());

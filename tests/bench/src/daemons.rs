@@ -65,18 +65,19 @@ fn upstreams(endpoint: String) -> [Upstream; 1] {
 }
 
 /// Starts a scheduler in `dir` for daemons that pull from `endpoint`; how daemons get in, without joining if it is
-/// `plain`.
+/// `plain`. `number` tells those that run at once apart.
 ///
 /// # Errors
 /// If it does not start.
 pub async fn scheduler(
     binaries: &Binaries,
     dir: &Path,
+    number: u8,
     endpoint: String,
     plain: bool,
 ) -> Result<(Program, Door)> {
     let place = SchedulerPlace {
-        address: loopback(1),
+        address: loopback(number),
         dir: dir.join("scheduler"),
         namespace: None,
         plain,

@@ -38,6 +38,7 @@ pub async fn run(args: &Args) -> Result<Report> {
             Group::Warm => rows::warm::measure(&scene).await?,
             Group::Cold => rows::cold::measure(&scene).await?,
             Group::Memory => rows::memory::measure(&scene).await?,
+            Group::Security => rows::security::measure(&scene).await?,
             Group::Scheduler => rows::scheduler::measure(&scene).await?,
         });
     }

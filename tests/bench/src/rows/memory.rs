@@ -73,7 +73,7 @@ impl Peak {
         let dir = tempfile::Builder::new().prefix("memory-").tempdir_in(scene.dir())?;
         let (dir, binaries) = (dir.path(), scene.binaries()?);
         let origin = Origin::start(dir, size).await?;
-        let (_scheduler, door) = scheduler(binaries, dir, origin.url.clone(), false).await?;
+        let (_scheduler, door) = scheduler(binaries, dir, 1, origin.url.clone(), false).await?;
         let mut daemons = Vec::new();
         for number in [1, 2] {
             daemons.push(Daemon::start(binaries, dir, number, origin.url.clone(), Some(door.clone())).await?);

@@ -3,6 +3,7 @@
 pub mod cold;
 pub mod memory;
 pub mod scheduler;
+pub mod security;
 pub mod transport;
 pub mod verification;
 pub mod warm;

@@ -23,7 +23,7 @@ pub async fn measure(scene: &Scene) -> Result<Vec<Row>> {
     let (hosts, rate, seconds) = scene.size((1_000, 20_000, 20), (100, 1_000, 3));
     let dir = tempfile::Builder::new().prefix("scheduler-").tempdir_in(scene.dir())?;
     let nobody = "http://127.0.0.1:9".to_owned();
-    let (program, door) = scheduler(scene.binaries()?, dir.path(), nobody, true).await?;
+    let (program, door) = scheduler(scene.binaries()?, dir.path(), 1, nobody, true).await?;
     let Door::Plain(grpc) = door else { anyhow::bail!("the hosts of this row do not join") };
     let flags = [
         ("--scheduler", grpc.to_string()),
