@@ -1,9 +1,10 @@
 //! What the origin would answer to a client: which manifest a reference stands for, and whether the client may have a
 //! blob.
 //!
-//! For clients without a secret of their own the scheduler asks once for the whole cluster; without a scheduler this
-//! daemon asks. For a client's own token this daemon always asks itself, and remembers a keyed hash of the token for a
-//! short time. While the origin is out of reach, what was permitted stays permitted for the grace.
+//! For clients without a secret of their own the scheduler asks once for the whole cluster; without a scheduler, or
+//! where only one of the two has a credential configured, this daemon asks. For a client's own token this daemon always
+//! asks itself, and remembers a keyed hash of the token for a short time. While the origin is out of reach, what was
+//! permitted stays permitted for the grace.
 
 use crate::lasting::Lasting;
 use crate::link::{Link, NoAnswer};
@@ -194,6 +195,17 @@ impl Answers {
         Ok(Known::Earlier(earlier))
     }
 
+    /// Whether this host's clients without a secret get what the scheduler was answered. What it may read by a
+    /// configured credential is only for hosts that share one too; where it is refused, such a host's own may be good.
+    fn speaks_for_us(&self, repository: &Repository, answer: Result<CredentialKind, &OriginRefusal>) -> bool {
+        let shares = || self.resolver.origin().shares_credential(repository);
+        match answer {
+            Ok(CredentialKind::Anonymous) => true,
+            Ok(CredentialKind::Configured) => shares(),
+            Err(refusal) => !matches!(refusal.status, 401 | 403 | 404) || !shares(),
+        }
+    }
+
     async fn ask_manifest(
         &self,
         repository: &Repository,
@@ -202,6 +214,7 @@ impl Answers {
     ) -> Result<Answer, Refused> {
         self.link.settled(START_PATIENCE).await;
         match self.link.resolve(repository, reference, accept).await {
+            Ok(answer) if !self.speaks_for_us(repository, answer.as_ref().map(|m| m.credential)) => {}
             Ok(Ok(manifest)) => {
                 let answer = Answer {
                     by: by(manifest.credential, manifest.lapsed),
@@ -317,6 +330,7 @@ impl Answers {
             self.resolver.forget_access(repository, digest).await;
         } else {
             match self.link.access(repository, digest).await {
+                Ok(answer) if !self.speaks_for_us(repository, answer.as_ref().map(|a| a.credential)) => {}
                 Ok(Ok(access)) => return Ok(access),
                 Ok(Err(refusal)) => return Err(Refused::by_origin(refusal, Unknown::Blob)),
                 Err(error) => without_scheduler(&error),
@@ -381,6 +395,7 @@ impl Answers {
         reference: &Reference,
     ) -> Result<Digest, ProxyError> {
         match self.link.refresh(repository, reference).await {
+            Ok(Err(refusal)) if !self.speaks_for_us(repository, Err(&refusal)) => {}
             Ok(Ok(digest)) => return Ok(digest),
             Ok(Err(refusal)) => return Err(Refused::by_origin(refusal, Unknown::Manifest).error),
             Err(error) => without_scheduler(&error),

@@ -165,12 +165,7 @@ impl ClusterRegistry {
     fn auth(&self, client: ClientAuth, repository: &Repository) -> Auth {
         match client {
             ClientAuth::Header(token) => Auth::Client(token),
-            ClientAuth::None
-                if self.origin.shares_credential(&repository.registry)
-                    && self.origin.has_credential(repository) =>
-            {
-                Auth::Configured
-            }
+            ClientAuth::None if self.origin.shares_credential(repository) => Auth::Configured,
             ClientAuth::None => Auth::Anonymous,
         }
     }

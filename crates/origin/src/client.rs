@@ -69,10 +69,11 @@ impl Origin {
         self.shared.credentials.has(&repository.registry, repository.name.as_str())
     }
 
-    /// Whether clients without a credential may have what the configured one reads from `registry`.
+    /// Whether the configuration has a credential for `repository` that clients without one may use.
     #[must_use]
-    pub fn shares_credential(&self, registry: &Registry) -> bool {
-        self.endpoint(registry).is_ok_and(|endpoint| endpoint.share_credential)
+    pub fn shares_credential(&self, repository: &Repository) -> bool {
+        self.endpoint(&repository.registry).is_ok_and(|endpoint| endpoint.share_credential)
+            && self.has_credential(repository)
     }
 
     pub(crate) fn options(&self) -> &Options {

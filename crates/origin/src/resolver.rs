@@ -379,9 +379,7 @@ impl Resolver {
 
     /// The rights to try, in order: the one that worked last, or anybody's and then the configured one if it is shared.
     fn rights(&self, repository: &Repository) -> Vec<Access> {
-        let origin = &self.shared.origin;
-        let shared = origin.shares_credential(&repository.registry) && origin.has_credential(repository);
-        match (shared, self.shared.rights.get(repository)) {
+        match (self.shared.origin.shares_credential(repository), self.shared.rights.get(repository)) {
             (false, _) => vec![Access::Anonymous],
             (true, Some(Access::Configured)) => vec![Access::Configured, Access::Anonymous],
             (true, _) => vec![Access::Anonymous, Access::Configured],

@@ -61,7 +61,7 @@ impl Daemon {
 }
 
 fn upstreams(endpoint: String) -> [Upstream; 1] {
-    [Upstream { registry: REGISTRY.to_owned(), endpoint }]
+    [Upstream::new(REGISTRY, endpoint)]
 }
 
 /// Starts a scheduler in `dir` for daemons that pull from `endpoint`; how daemons get in, without joining if it is

@@ -47,7 +47,7 @@ pub async fn run(args: &Args) -> Result<Report> {
         tempfile::Builder::new().prefix("damselfly-demo-").tempdir().context("a temporary directory")?;
     let origin = FaultyOrigin::builder().rate(args.origin_rate()).start().await?;
     image.lay_into(&origin, REPOSITORY, TAG);
-    let upstream = Upstream { registry: REGISTRY.to_owned(), endpoint: origin.url().to_owned() };
+    let upstream = Upstream::new(REGISTRY, origin.url());
     let mut cluster = Cluster::start(&binaries, dir.path(), args.nodes, args.rate.as_u64(), upstream).await?;
     bars.say(&format!(
         "{} nodes at {}/s each way, the origin at {}/s, an image of {} in {} layers",

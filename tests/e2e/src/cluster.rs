@@ -1,6 +1,7 @@
 //! One registry, one scheduler and several daemons, each on a host of its own.
 
 use crate::debian::{Images, Stored, TAG};
+use crate::gate::{self, Gate};
 use crate::silent::Silent;
 use crate::{REGISTRY, mounts, uploads};
 use anyhow::{Context, Result};
@@ -12,7 +13,7 @@ use support::daemon::{DaemonPlace, READY_LIMIT, SchedulerPlace, Traffic, Upstrea
 use support::netns::{Lan, Namespace};
 use support::process::Program;
 use support::pull::{self, Pulled, Source};
-use support::registry::{AccessLog, Registry};
+use support::registry::{AccessLog, Protection, Registry};
 use tempfile::TempDir;
 
 /// Keeps the directory of a test, with all logs, when it is set.
@@ -37,9 +38,34 @@ pub enum Scheduler {
     Embedded,
 }
 
+/// Who may read the registry.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Readers {
+    /// Anybody.
+    Anybody,
+    /// Users with tokens. The first so many nodes have a user's password configured, and serve their clients by it; the
+    /// scheduler and the other nodes have none.
+    Users {
+        /// How many.
+        sharing: u8,
+    },
+}
+
+impl Readers {
+    const fn log_filter(self) -> &'static str {
+        match self {
+            Self::Anybody => uploads::LOG_FILTER,
+            // It is searched for secrets.
+            Self::Users { .. } => "debug",
+        }
+    }
+}
+
 /// How a cluster is to be.
 #[derive(Clone, Copy, Debug)]
 pub struct Options {
+    /// Who may read the registry.
+    pub readers: Readers,
     /// How many nodes.
     pub nodes: u8,
     /// What stands at the scheduler's address.
@@ -50,7 +76,7 @@ pub struct Options {
 
 impl Default for Options {
     fn default() -> Self {
-        Self { nodes: 6, scheduler: Scheduler::Running, link: None }
+        Self { readers: Readers::Anybody, nodes: 6, scheduler: Scheduler::Running, link: None }
     }
 }
 
@@ -63,6 +89,8 @@ pub struct Node {
     pub host: Namespace,
     /// Where the daemon listens, and how it is configured.
     pub place: DaemonPlace,
+    /// The registry as it reaches it.
+    upstreams: Vec<Upstream>,
 }
 
 /// The whole scene. Dropping it ends everything.
@@ -74,12 +102,13 @@ pub struct Cluster {
     pub scheduler: Option<Program>,
     /// The origin.
     pub registry: Registry,
+    /// What stands before it, if it is private.
+    pub gate: Option<Gate>,
     /// The images that the origin has.
     pub images: Images,
     _silent: Option<Silent>,
     _hosts: [Namespace; 2],
     _lan: Lan,
-    upstreams: Vec<Upstream>,
     binaries: Binaries,
     dir: Option<TempDir>,
 }
@@ -96,10 +125,16 @@ impl Cluster {
         let mut lan = Lan::new()?;
         let origin_host = lan.join("origin")?;
         let scheduler_host = lan.join("scheduler")?;
-        let registry = Registry::start(&dir.path().join("origin"), &images.storage, Some(&origin_host))?;
-        let upstreams: Vec<Upstream> = [REGISTRY, "docker.io"]
-            .map(|name| Upstream { registry: name.to_owned(), endpoint: registry.url() })
-            .into();
+        let gate = match options.readers {
+            Readers::Anybody => None,
+            Readers::Users { .. } => {
+                Some(Gate::start(&origin_host, lan.join("tokens")?, &dir.path().join("gate"))?)
+            }
+        };
+        let protection = gate.as_ref().map_or(&Protection::None, |gate| &gate.protection);
+        let origin_dir = dir.path().join("origin");
+        let registry = Registry::start_with(&origin_dir, &images.storage, Some(&origin_host), protection)?;
+        let upstreams = upstreams(&registry, gate.as_ref());
         let place = SchedulerPlace {
             address: scheduler_host.address().into(),
             dir: dir.path().join("scheduler"),
@@ -127,10 +162,15 @@ impl Cluster {
             let place = DaemonPlace {
                 scheduler: (options.scheduler != Scheduler::Embedded).then(|| place.door()),
                 upstream: Some("docker.io".to_owned()),
-                log: uploads::LOG_FILTER.to_owned(),
+                log: options.readers.log_filter().to_owned(),
                 ..DaemonPlace::on(&host, name, node_dir)
             };
-            nodes.push(Node { daemon: None, host, place });
+            let mut upstreams = upstreams.clone();
+            if matches!(options.readers, Readers::Users { sharing } if i <= sharing) {
+                let shared = |upstream: Upstream| upstream.shared(gate::USER, gate::PASSWORD);
+                upstreams = upstreams.into_iter().map(shared).collect();
+            }
+            nodes.push(Node { daemon: None, host, place, upstreams });
         }
         if let Some(rate) = options.link {
             for host in nodes.iter().map(|node| &node.host).chain([&origin_host]) {
@@ -143,11 +183,11 @@ impl Cluster {
             nodes,
             scheduler,
             registry,
+            gate,
             images,
             _silent: silent,
             _hosts: hosts,
             _lan: lan,
-            upstreams,
             binaries,
             dir,
         };
@@ -172,7 +212,7 @@ impl Cluster {
     /// If it cannot be started.
     pub fn start_daemon(&mut self, i: usize) -> Result<()> {
         let node = &mut self.nodes[i];
-        node.daemon = Some(node.place.start(&self.binaries, &self.upstreams)?);
+        node.daemon = Some(node.place.start(&self.binaries, &node.upstreams)?);
         Ok(())
     }
 
@@ -266,6 +306,18 @@ impl Cluster {
     pub fn log_of(&self, i: usize) -> PathBuf {
         self.nodes[i].place.dir.join(format!("{}.log", self.nodes[i].place.name))
     }
+}
+
+/// The registry by its names, for programs without a credential.
+fn upstreams(registry: &Registry, gate: Option<&Gate>) -> Vec<Upstream> {
+    let reached = |name| {
+        let upstream = Upstream::new(name, registry.url());
+        match gate {
+            None => upstream,
+            Some(gate) => upstream.ca(&gate.ca),
+        }
+    };
+    [REGISTRY, "docker.io"].map(reached).into()
 }
 
 /// Which way a client pulls.

@@ -7,6 +7,7 @@
 
 pub mod cluster;
 pub mod debian;
+pub mod gate;
 pub mod inside;
 pub mod mounts;
 pub mod runtime;

@@ -31,20 +31,46 @@ pub fn loopback(last: u8) -> IpAddr {
 /// A registry as programs are to reach it.
 #[derive(Clone, Debug)]
 pub struct Upstream {
-    /// The name that clients use.
-    pub registry: String,
-    /// `http://host:port`.
-    pub endpoint: String,
+    registry: String,
+    endpoint: String,
+    ca: Option<PathBuf>,
+    shared: Option<(String, String)>,
+}
+
+impl Upstream {
+    /// The registry that clients know by this name, at `endpoint`: `http://host:port`.
+    #[must_use]
+    pub fn new(registry: impl Into<String>, endpoint: impl Into<String>) -> Self {
+        Self { registry: registry.into(), endpoint: endpoint.into(), ca: None, shared: None }
+    }
+
+    /// With a certificate of the authority in this file.
+    #[must_use]
+    pub fn ca(mut self, file: impl Into<PathBuf>) -> Self {
+        self.ca = Some(file.into());
+        self
+    }
+
+    /// With a user's name and password, by which clients without a credential are served too.
+    #[must_use]
+    pub fn shared(mut self, user: impl Into<String>, password: impl Into<String>) -> Self {
+        self.shared = Some((user.into(), password.into()));
+        self
+    }
 }
 
 fn origin_section(upstreams: &[Upstream]) -> String {
     let mut text = String::new();
-    for upstream in upstreams {
-        let _ = writeln!(
-            text,
-            "[origin.registries.{:?}]\nendpoint = {:?}\n",
-            upstream.registry, upstream.endpoint
-        );
+    for Upstream { registry, endpoint, ca, shared } in upstreams {
+        let _ = writeln!(text, "[origin.registries.{registry:?}]\nendpoint = {endpoint:?}");
+        if let Some(ca) = ca {
+            let _ = writeln!(text, "ca = {:?}", ca.display().to_string());
+        }
+        if let Some((user, password)) = shared {
+            let _ = writeln!(text, "share_credential = true");
+            let _ = writeln!(text, "credential = {{ username = {user:?}, password = {password:?} }}");
+        }
+        text.push('\n');
     }
     text
 }

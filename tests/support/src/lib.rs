@@ -2,6 +2,7 @@
 //!
 //! Only tests, the demo and the benchmark depend on it. See the modules for who calls what.
 
+pub mod authority;
 pub mod binaries;
 pub mod daemon;
 pub mod images;
@@ -14,4 +15,5 @@ pub mod pull;
 pub mod record;
 pub mod registry;
 pub mod skip;
+pub mod token_server;
 pub mod usage;

@@ -7,27 +7,63 @@ use crate::process::{Program, Spec};
 use anyhow::{Context, Result};
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 use types::Digest;
 
 /// How long the registry may take to listen.
 const START_LIMIT: Duration = Duration::from_secs(20);
 
+/// What a registry asks of its clients.
+#[derive(Clone, Debug)]
+pub enum Protection {
+    /// Nothing, over HTTP.
+    None,
+    /// Tokens, over TLS.
+    Tokens {
+        /// A file with its certificate.
+        certificate: PathBuf,
+        /// A file with the certificate's key.
+        key: PathBuf,
+        /// Where its clients get tokens.
+        realm: String,
+        /// What it calls itself there.
+        service: String,
+        /// Who signs the tokens.
+        issuer: String,
+        /// A file with the certificate of the authority that vouches for the signer.
+        authority: PathBuf,
+    },
+}
+
 /// A running registry. Dropping it ends it.
 #[derive(Debug)]
 pub struct Registry {
     program: Program,
     address: SocketAddr,
+    scheme: &'static str,
 }
 
 impl Registry {
     /// A registry over the content of `storage`, with its configuration and log in `dir`: on loopback at a free port,
-    /// or at port 5000 of `host`.
+    /// or at port 5000 of `host`. Anybody may read and write.
     ///
     /// # Errors
     /// If it does not start.
     pub fn start(dir: &Path, storage: &Path, host: Option<&Namespace>) -> Result<Self> {
+        Self::start_with(dir, storage, host, &Protection::None)
+    }
+
+    /// The same, with what it asks of its clients.
+    ///
+    /// # Errors
+    /// If it does not start.
+    pub fn start_with(
+        dir: &Path,
+        storage: &Path,
+        host: Option<&Namespace>,
+        protection: &Protection,
+    ) -> Result<Self> {
         std::fs::create_dir_all(dir)?;
         std::fs::create_dir_all(storage)?;
         let listen = match host {
@@ -35,7 +71,7 @@ impl Registry {
             None => SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
         };
         let config = dir.join("registry.yml");
-        std::fs::write(&config, configuration(storage, listen))?;
+        std::fs::write(&config, configuration(storage, listen, protection))?;
         let mut spec = Spec::new("registry", "docker-registry", dir).arg("serve").arg(&config);
         if let Some(host) = host {
             spec = spec.in_namespace(host.path());
@@ -45,7 +81,11 @@ impl Registry {
             let rest = line.split_once("listening on ")?.1;
             rest[..rest.find(['"', ' ', ','])?].parse().ok()
         })?;
-        Ok(Self { program, address })
+        let scheme = match protection {
+            Protection::None => "http",
+            Protection::Tokens { .. } => "https",
+        };
+        Ok(Self { program, address, scheme })
     }
 
     /// Where it listens.
@@ -57,7 +97,7 @@ impl Registry {
     /// Its URL, without a slash at the end.
     #[must_use]
     pub fn url(&self) -> String {
-        format!("http://{}", self.address)
+        format!("{}://{}", self.scheme, self.address)
     }
 
     /// The process.
@@ -75,7 +115,17 @@ impl Registry {
     }
 }
 
-fn configuration(storage: &Path, listen: SocketAddr) -> String {
+fn configuration(storage: &Path, listen: SocketAddr, protection: &Protection) -> String {
+    let (tls, auth) = match protection {
+        Protection::None => (String::new(), String::new()),
+        Protection::Tokens { certificate, key, realm, service, issuer, authority } => (
+            format!(", tls: {{certificate: {certificate:?}, key: {key:?}}}"),
+            format!(
+                "auth: {{token: {{realm: {realm:?}, service: {service:?}, issuer: {issuer:?}, \
+                 rootcertbundle: {authority:?}}}}}\n"
+            ),
+        ),
+    };
     format!(
         "version: 0.1\n\
          log: {{level: info, formatter: json, accesslog: {{disabled: false}}}}\n\
@@ -83,7 +133,8 @@ fn configuration(storage: &Path, listen: SocketAddr) -> String {
            filesystem: {{rootdirectory: {:?}, maxthreads: 100}}\n  \
            cache: {{blobdescriptor: inmemory}}\n  \
            maintenance: {{uploadpurging: {{enabled: false}}}}\n\
-         http: {{addr: \"{listen}\", secret: none}}\n",
+         {auth}\
+         http: {{addr: \"{listen}\", secret: none{tls}}}\n",
         storage.display().to_string()
     )
 }

@@ -24,13 +24,37 @@ impl Containerd {
     /// # Errors
     /// If it does not start.
     pub fn start(host: &Namespace, dir: &Path, mirror: &str, server: &str) -> Result<Self> {
-        let certs = dir.join("certs.d").join(REGISTRY);
-        std::fs::create_dir_all(&certs)?;
         let hosts =
             format!("server = {server:?}\n\n[host.{mirror:?}]\n  capabilities = [\"pull\", \"resolve\"]\n");
+        let config = configuration(dir, &["io.containerd.grpc.v1.cri"]);
+        Self::start_with(host, dir, &hosts, &config)
+    }
+
+    /// The same with the CRI, for which `server` is `https://host:port` with a certificate of the authority in the file
+    /// `ca`. The authority is trusted for tokens too, wherever the mirror says that they are.
+    ///
+    /// # Errors
+    /// If it does not start.
+    pub fn start_with_cri(
+        host: &Namespace,
+        dir: &Path,
+        mirror: &str,
+        server: &str,
+        ca: &Path,
+    ) -> Result<Self> {
+        let hosts = format!(
+            "server = {server:?}\nca = {ca:?}\n\n\
+             [host.{mirror:?}]\n  capabilities = [\"pull\", \"resolve\"]\n  ca = {ca:?}\n"
+        );
+        Self::start_with(host, dir, &hosts, &(configuration(dir, &[]) + &cri(dir)))
+    }
+
+    fn start_with(host: &Namespace, dir: &Path, hosts: &str, configuration: &str) -> Result<Self> {
+        let certs = dir.join("certs.d").join(REGISTRY);
+        std::fs::create_dir_all(&certs)?;
         std::fs::write(certs.join("hosts.toml"), hosts)?;
         let config = dir.join("config.toml");
-        std::fs::write(&config, configuration(dir))?;
+        std::fs::write(&config, configuration)?;
         let spec = Spec::new("containerd", "containerd", dir).arg("--config").arg(&config);
         let program = Program::start(&spec.in_namespace(host.path()))?;
         let mut containerd = Self { program, namespace: host.path(), dir: dir.to_owned() };
@@ -40,6 +64,12 @@ impl Containerd {
         });
         ready.with_context(|| containerd.program.log_tail())?;
         Ok(containerd)
+    }
+
+    /// Where its services are.
+    #[must_use]
+    pub fn socket(&self) -> PathBuf {
+        self.dir.join("containerd.sock")
     }
 
     /// A name as `ctr` wants it.
@@ -73,25 +103,42 @@ impl Containerd {
         // The namespace is the container's too: ctr gives it the host's network, which is the caller's.
         let mut command = Command::new("nsenter");
         command.arg(format!("--net={}", self.namespace.display()));
-        command.arg("ctr").arg("--address").arg(self.dir.join("containerd.sock")).args(args);
+        command.arg("ctr").arg("--address").arg(self.socket()).args(args);
         command
     }
 }
 
-fn configuration(dir: &Path) -> String {
+/// Its directories and sockets are its own; what is not needed, or `unwanted`, is not loaded.
+fn configuration(dir: &Path, unwanted: &[&str]) -> String {
+    let snapshotters =
+        ["aufs", "btrfs", "zfs", "devmapper"].map(|name| format!("io.containerd.snapshotter.v1.{name}"));
+    let mut disabled = snapshotters.to_vec();
+    disabled.push("io.containerd.internal.v1.opt".to_owned());
+    disabled.extend(unwanted.iter().map(|name| (*name).to_owned()));
     let dir = dir.display();
     format!(
         "version = 2\n\
          root = \"{dir}/root\"\n\
          state = \"{dir}/state\"\n\
-         disabled_plugins = [\n\
-         \"io.containerd.internal.v1.opt\", \"io.containerd.snapshotter.v1.aufs\",\n\
-         \"io.containerd.snapshotter.v1.btrfs\", \"io.containerd.snapshotter.v1.zfs\",\n\
-         \"io.containerd.snapshotter.v1.devmapper\", \"io.containerd.grpc.v1.cri\"]\n\
+         disabled_plugins = {disabled:?}\n\
          [grpc]\n\
          address = \"{dir}/containerd.sock\"\n\
          [ttrpc]\n\
          address = \"{dir}/containerd.sock.ttrpc\"\n"
+    )
+}
+
+/// The CRI with `hosts.toml`. Images need no network of pods, and it starts without one.
+fn cri(dir: &Path) -> String {
+    let (dir, plugin) = (dir.display(), "plugins.\"io.containerd.grpc.v1.cri\"");
+    format!(
+        "[{plugin}]\n\
+         restrict_oom_score_adj = true\n\
+         [{plugin}.registry]\n\
+         config_path = \"{dir}/certs.d\"\n\
+         [{plugin}.cni]\n\
+         bin_dir = \"{dir}/cni/bin\"\n\
+         conf_dir = \"{dir}/cni/conf\"\n"
     )
 }
 

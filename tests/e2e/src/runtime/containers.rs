@@ -16,6 +16,7 @@ use support::process::run;
 pub struct Containers {
     namespace: PathBuf,
     dir: PathBuf,
+    ca: Option<PathBuf>,
 }
 
 impl Containers {
@@ -25,10 +26,29 @@ impl Containers {
     /// # Errors
     /// If a file cannot be written.
     pub fn new(host: &Namespace, dir: &Path, mirror: &str, server: &str) -> Result<Self> {
+        Self::configure(host, dir, mirror, server, None)
+    }
+
+    /// The same for a registry with a certificate of the authority in the file `ca`, which the whole host trusts.
+    ///
+    /// # Errors
+    /// If a file cannot be written.
+    pub fn with_ca(host: &Namespace, dir: &Path, mirror: &str, server: &str, ca: &Path) -> Result<Self> {
+        Self::configure(host, dir, mirror, server, Some(ca.to_owned()))
+    }
+
+    fn configure(
+        host: &Namespace,
+        dir: &Path,
+        mirror: &str,
+        server: &str,
+        ca: Option<PathBuf>,
+    ) -> Result<Self> {
         std::fs::create_dir_all(dir)?;
+        let insecure = ca.is_none();
         let registries = format!(
             "unqualified-search-registries = []\n\
-             [[registry]]\nprefix = {REGISTRY:?}\nlocation = {server:?}\ninsecure = true\n\
+             [[registry]]\nprefix = {REGISTRY:?}\nlocation = {server:?}\ninsecure = {insecure}\n\
              [[registry.mirror]]\nlocation = \"{mirror}/{REGISTRY}\"\ninsecure = true\n"
         );
         std::fs::write(dir.join("registries.conf"), registries)?;
@@ -41,7 +61,9 @@ impl Containers {
         let containers =
             "[engine]\ncgroup_manager = \"cgroupfs\"\nevents_logger = \"none\"\nruntime = \"runc\"\n";
         std::fs::write(dir.join("containers.conf"), containers)?;
-        Ok(Self { namespace: host.path(), dir: dir.to_owned() })
+        // Nobody is logged in, whatever the machine's own user is.
+        std::fs::write(dir.join("auth.json"), "{}")?;
+        Ok(Self { namespace: host.path(), dir: dir.to_owned(), ca })
     }
 
     /// Pulls with podman; the image's digest.
@@ -82,6 +104,8 @@ impl Containers {
         command.env("CONTAINERS_REGISTRIES_CONF", self.dir.join("registries.conf"));
         command.env("CONTAINERS_STORAGE_CONF", self.dir.join("storage.conf"));
         command.env("CONTAINERS_CONF", self.dir.join("containers.conf"));
+        command.env("REGISTRY_AUTH_FILE", self.dir.join("auth.json"));
+        command.envs(self.ca.iter().map(|ca| ("SSL_CERT_FILE", ca)));
         command
     }
 }

@@ -2,6 +2,7 @@
 
 pub mod containerd;
 pub mod containers;
+pub mod cri;
 pub mod docker;
 
 use std::time::Duration;

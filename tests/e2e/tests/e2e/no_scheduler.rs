@@ -22,7 +22,8 @@ type Blow = fn(&mut Program);
 
 fn pulls_succeed(test: &str, scheduler: Scheduler, blow: Option<Blow>) -> Result<()> {
     let Some(_guard) = e2e::begin(test) else { return Ok(()) };
-    let mut cluster = Cluster::start(&Options { nodes: NODES, scheduler, link: Some(LINK) })?;
+    let mut cluster =
+        Cluster::start(&Options { nodes: NODES, scheduler, link: Some(LINK), ..Options::default() })?;
     let mut program = cluster.scheduler.take();
     let cluster = &cluster;
     let image = &cluster.images.small;

@@ -43,8 +43,7 @@ async fn recorded_requests_get_the_right_answers() -> Result<()> {
         for repository in ["demo/app", "library/demo-app"] {
             image.lay_into(&origin, repository, "v1");
         }
-        let upstreams = [e2e::REGISTRY, "docker.io"]
-            .map(|name| Upstream { registry: name.to_owned(), endpoint: origin.url().to_owned() });
+        let upstreams = [e2e::REGISTRY, "docker.io"].map(|name| Upstream::new(name, origin.url()));
         let place = DaemonPlace::new(&*name, loopback(i), dir.path().join(&name));
         let mut daemon = place.start(&binaries, &upstreams)?;
         daemon.wait_for_ok(&format!("{}/readyz", place.admin_url()), READY_LIMIT).await?;

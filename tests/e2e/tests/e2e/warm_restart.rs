@@ -21,7 +21,7 @@ enum Loss {
 
 fn serves_after_restart(test: &str, scheduler: Scheduler, loss: Loss) -> Result<()> {
     let Some(_guard) = e2e::begin(test) else { return Ok(()) };
-    let mut cluster = Cluster::start(&Options { nodes: 1, scheduler, link: None })?;
+    let mut cluster = Cluster::start(&Options { nodes: 1, scheduler, ..Options::default() })?;
     let image = cluster.images.small.clone();
     let cold = cluster.pull(0, &image, Way::Daemon)?;
     match loss {

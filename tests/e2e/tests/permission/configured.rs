@@ -2,7 +2,7 @@
 
 use crate::stage::{PRIVATE, Stage, cluster, credential};
 use anyhow::{Result, ensure};
-use e2e::inside::{Settings, blob_target};
+use e2e::inside::{Hub, Node, Settings, blob_target};
 
 async fn gets_private(stage: &Stage, settings: &Settings) -> Result<Vec<u16>> {
     let (_hub, a, b) = cluster(settings).await?;
@@ -71,5 +71,49 @@ async fn a_clients_bad_token_is_not_made_up_for() -> Result<()> {
         ensure!(reply.status == 401, "{target}: {}", reply.summary());
         ensure!(a.get(&target).await?.status == 200, "{target}");
     }
+    Ok(())
+}
+
+/// A scheduler with the settings `scheduler`, a daemon with the shared credential and one without: what each answers a
+/// client that has none.
+async fn with_and_without(stage: &Stage, scheduler: &Settings, with: &Settings) -> Result<[Vec<u16>; 2]> {
+    let without = stage.settings();
+    let hub = Hub::start(scheduler).await?;
+    let (a, b) = tokio::try_join!(Node::join(&hub, with), Node::join(&hub, &without))?;
+    hub.until_hosts(2).await?;
+    let mut seen = [Vec::new(), Vec::new()];
+    for target in stage.private_targets() {
+        for (node, seen) in [&a, &b].into_iter().zip(&mut seen) {
+            seen.push(node.get(&target).await?.status);
+        }
+    }
+    Ok(seen)
+}
+
+fn shared(stage: &Stage) -> Settings {
+    let mut settings = stage.settings();
+    settings.registry(&stage.origin).credential = Some(credential());
+    settings.registry(&stage.origin).share_credential = true;
+    settings
+}
+
+/// What the scheduler may read by a credential of its own is for those daemons that have one too.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn attack_the_credential_of_others_serves_no_clients_of_a_daemon_without() -> Result<()> {
+    let stage = Stage::bearer().await?;
+    let with = shared(&stage);
+    let seen = with_and_without(&stage, &with, &with).await?;
+    ensure!(seen == [[200; 3], [401; 3]], "{seen:?}");
+    let sent = stage.origin.blob_bytes(&stage.private.layer.digest);
+    ensure!(sent == stage.private.layer.bytes.len() as u64, "{sent} bytes from the registry");
+    Ok(())
+}
+
+/// A scheduler that has no credential speaks for nobody who has one.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_daemons_credential_serves_its_clients_where_the_scheduler_has_none() -> Result<()> {
+    let stage = Stage::bearer().await?;
+    let seen = with_and_without(&stage, &stage.settings(), &shared(&stage)).await?;
+    ensure!(seen == [[200; 3], [401; 3]], "{seen:?}");
     Ok(())
 }

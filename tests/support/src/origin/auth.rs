@@ -159,7 +159,7 @@ impl Guard {
 }
 
 /// The pairs of a query or a form.
-pub(super) fn parse(text: &str) -> Vec<(String, String)> {
+pub(crate) fn parse(text: &str) -> Vec<(String, String)> {
     let decode = |text: &str| {
         let mut bytes = text.bytes();
         let mut decoded = Vec::new();
@@ -179,7 +179,7 @@ pub(super) fn parse(text: &str) -> Vec<(String, String)> {
 }
 
 /// The user and password of a Basic header.
-fn basic(authorization: &str) -> Option<(String, String)> {
+pub(crate) fn basic(authorization: &str) -> Option<(String, String)> {
     use base64::Engine as _;
     let bytes =
         base64::engine::general_purpose::STANDARD.decode(authorization.strip_prefix("Basic ")?).ok()?;

@@ -22,12 +22,14 @@ mod body;
 mod fault;
 mod log;
 mod serve;
-mod tls;
 
 pub use auth::AuthMode;
 pub use fault::{Fault, When};
 pub use log::Request;
 
+pub(crate) use auth::{basic, parse};
+
+use crate::authority::Authority;
 use auth::Guard;
 use body::RateLimit;
 use bytes::Bytes;
@@ -35,10 +37,11 @@ use fault::Rules;
 use log::Log;
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
+use tokio_rustls::TlsAcceptor;
 use types::{Digest, Registry};
 
 /// The media type of an OCI image manifest.
@@ -147,7 +150,7 @@ impl Builder {
     pub async fn start(self) -> io::Result<FaultyOrigin> {
         let listener = TcpListener::bind(self.address).await?;
         let address = listener.local_addr()?;
-        let identity = self.tls.then(|| tls::Identity::new(address.ip())).transpose()?;
+        let tls = self.tls.then(|| tls(address.ip())).transpose().map_err(io::Error::other)?;
         let url = format!("{}://{address}", if self.tls { "https" } else { "http" });
         let shared = Arc::new(Shared {
             contents: Mutex::default(),
@@ -161,11 +164,17 @@ impl Builder {
             url,
         });
         let (reachable, watched) = watch::channel(true);
-        let ca_pem = identity.as_ref().map(|identity| identity.ca_pem.clone());
-        let acceptor = identity.map(|identity| identity.acceptor);
+        let (acceptor, ca_pem) = tls.unzip();
         let task = tokio::spawn(serve::accept(listener, acceptor, Arc::clone(&shared), watched));
         Ok(FaultyOrigin { shared, address, ca_pem, reachable, task })
     }
+}
+
+/// What takes TLS connections at `ip`, 127.0.0.1 and localhost, and the authority's certificate.
+fn tls(ip: IpAddr) -> anyhow::Result<(TlsAcceptor, String)> {
+    let authority = Authority::new()?;
+    let identity = authority.identity(&[&ip.to_string(), "127.0.0.1", "localhost"])?;
+    Ok((identity.acceptor()?, authority.pem().to_owned()))
 }
 
 /// A registry for tests. Ends when it is dropped.
