@@ -35,6 +35,8 @@ const CONNECTIONS_MAX: u32 = 512;
 const CONNECTIONS_PER_PEER_MAX: u32 = 2;
 /// Connections in their handshake at most, in each direction.
 const HANDSHAKES_MAX: u32 = 64;
+/// One address has this part of them.
+const HANDSHAKES_SHARE: usize = 4;
 /// How long the transport may take to say where it listens.
 const LISTEN_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -115,7 +117,7 @@ impl Control {
             .with_max_established_outgoing(Some(CONNECTIONS_MAX))
             .with_max_established_per_peer(Some(CONNECTIONS_PER_PEER_MAX));
         let behaviour = Behaviour {
-            gate: Gate::new(members.clone()),
+            gate: Gate::new(members.clone(), HANDSHAKES_MAX as usize / HANDSHAKES_SHARE),
             limits: connection_limits::Behaviour::new(limits),
             identify: identify::Behaviour::new(
                 identify::Config::new(PROTOCOL_VERSION.to_owned(), identity.keypair().public())

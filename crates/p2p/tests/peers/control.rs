@@ -122,3 +122,24 @@ async fn strangers_are_told_nothing() {
     let error = b.p2p.holdings(a.host(), blob.digest).await.unwrap_err();
     assert!(matches!(error, FetchError::Stopping), "{error:?}");
 }
+
+/// More than all handshakes there are, from one address; a member comes from another.
+#[tokio::test]
+async fn attack_silent_connections_of_one_address_do_not_keep_members_out() {
+    let (a, b) = (Node::start(Options::default()).await, Node::start(Options::default()).await);
+    let blob = Blob::new(3, 1000, 128);
+    a.shelf.put(&blob);
+    a.members.insert(b.as_member()).unwrap();
+    b.members.insert(a.as_member()).unwrap();
+    let mut silent = Vec::new();
+    for _ in 0..100 {
+        let socket = tokio::net::TcpSocket::new_v4().unwrap();
+        socket.bind("127.0.0.2:0".parse().unwrap()).unwrap();
+        silent.push(socket.connect(a.p2p.control_addr()).await.unwrap());
+    }
+    let begun = std::time::Instant::now();
+    let asked = timeout(SOON, b.p2p.holdings(a.host(), blob.digest)).await.unwrap();
+    assert!(asked.is_ok(), "{asked:?}");
+    assert!(begun.elapsed() < std::time::Duration::from_secs(2), "it took {:?}", begun.elapsed());
+    drop(silent);
+}
