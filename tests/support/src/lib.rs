@@ -1,10 +1,12 @@
-//! What several test packages share: an origin with faults, images, real registries, processes, hosts on one machine.
+//! What several test packages share: an origin with faults, a stand-in for Kubernetes' API server, images, real
+//! registries, processes, hosts on one machine.
 //!
 //! Only tests, the demo and the benchmark depend on it. See the modules for who calls what.
 
 pub mod binaries;
 pub mod daemon;
 pub mod images;
+pub mod kubernetes;
 pub mod netns;
 pub mod origin;
 pub mod packages;
@@ -14,4 +16,5 @@ pub mod pull;
 pub mod record;
 pub mod registry;
 pub mod skip;
+mod tls;
 pub mod usage;

@@ -22,12 +22,12 @@ mod body;
 mod fault;
 mod log;
 mod serve;
-mod tls;
 
 pub use auth::AuthMode;
 pub use fault::{Fault, When};
 pub use log::Request;
 
+use crate::tls;
 use auth::Guard;
 use body::RateLimit;
 use bytes::Bytes;

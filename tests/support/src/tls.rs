@@ -1,4 +1,4 @@
-//! A certificate for the origin, from an authority made for it.
+//! A certificate for a server of a test, from an authority made for it.
 
 use std::io;
 use std::net::IpAddr;
@@ -8,14 +8,14 @@ use tokio_rustls::rustls::ServerConfig;
 use tokio_rustls::rustls::crypto::aws_lc_rs;
 use tokio_rustls::rustls::pki_types::PrivateKeyDer;
 
-pub(super) struct Identity {
-    pub(super) acceptor: TlsAcceptor,
-    pub(super) ca_pem: String,
+pub(crate) struct Identity {
+    pub(crate) acceptor: TlsAcceptor,
+    pub(crate) ca_pem: String,
 }
 
 impl Identity {
     /// For `ip`, 127.0.0.1 and localhost.
-    pub(super) fn new(ip: IpAddr) -> io::Result<Self> {
+    pub(crate) fn new(ip: IpAddr) -> io::Result<Self> {
         let mut ca = rcgen::CertificateParams::new(Vec::new()).map_err(io::Error::other)?;
         ca.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
         ca.distinguished_name.push(rcgen::DnType::CommonName, "test authority");
