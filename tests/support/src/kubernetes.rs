@@ -184,7 +184,8 @@ async fn answer(state: &Mutex<State>, request: Request<Incoming>) -> Response<Fu
     let (parts, body) = request.into_parts();
     let body = Limited::new(body, QUESTION_BYTES_MAX).collect().await;
     let body = body.map(http_body_util::Collected::to_bytes).unwrap_or_default();
-    let fault = match question(&lock(state), &parts.method, parts.uri.path(), &parts.headers, &body) {
+    let asked = question(&lock(state), &parts.method, parts.uri.path(), &parts.headers, &body);
+    let fault = match asked {
         Ok(token) => {
             let mut state = lock(state);
             state.asked.push(token);
