@@ -7,8 +7,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     tonic_prost_build::configure()
         .build_transport(false)
         .bytes(".")
-        // It has a secret; `join` shows it without.
-        .skip_debug(["damselfly.v1.JoinRequest"])
+        // They have a secret; `join` shows them without.
+        .skip_debug(["damselfly.v1.JoinRequest", "damselfly.v1.ServiceAccountJoinRequest"])
         .compile_fds(files)?;
     Ok(())
 }

@@ -339,8 +339,8 @@ async fn joining(
 ) -> Result<(Option<Joining>, Members), Failure> {
     let endpoint = endpoint(config, embedded)?;
     let way = match &config.scheduler {
-        SchedulerConfig::Remote { token: Some(token), .. } => Way::Token { token: token.clone(), endpoint },
-        SchedulerConfig::Remote { token: None, .. } => return Ok((None, Members::new())),
+        SchedulerConfig::Remote { join: Some(by), .. } => Way::Remote { by: by.clone(), endpoint },
+        SchedulerConfig::Remote { join: None, .. } => return Ok((None, Members::new())),
         SchedulerConfig::Embedded { .. } => match embedded.and_then(scheduler::Server::admitter) {
             Some(admitter) => Way::Own { admitter, endpoint },
             None => return Ok((None, Members::new())),

@@ -2,7 +2,7 @@
 //!
 //! `config_file` and `config_flags` are the raw forms; `config_merge` turns them into this before anything binds.
 
-use membership::JoinToken;
+use membership::{AuthorityHash, JoinToken};
 use origin::ResolverOptions;
 use process::telemetry::Format;
 use std::net::{IpAddr, SocketAddr};
@@ -76,8 +76,22 @@ pub enum SchedulerConfig {
     Remote {
         /// Its gRPC address, `http://host:port`, whether or not TLS is spoken there.
         address: http::Uri,
-        /// By which this host joins. Without one gRPC is plain, under `--insecure-plain-grpc`.
-        token: Option<JoinToken>,
+        /// By which this host joins. Without anything gRPC is plain, under `--insecure-plain-grpc`.
+        join: Option<JoinBy>,
+    },
+}
+
+/// By which a host joins the cluster of a scheduler.
+#[derive(Clone, Debug)]
+pub enum JoinBy {
+    /// A join token: `--join dfjoin1.HASH.SECRET@HOST:PORT`.
+    Token(JoinToken),
+    /// A Kubernetes service account's token: `--join dfauth1.HASH@HOST:PORT`.
+    ServiceAccount {
+        /// Whose cluster it is.
+        authority: AuthorityHash,
+        /// Where kubelet keeps the token; it is read at each join.
+        token_file: PathBuf,
     },
 }
 
@@ -87,7 +101,7 @@ impl SchedulerConfig {
     pub const fn is_open_to_strangers(&self) -> bool {
         match self {
             Self::Embedded { plain, .. } => *plain,
-            Self::Remote { token, .. } => token.is_none(),
+            Self::Remote { join, .. } => join.is_none(),
         }
     }
 }

@@ -51,6 +51,7 @@ pub(crate) struct SchedulerTable {
     #[serde(deserialize_with = "uri")]
     pub(crate) address: Option<http::Uri>,
     pub(crate) join_file: Option<PathBuf>,
+    pub(crate) service_account_token_file: Option<PathBuf>,
     pub(crate) listen: Option<SocketAddr>,
     pub(crate) insecure_plain_grpc: Option<bool>,
 }

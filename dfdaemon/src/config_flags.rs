@@ -62,6 +62,10 @@ pub struct Flags {
     #[arg(long, value_name = "FILE", conflicts_with = "join", help_heading = "Cluster")]
     pub join_file: Option<PathBuf>,
 
+    /// The projected token of this pod's Kubernetes service account, to join with dfauth1.HASH@HOST:PORT.
+    #[arg(long, value_name = "FILE", env = "DFDAEMON_SERVICE_ACCOUNT_TOKEN_FILE", help_heading = "Cluster")]
+    pub service_account_token_file: Option<PathBuf>,
+
     /// A scheduler without joining, http://HOST:PORT; needs --insecure-plain-grpc.
     #[arg(long, value_name = "URL", conflicts_with_all = ["join", "join_file"], help_heading = "Cluster")]
     pub scheduler: Option<http::Uri>,

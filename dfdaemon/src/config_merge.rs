@@ -3,13 +3,13 @@
 //! Every error names the flag, or the key and its line, that it came from, and comes before anything is bound.
 
 use crate::config::{
-    AdminConfig, AllowRegistries, Config, HostConfig, LogConfig, P2pConfig, ProxyConfig, SchedulerConfig,
-    StoreConfig,
+    AdminConfig, AllowRegistries, Config, HostConfig, JoinBy, LogConfig, P2pConfig, ProxyConfig,
+    SchedulerConfig, StoreConfig,
 };
 use crate::config_file::{AuditTable, File, P2pTable, ProxyTable, SchedulerTable, StoreTable};
 use crate::config_flags::{Flags, JoinText};
 use bytesize::ByteSize;
-use membership::JoinToken;
+use membership::{AuthorityHash, AuthorityHashError, TokenError};
 use process::audit::Options as AuditLog;
 use process::config::{ConfigError, Document};
 use process::exit::{Exit, Failure};
@@ -153,18 +153,43 @@ impl Merge {
     }
 
     fn scheduler(&self, flags: &Flags, table: SchedulerTable) -> Merged<SchedulerConfig> {
-        let insecure = flags.insecure_plain_grpc || table.insecure_plain_grpc.unwrap_or(false);
+        let (token_file, place) = pick(
+            "--service-account-token-file",
+            flags.service_account_token_file.clone().map(Some),
+            "scheduler.service_account_token_file",
+            table.service_account_token_file.clone().map(Some),
+            None,
+        );
         // A flag for one kind wins over the file's choice of another.
         let chosen = flags.join.is_some() || flags.join_file.is_some();
         let chosen = chosen || flags.scheduler.is_some() || flags.scheduler_listen.is_some();
-        let of_file = if chosen { SchedulerTable::default() } else { table };
+        let overruled = chosen && matches!(place, Place::Key(_));
+        let insecure_plain_grpc = table.insecure_plain_grpc;
+        let of_file =
+            if chosen { SchedulerTable { insecure_plain_grpc, ..Default::default() } } else { table };
+        let config = self.chosen_scheduler(flags, of_file, token_file.as_ref())?;
+        let used =
+            matches!(config, SchedulerConfig::Remote { join: Some(JoinBy::ServiceAccount { .. }), .. });
+        if token_file.is_some() && !used && !overruled {
+            return Err(self.wrong(place, "is of use only where this host joins with dfauth1.HASH@HOST:PORT"));
+        }
+        Ok(config)
+    }
+
+    fn chosen_scheduler(
+        &self,
+        flags: &Flags,
+        of_file: SchedulerTable,
+        token_file: Option<&PathBuf>,
+    ) -> Merged<SchedulerConfig> {
+        let insecure = flags.insecure_plain_grpc || of_file.insecure_plain_grpc.unwrap_or(false);
         let choices =
             [of_file.join_file.is_some(), of_file.address.is_some(), of_file.listen.is_some()].map(u8::from);
         if choices.iter().sum::<u8>() > 1 {
             return Err(self.wrong(Place::Key("scheduler"), "only one of join_file, address and listen goes"));
         }
         if let Some(JoinText(text)) = &flags.join {
-            return self.join(text, Place::Flag("--join"));
+            return self.join(text, Place::Flag("--join"), token_file);
         }
         let join_file = flags.join_file.as_ref().map(|file| (file, Place::Flag("--join-file")));
         let of_table = of_file.join_file.as_ref().map(|file| (file, Place::Key("scheduler.join_file")));
@@ -173,7 +198,7 @@ impl Merge {
             let text =
                 membership::file::read(file, JOIN_FILE_LEN_MAX).map_err(|error| fail(error.to_string()))?;
             let text = text.ok_or_else(|| fail("there is no such file".to_owned()))?;
-            return self.join(std::str::from_utf8(&text).unwrap_or_default().trim(), place);
+            return self.join(std::str::from_utf8(&text).unwrap_or_default().trim(), place, token_file);
         }
         let address = flags.scheduler.clone().map(|address| (address, Place::Flag("--scheduler")));
         let of_table = of_file.address.map(|address| (address, Place::Key("scheduler.address")));
@@ -184,25 +209,35 @@ impl Merge {
                            (--join takes its token; --insecure-plain-grpc allows it)";
                 return Err(self.wrong(place, why));
             }
-            return Ok(SchedulerConfig::Remote { address, token: None });
+            return Ok(SchedulerConfig::Remote { address, join: None });
         }
         let given = flags.scheduler_listen.or(of_file.listen);
         let listen = given.unwrap_or(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)));
         Ok(SchedulerConfig::Embedded { listen, plain: insecure })
     }
 
-    /// `TOKEN@HOST[:PORT]`; never quoted.
-    fn join(&self, text: &str, place: Place) -> Merged<SchedulerConfig> {
+    /// `TOKEN@HOST[:PORT]`, or, with the file of a service account's token, `AUTHORITY@HOST[:PORT]`; never quoted.
+    fn join(&self, text: &str, place: Place, token_file: Option<&PathBuf>) -> Merged<SchedulerConfig> {
         let form = "must be of the form TOKEN@HOST:PORT";
-        let (token, address) = text.rsplit_once('@').ok_or_else(|| self.wrong(place, form))?;
-        let token = token.parse::<JoinToken>().map_err(|error| self.wrong(place, error))?;
+        let (by, address) = text.rsplit_once('@').ok_or_else(|| self.wrong(place, form))?;
+        let join = if by.starts_with(AuthorityHash::PREFIX) {
+            let why = "dfauth1.HASH lets nobody in by itself: a service account's token has to be named too \
+                       (--service-account-token-file)";
+            let token_file = token_file.ok_or_else(|| self.wrong(place, why))?.clone();
+            JoinBy::ServiceAccount {
+                authority: by.parse().map_err(|error: AuthorityHashError| self.wrong(place, error))?,
+                token_file,
+            }
+        } else {
+            JoinBy::Token(by.parse().map_err(|error: TokenError| self.wrong(place, error))?)
+        };
         let has_port =
             address.rsplit_once(':').is_some_and(|(_, port)| port.bytes().all(|b| b.is_ascii_digit()));
         let address = if has_port { address.to_owned() } else { format!("{address}:{SCHEDULER_PORT}") };
         let address: http::Uri =
             format!("http://{address}").parse().map_err(|_| self.wrong(place, "no HOST:PORT after the @"))?;
         self.scheduler_host(&address, place)?;
-        Ok(SchedulerConfig::Remote { address, token: Some(token) })
+        Ok(SchedulerConfig::Remote { address, join: Some(join) })
     }
 
     fn scheduler_host(&self, address: &http::Uri, place: Place) -> Merged<(String, u16)> {

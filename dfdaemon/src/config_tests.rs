@@ -198,7 +198,9 @@ fn a_join_token_says_where_and_whose_and_is_never_quoted() {
     let in_file = format!("[scheduler]\njoin_file = {:?}", file.display().to_string());
     for (flags, file) in [(vec!["--join", &text], ""), (vec![], in_file.as_str())] {
         let config = load(&[&flags[..], &["--advertise", "10.0.0.2"]].concat(), file).unwrap();
-        let SchedulerConfig::Remote { address, token: Some(got) } = &config.scheduler else { panic!() };
+        let SchedulerConfig::Remote { address, join: Some(JoinBy::Token(got)) } = &config.scheduler else {
+            panic!()
+        };
         assert_eq!(address.to_string(), "http://10.0.0.1:7000/");
         assert_eq!(got.expose(), token);
         assert!(!format!("{config:?}").contains(secret));
@@ -226,6 +228,36 @@ fn a_join_token_says_where_and_whose_and_is_never_quoted() {
     std::fs::set_permissions(&file, std::os::unix::fs::PermissionsExt::from_mode(0o644)).unwrap();
     let error = load(&[], &in_file).unwrap_err().to_string();
     assert!(error.contains("line 2: scheduler.join_file: ") && error.contains("set it to 600"), "{error}");
+}
+
+#[test]
+fn a_service_account_joins_where_the_authority_is_named() {
+    let text = format!("dfauth1.{}@10.0.0.1:7000", "A".repeat(43));
+    let of_file = "[scheduler]\nservice_account_token_file = \"/run/token\"";
+    let of_flag = ["--join", &text, "--service-account-token-file", "/run/token", "--advertise", "10.0.0.2"];
+    for (flags, file) in [(&of_flag[..], ""), (&["--join", &text, "--advertise", "10.0.0.2"], of_file)] {
+        let config = load(flags, file).unwrap();
+        let SchedulerConfig::Remote { address, join: Some(by) } = &config.scheduler else { panic!() };
+        let JoinBy::ServiceAccount { authority, token_file } = by else { panic!() };
+        assert_eq!(address.to_string(), "http://10.0.0.1:7000/");
+        assert_eq!(format!("{}@10.0.0.1:7000", authority.to_text()), text);
+        assert_eq!(token_file.to_str(), Some("/run/token"));
+        assert!(!config.scheduler.is_open_to_strangers());
+    }
+    let secret = format!("dfjoin1.{0}.{0}@10.0.0.1:7000", "A".repeat(43));
+    let useless = "is of use only where this host joins with dfauth1.HASH@HOST:PORT";
+    for (flags, file, why) in [
+        (&["--join", &text][..], "", "--join: dfauth1.HASH lets nobody in by itself"),
+        (&["--join", &secret, of_flag[2], of_flag[3]], "", "--service-account-token-file: is of use only"),
+        (&of_flag[2..4], "", "--service-account-token-file: is of use only"),
+        (&[], of_file, useless),
+        (&["--join", "dfauth1.AAAA@10.0.0.1:1", of_flag[2], of_flag[3]], "", "--join: not an authority"),
+    ] {
+        let error = load(flags, file).expect_err(why).to_string();
+        assert!(error.contains(why), "{error}");
+    }
+    // A flag for another kind wins.
+    load(&["--join", &secret, "--advertise", "10.0.0.2"], of_file).unwrap();
 }
 
 #[test]
@@ -265,6 +297,7 @@ fn the_example_is_right_in_every_key() {
     // An address excludes joining, and a scheduler inside.
     let text =
         text.replace("listen = \"127.0.0.1:0\"\n", "").replace("join_file = \"/etc/damselfly/join\"\n", "");
+    let text = text.replace("service_account_token_file = \"/var/run/secrets/damselfly/token\"\n", "");
     let config = load(&[], &text).unwrap();
     assert_eq!(config.origin.registries.len(), 1);
     assert_eq!(config.p2p.download_rate, Some(100_000_000));

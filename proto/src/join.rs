@@ -6,6 +6,9 @@ use bytes::Bytes;
 use std::fmt;
 use std::time::Duration;
 
+/// The longest token of a service account, in bytes.
+const TOKEN_BYTES_MAX: usize = 8192;
+
 /// The longest certificate or ticket, in bytes.
 const CREDENTIAL_BYTES_MAX: usize = 4096;
 
@@ -59,6 +62,54 @@ impl fmt::Debug for JoinRequest {
 impl fmt::Debug for wire::JoinRequest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("JoinRequest").field("peer_id", &self.peer_id).finish_non_exhaustive()
+    }
+}
+
+/// A host with a Kubernetes service account's token wants to become a member.
+#[derive(Clone, PartialEq, Eq)]
+pub struct ServiceAccountJoinRequest {
+    /// Its Ed25519 libp2p peer id's bytes.
+    pub peer_id: Vec<u8>,
+    /// The token.
+    pub token: Bytes,
+    /// The host's signature of what the token is for.
+    pub proof: [u8; 64],
+}
+
+impl From<ServiceAccountJoinRequest> for wire::ServiceAccountJoinRequest {
+    fn from(request: ServiceAccountJoinRequest) -> Self {
+        Self {
+            peer_id: request.peer_id.into(),
+            token: request.token,
+            proof: Bytes::copy_from_slice(&request.proof),
+        }
+    }
+}
+
+impl TryFrom<wire::ServiceAccountJoinRequest> for ServiceAccountJoinRequest {
+    type Error = ConvertError;
+
+    fn try_from(request: wire::ServiceAccountJoinRequest) -> Result<Self, ConvertError> {
+        bounded("token", request.token.len(), TOKEN_BYTES_MAX)?;
+        Ok(Self {
+            peer_id: crate::link::peer_id_in(&request.peer_id)?,
+            token: request.token,
+            proof: exactly("proof", &request.proof)?,
+        })
+    }
+}
+
+/// Without the token.
+impl fmt::Debug for ServiceAccountJoinRequest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ServiceAccountJoinRequest").field("peer_id", &self.peer_id).finish_non_exhaustive()
+    }
+}
+
+/// Without the token.
+impl fmt::Debug for wire::ServiceAccountJoinRequest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ServiceAccountJoinRequest").field("peer_id", &self.peer_id).finish_non_exhaustive()
     }
 }
 
@@ -125,6 +176,10 @@ mod tests {
     fn what_is_said_comes_back_as_it_was() {
         let request = JoinRequest { peer_id: vec![1; 38], secret: [2; 32], proof: [3; 64] };
         assert_eq!(JoinRequest::try_from(wire::JoinRequest::from(request.clone())).unwrap(), request);
+        let request =
+            ServiceAccountJoinRequest { peer_id: vec![1; 38], token: "a.b.c".into(), proof: [3; 64] };
+        let wire = wire::ServiceAccountJoinRequest::from(request.clone());
+        assert_eq!(ServiceAccountJoinRequest::try_from(wire).unwrap(), request);
         let credentials = Credentials {
             certificate: vec![1; 500].into(),
             ticket: vec![2; 121].into(),
@@ -154,6 +209,14 @@ mod tests {
         }
         let short = wire::JoinRequest { peer_id: vec![1; 38].into(), ..Default::default() };
         assert!(JoinRequest::try_from(short).is_err());
+        let long = ServiceAccountJoinRequest {
+            peer_id: vec![1; 38],
+            token: vec![b'a'; TOKEN_BYTES_MAX + 1].into(),
+            proof: [3; 64],
+        };
+        let error =
+            ServiceAccountJoinRequest::try_from(wire::ServiceAccountJoinRequest::from(long)).unwrap_err();
+        assert!(matches!(error, ConvertError::TooLong { field: "token", .. }), "{error}");
     }
 
     #[test]
@@ -162,5 +225,9 @@ mod tests {
         let wire = wire::JoinRequest::from(request.clone());
         assert!(!format!("{request:?}{wire:?}{wire:#?}").contains("173"));
         assert!(!format!("{wire:?}").contains("\\xad"));
+        let request =
+            ServiceAccountJoinRequest { peer_id: vec![1; 38], token: "eyJh.b.c".into(), proof: [3; 64] };
+        let wire = wire::ServiceAccountJoinRequest::from(request.clone());
+        assert!(!format!("{request:?}{request:#?}{wire:?}{wire:#?}").contains("eyJh"));
     }
 }

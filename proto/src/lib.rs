@@ -17,7 +17,7 @@ mod words;
 
 pub use error::ConvertError;
 pub use frame::{FromHost, FromScheduler, host_frames, scheduler_frames};
-pub use join::{Credentials, JoinRequest};
+pub use join::{Credentials, JoinRequest, ServiceAccountJoinRequest};
 pub use link::{Hello, Member, PeerTraffic, TRAFFIC_PEERS_MAX, Traffic, Welcome};
 pub use requests::{
     Access, AccessRequest, BlobStatus, CredentialKind, HostStatus, MANIFEST_BYTES_MAX, Manifest,

@@ -130,6 +130,19 @@ mod tests {
             ("[hosts]\n\nmax = 0", "/scheduler.toml, line 3: hosts.max: must be 1 to 20000"),
             ("[hosts]\nheartbeat = \"often\"", "/scheduler.toml, line 2: hosts.heartbeat: "),
             ("[origin]\nretries = 11", "origin.retries must be at most 10"),
+            (
+                "[kubernetes]\nservice_accounts = [\"a/b\", \"system:serviceaccount:a:b\"]",
+                "/scheduler.toml, line 2: kubernetes.service_accounts: must be of the form NAMESPACE/NAME",
+            ),
+            (
+                "[kubernetes]\n\napi = \"http://10.0.0.1\"",
+                "/scheduler.toml, line 3: kubernetes.api: must be of the form https://HOST:PORT",
+            ),
+            ("[kubernetes]\naudience = \"\"", "/scheduler.toml, line 2: kubernetes.audience: must have"),
+            (
+                "insecure_plain_grpc = true\n[kubernetes]\nservice_accounts = [\"a/b\"]",
+                "/scheduler.toml, line 3: kubernetes.service_accounts: nobody joins",
+            ),
         ] {
             let error = load_with(file, &[]).expect_err(file);
             assert!(error.starts_with(why), "{error}");
@@ -146,7 +159,9 @@ mod tests {
     /// Every key that a table takes is in the example, if only in a comment.
     #[test]
     fn the_example_is_complete() {
-        for table in ["", "[log]", "[audit]", "[hosts]", "[scheduling]", "[resolver]", "[origin]"] {
+        for table in
+            ["", "[log]", "[audit]", "[hosts]", "[kubernetes]", "[scheduling]", "[resolver]", "[origin]"]
+        {
             let error = load_with(&format!("{table}\nno_such_key = 1\n"), &[]).expect_err(table);
             let (_, expected) = error.split_once("expected").expect("names what it takes");
             let keys = expected.split('`').skip(1).step_by(2);

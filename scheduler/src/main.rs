@@ -31,6 +31,9 @@ async fn run(options: Options) -> Result<(), Failure> {
     if let Some(command) = server.join_command() {
         tracing::info!(command, "a node joins with this, HOST being this machine as the node reaches it");
     }
+    if let Some(command) = server.join_command_by_service_account() {
+        tracing::info!(command, "a pod joins with this, FILE being its service account's projected token");
+    }
     server.stopped().await;
     tracing::info!("the scheduler has stopped");
     Ok(())

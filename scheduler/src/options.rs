@@ -1,5 +1,6 @@
 //! What the scheduler can be told, and what of it makes sense.
 
+use crate::KubernetesOptions;
 use bytesize::ByteSize;
 use origin::ResolverOptions;
 use process::audit::Options as AuditLog;
@@ -38,6 +39,8 @@ pub struct Options {
     pub audit: AuditOptions,
     /// Hosts and their streams.
     pub hosts: HostOptions,
+    /// Which service accounts of Kubernetes join.
+    pub kubernetes: KubernetesOptions,
     /// How pieces and leases are assigned.
     pub scheduling: SchedulingOptions,
     /// The origins: addresses, credentials, time-outs.
@@ -117,6 +120,7 @@ impl Default for Options {
             log: LogOptions::default(),
             audit: AuditOptions::default(),
             hosts: HostOptions::default(),
+            kubernetes: KubernetesOptions::default(),
             scheduling: SchedulingOptions::default(),
             origin: origin::Options::default(),
             resolver: ResolverOptions::default(),
@@ -224,6 +228,10 @@ impl Options {
         check("hosts.silence_timeout", why, silence.contains(&hosts.silence_timeout))?;
         let hello = Duration::from_millis(10)..=minutes(1);
         check("hosts.hello_timeout", "must be 10ms to 1min", hello.contains(&hosts.hello_timeout))?;
+        self.kubernetes.validate()?;
+        let why = "nobody joins where gRPC is plain (insecure_plain_grpc)";
+        let joining = !(self.insecure_plain_grpc && self.kubernetes.is_on());
+        check("kubernetes.service_accounts", why, joining)?;
         let scheduling = &self.scheduling;
         check("scheduling.quiet_period", "must be at most 1min", scheduling.quiet_period <= minutes(1))?;
         let times = Duration::from_millis(10)..=minutes(10);
@@ -246,7 +254,7 @@ impl Options {
     }
 }
 
-fn check(key: &'static str, why: &str, good: bool) -> Result<(), Invalid> {
+pub(crate) fn check(key: &'static str, why: &str, good: bool) -> Result<(), Invalid> {
     if good { Ok(()) } else { Err(Invalid { key, why: why.to_owned() }) }
 }
 

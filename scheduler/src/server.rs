@@ -4,6 +4,7 @@ use crate::cluster::operator::{Desk, Operator};
 use crate::cluster::{Admitter, Cluster};
 use crate::connection::{self, Connection};
 use crate::driver::Driver;
+use crate::kubernetes::TokenReviews;
 use crate::metrics::Published;
 use crate::questions::Questions;
 use crate::service::Service;
@@ -95,7 +96,8 @@ impl Server {
         let (cluster, operator) = match options.insecure_plain_grpc {
             true => (None, None),
             false => {
-                let (cluster, operator) = open_cluster(&options).await?;
+                let (mut cluster, operator) = open_cluster(&options).await?;
+                cluster.reviews = TokenReviews::new(&options.kubernetes).await?;
                 (Some(cluster), Some(operator))
             }
         };
@@ -139,6 +141,14 @@ impl Server {
     pub fn join_command(&self) -> Option<String> {
         let file = self.join_token_file()?;
         Some(format!("DFDAEMON_JOIN=\"$(cat {})@HOST:{}\" dfdaemon", file.display(), self.grpc.port()))
+    }
+
+    /// How the pod of a service account joins; nothing unless some may.
+    #[must_use]
+    pub fn join_command_by_service_account(&self) -> Option<String> {
+        let cluster = self.cluster.as_ref().filter(|cluster| cluster.reviews.is_some())?;
+        let (authority, port) = (cluster.authority.hash().to_text(), self.grpc.port());
+        Some(format!("dfdaemon --join {authority}@HOST:{port} --service-account-token-file FILE"))
     }
 
     /// Who makes this process's own host a member; nothing where gRPC is plain.

@@ -3,6 +3,7 @@
 use crate::cluster::Cluster;
 use crate::connection::ConnectionHandle;
 use crate::driver::Inputs;
+use crate::kubernetes::Identity;
 use crate::questions::{Questions, malformed};
 use crate::status;
 use crate::stream::Streams;
@@ -50,8 +51,7 @@ impl Service {
     /// # Errors
     /// What keeps it from being one.
     fn member<T>(&self, request: &Request<T>) -> Result<ConnectionHandle, Status> {
-        let connection = request.extensions().get::<ConnectionHandle>().cloned();
-        let connection = connection.ok_or_else(|| Status::internal("a call without a connection"))?;
+        let connection = connection_of(request)?;
         if let Some(cluster) = &self.cluster {
             let Some(host) = connection.host else {
                 return Err(Status::unauthenticated("no host certificate was shown: join first"));
@@ -69,6 +69,21 @@ impl Service {
         let why = "this scheduler takes hosts in without joining (insecure_plain_grpc)";
         self.cluster.as_ref().ok_or_else(|| Status::failed_precondition(why))
     }
+
+    /// Says so, and ends the connection of one that may not join.
+    fn refused(&self, connection: &ConnectionHandle, status: Status) -> Status {
+        connection.part();
+        if let Some(unsaid) = self.refusals.note() {
+            let reason = status.message();
+            tracing::warn!(remote = %connection.remote, reason, unsaid, "a host may not join");
+        }
+        status
+    }
+}
+
+fn connection_of<T>(request: &Request<T>) -> Result<ConnectionHandle, Status> {
+    let connection = request.extensions().get::<ConnectionHandle>().cloned();
+    connection.ok_or_else(|| Status::internal("a call without a connection"))
 }
 
 #[tonic::async_trait]
@@ -77,8 +92,7 @@ impl server::Scheduler for Service {
 
     async fn join(&self, request: Request<wire::JoinRequest>) -> Result<Response<wire::Credentials>, Status> {
         let cluster = self.cluster()?;
-        let connection = request.extensions().get::<ConnectionHandle>().cloned();
-        let connection = connection.ok_or_else(|| Status::internal("a call without a connection"))?;
+        let connection = connection_of(&request)?;
         let remote = connection.remote;
         let request = request.into_inner().try_into().map_err(|error| malformed(&error))?;
         match cluster.join(&request, SystemTime::now()) {
@@ -86,14 +100,25 @@ impl server::Scheduler for Service {
                 tracing::info!(host = %key.host(), %remote, "a host joined");
                 Ok(Response::new(credentials.into()))
             }
-            Err(status) => {
-                connection.part();
-                if let Some(unsaid) = self.refusals.note() {
-                    let reason = status.message();
-                    tracing::warn!(%remote, reason, unsaid, "a host may not join");
-                }
-                Err(status)
+            Err(status) => Err(self.refused(&connection, status)),
+        }
+    }
+
+    async fn join_by_service_account(
+        &self,
+        request: Request<wire::ServiceAccountJoinRequest>,
+    ) -> Result<Response<wire::Credentials>, Status> {
+        let cluster = self.cluster()?;
+        let connection = connection_of(&request)?;
+        let remote = connection.remote;
+        let request = request.into_inner().try_into().map_err(|error| malformed(&error))?;
+        match cluster.join_by_service_account(&request, remote.ip()).await {
+            Ok((key, identity, credentials)) => {
+                let Identity { account, pod, node } = identity;
+                tracing::info!(host = %key.host(), %remote, account, pod, node, "a host joined");
+                Ok(Response::new(credentials.into()))
             }
+            Err(status) => Err(self.refused(&connection, status)),
         }
     }
 

@@ -19,6 +19,7 @@ const CONNECT: &str = "/damselfly.v1.Scheduler/Connect";
 
 /// What needs no certificate.
 const JOIN: &str = "/damselfly.v1.Scheduler/Join";
+const JOIN_BY_SERVICE_ACCOUNT: &str = "/damselfly.v1.Scheduler/JoinByServiceAccount";
 const HEALTH: &str = "/grpc.health.v1.Health/";
 
 /// The largest body of a call that is no stream, in bytes: 32 Accept headers of 1,024 bytes are the most of a question.
@@ -82,7 +83,7 @@ where
         if let Some(strangers) = &self.threshold.strangers
             && host.is_none()
         {
-            if path != JOIN && !path.starts_with(HEALTH) {
+            if ![JOIN, JOIN_BY_SERVICE_ACCOUNT].contains(&path) && !path.starts_with(HEALTH) {
                 return refuse(&Status::unauthenticated("no host certificate was shown: join first"));
             }
             match Arc::clone(strangers).try_acquire_owned() {

@@ -30,6 +30,16 @@ pub enum AuthorityError {
     Tls(String),
 }
 
+/// A text that does not name an authority. It is not quoted: somebody may have put a secret there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("not an authority, which has the form dfauth1.HASH, with 43 characters of base64url as its hash")]
+pub struct AuthorityHashError;
+
+/// Bytes that are no service account's token. They are never quoted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("not a service account's token: {0}")]
+pub struct ServiceAccountTokenError(pub(crate) &'static str);
+
 /// A text that is no join token. It is never quoted: most of it may be a secret.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("not a join token, which has the form dfjoin1.HASH.SECRET: {0}")]

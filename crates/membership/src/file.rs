@@ -21,13 +21,26 @@ pub fn read(path: &Path, len_max: u64) -> io::Result<Option<Vec<u8>>> {
         let why = format!("it has mode {mode:03o}: others could read it; set it to 600");
         return Err(io::Error::new(io::ErrorKind::PermissionDenied, why));
     }
+    bounded(file, len_max).map(Some)
+}
+
+/// The file at `path`, of at most `len_max` bytes, whatever its mode: that of a file in a pod is kubelet's choice.
+/// Blocks on the disk.
+///
+/// # Errors
+/// `InvalidData` if it is longer, or what the system says.
+pub fn read_mounted(path: &Path, len_max: u64) -> io::Result<Vec<u8>> {
+    bounded(File::open(path)?, len_max)
+}
+
+fn bounded(file: File, len_max: u64) -> io::Result<Vec<u8>> {
     let mut content = Vec::new();
     file.take(len_max + 1).read_to_end(&mut content)?;
     if content.len() as u64 > len_max {
         let why = format!("it has more than {len_max} bytes");
         return Err(io::Error::new(io::ErrorKind::InvalidData, why));
     }
-    Ok(Some(content))
+    Ok(content)
 }
 
 /// The file at `path`, of at most `len_max` bytes; one with what `make` makes is written if there is none. Two processes

@@ -1,7 +1,7 @@
 //! Join tokens: `dfjoin1.<hash of the cluster's authority>.<secret>`, both in base64url without padding (RFC 4648,
 //! section 5). A host with one knows the scheduler by the hash, and the scheduler knows that it may join by the secret.
 
-use crate::{HostKey, TokenError};
+use crate::{AuthorityHashError, HostKey, TokenError};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use sha2::{Digest as _, Sha256};
@@ -21,8 +21,25 @@ const PROOF_DOMAIN: &[u8] = b"damselfly join proof 1\0";
 pub struct AuthorityHash([u8; 32]);
 
 impl AuthorityHash {
+    /// What [`Self::to_text`] begins with.
+    pub const PREFIX: &str = "dfauth1.";
+
     pub(crate) fn of_public_key(info: &[u8]) -> Self {
         Self(Sha256::digest(info).into())
+    }
+
+    /// `dfauth1.HASH`: by it a host that joins without a secret knows the scheduler. It is no secret.
+    #[must_use]
+    pub fn to_text(&self) -> String {
+        format!("{}{self}", Self::PREFIX)
+    }
+}
+
+impl FromStr for AuthorityHash {
+    type Err = AuthorityHashError;
+
+    fn from_str(text: &str) -> Result<Self, AuthorityHashError> {
+        text.strip_prefix(Self::PREFIX).and_then(bytes_of).map(Self).ok_or(AuthorityHashError)
     }
 }
 
@@ -66,10 +83,7 @@ impl JoinSecret {
     /// What the scheduler keeps in its place. A search among hashes takes a time that says nothing of the secret.
     #[must_use]
     pub fn hash(&self) -> SecretHash {
-        let mut hash = Sha256::new();
-        hash.update(SECRET_DOMAIN);
-        hash.update(self.0);
-        SecretHash(hash.finalize().into())
+        SecretHash::of(SECRET_DOMAIN, &self.0)
     }
 }
 
@@ -80,10 +94,18 @@ impl fmt::Debug for JoinSecret {
 }
 
 /// A secret's hash.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct SecretHash([u8; 32]);
 
 impl SecretHash {
+    /// Each kind of secret has a domain, so that the hash of one is never that of another.
+    pub(crate) fn of(domain: &[u8], secret: &[u8]) -> Self {
+        let mut hash = Sha256::new();
+        hash.update(domain);
+        hash.update(secret);
+        Self(hash.finalize().into())
+    }
+
     /// How people call the token: the first six bytes in hexadecimal.
     #[must_use]
     pub fn id(&self) -> String {
@@ -120,13 +142,9 @@ impl JoinToken {
     }
 
     /// The proof of a host that joins with this token: its signature of [`Self::proof_message`].
-    ///
-    /// # Panics
-    /// Never: an Ed25519 signature has 64 bytes.
     #[must_use]
     pub fn prove(&self, key: &HostKey) -> [u8; 64] {
-        let signature = key.sign(&Self::proof_message(&self.authority, &self.secret.hash()));
-        signature.try_into().expect("an Ed25519 signature has 64 bytes")
+        prove(key, &self.authority, &self.secret.hash())
     }
 
     /// What a host that joins signs with its key. It is good for this secret and this cluster alone; whoever repeats it
@@ -135,6 +153,16 @@ impl JoinToken {
     pub fn proof_message(authority: &AuthorityHash, secret: &SecretHash) -> Vec<u8> {
         [PROOF_DOMAIN, &authority.0, &secret.0].concat()
     }
+}
+
+/// A host's signature of what a secret is for.
+pub(crate) fn prove(key: &HostKey, authority: &AuthorityHash, secret: &SecretHash) -> [u8; 64] {
+    let signature = key.sign(&JoinToken::proof_message(authority, secret));
+    signature.try_into().expect("an Ed25519 signature has 64 bytes")
+}
+
+fn bytes_of(text: &str) -> Option<[u8; 32]> {
+    URL_SAFE_NO_PAD.decode(text).ok()?.try_into().ok()
 }
 
 impl FromStr for JoinToken {
@@ -148,9 +176,8 @@ impl FromStr for JoinToken {
         let (Some(hash), Some(secret), None) = (parts.next(), parts.next(), parts.next()) else {
             return Err(TokenError("it does not have three parts"));
         };
-        let bytes = |text: &str| URL_SAFE_NO_PAD.decode(text).ok()?.try_into().ok();
-        let hash = bytes(hash).ok_or(TokenError("its hash is not 43 characters of base64url"))?;
-        let secret = bytes(secret).ok_or(TokenError("its secret is not 43 characters of base64url"))?;
+        let hash = bytes_of(hash).ok_or(TokenError("its hash is not 43 characters of base64url"))?;
+        let secret = bytes_of(secret).ok_or(TokenError("its secret is not 43 characters of base64url"))?;
         Ok(Self { authority: AuthorityHash(hash), secret: JoinSecret(secret) })
     }
 }
@@ -198,6 +225,18 @@ mod tests {
         ] {
             let error = text.parse::<JoinToken>().expect_err(text);
             assert!(!error.to_string().contains(secret), "{error}");
+        }
+    }
+
+    #[test]
+    fn an_authoritys_text_comes_back_as_it_was() {
+        let hash = token().authority;
+        let text = hash.to_text();
+        assert_eq!(text.parse::<AuthorityHash>(), Ok(hash));
+        for text in
+            ["", "dfauth1", "dfauth1.", &text[..text.len() - 1], &format!("{text}.x"), &token().expose()]
+        {
+            assert_eq!(text.parse::<AuthorityHash>(), Err(AuthorityHashError), "{text}");
         }
     }
 

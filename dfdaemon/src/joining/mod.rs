@@ -1,22 +1,24 @@
 //! Becoming a member of the cluster, and staying one.
 //!
-//! For the secret of a join token, or by a certificate that it still has, this host gets a certificate and a ticket from
-//! the scheduler, renews both at half the ticket's life, and keeps them, so that a restart needs no token. A daemon with
-//! the scheduler inside is certified by it without a call.
+//! For the secret of a join token, the token of a Kubernetes service account, or by a certificate that it still has,
+//! this host gets a certificate and a ticket from the scheduler, renews both at half the ticket's life, and keeps them,
+//! so that a restart needs no token. A daemon with the scheduler inside is certified by it without a call.
 
 mod kept;
 
+use crate::config::JoinBy;
 use kept::Kept;
 use membership::{
-    AuthorityHash, HostCredentials, HostKey, JoinToken, SERVER_NAME, Ticket, TicketError, TicketKey,
-    client_config,
+    AuthorityHash, HostCredentials, HostKey, JoinToken, SERVER_NAME, ServiceAccountToken, Ticket,
+    TicketError, TicketKey, client_config,
 };
 use p2p::Tickets;
 use proto::client::SchedulerClient;
-use proto::{JoinRequest, wire};
+use proto::{JoinRequest, ServiceAccountJoinRequest, wire};
 use rustls_pki_types::ServerName;
+use std::error::Error as _;
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 use tokio::sync::watch;
@@ -39,8 +41,8 @@ const BACKOFF_MAX: Duration = Duration::from_secs(30);
 /// How this host gets in.
 #[derive(Debug)]
 pub(crate) enum Way {
-    /// By a token, at the scheduler at this endpoint.
-    Token { token: JoinToken, endpoint: Endpoint },
+    /// By this, at the scheduler at this endpoint.
+    Remote { by: JoinBy, endpoint: Endpoint },
     /// The scheduler is in this process, and the endpoint is where it listens.
     Own { admitter: scheduler::Admitter, endpoint: Endpoint },
 }
@@ -48,14 +50,15 @@ pub(crate) enum Way {
 impl Way {
     fn authority(&self) -> AuthorityHash {
         match self {
-            Self::Token { token, .. } => token.authority,
+            Self::Remote { by: JoinBy::Token(token), .. } => token.authority,
+            Self::Remote { by: JoinBy::ServiceAccount { authority, .. }, .. } => *authority,
             Self::Own { admitter, .. } => admitter.authority(),
         }
     }
 
     const fn endpoint(&self) -> &Endpoint {
         match self {
-            Self::Token { endpoint, .. } | Self::Own { endpoint, .. } => endpoint,
+            Self::Remote { endpoint, .. } | Self::Own { endpoint, .. } => endpoint,
         }
     }
 }
@@ -63,9 +66,11 @@ impl Way {
 /// Why this host is not a member.
 #[derive(Debug, thiserror::Error)]
 enum Failed {
+    #[error("the service account's token {} cannot be read: {source}", path.display())]
+    TokenFile { path: PathBuf, source: io::Error },
     #[error("the scheduler refused: {}", .0.message())]
     Refused(Box<Status>),
-    #[error("the scheduler cannot be reached, or is not the one that the token is of: {0}")]
+    #[error("the scheduler cannot be reached, or is not the one that this host knows: {0}")]
     Unreachable(Box<Status>),
     #[error("the scheduler did not answer in {0:?}")]
     TooSlow(Duration),
@@ -175,20 +180,46 @@ impl Joining {
         }
         match &self.way {
             Way::Own { admitter, .. } => Ok(admitter.admit(&self.key.public())?),
-            Way::Token { token, endpoint } => self.join(token, endpoint).await,
+            Way::Remote { by: JoinBy::Token(token), .. } => self.join(token).await,
+            Way::Remote { by: JoinBy::ServiceAccount { authority, token_file }, .. } => {
+                self.join_by_service_account(*authority, token_file).await
+            }
         }
     }
 
-    /// On a connection of its own: an expired certificate would end the handshake.
-    async fn join(&self, token: &JoinToken, endpoint: &Endpoint) -> Result<HostCredentials, Failed> {
-        let authority = token.authority;
-        let channel = channel(endpoint, move || client_config(authority, None).map_err(io::Error::other));
-        let request = JoinRequest {
+    /// A connection of its own, without a certificate: an expired one would end the handshake. What is said on it
+    /// reaches nobody but a scheduler of this authority.
+    fn stranger(&self) -> Channel {
+        let authority = self.way.authority();
+        channel(self.way.endpoint(), move || client_config(authority, None).map_err(io::Error::other))
+    }
+
+    async fn join(&self, token: &JoinToken) -> Result<HostCredentials, Failed> {
+        let request = wire::JoinRequest::from(JoinRequest {
             peer_id: self.key.public().peer_id(),
             secret: *token.secret.expose(),
             proof: token.prove(&self.key),
-        };
-        self.ask(channel, |mut client| async move { client.join(wire::JoinRequest::from(request)).await })
+        });
+        self.ask(self.stranger(), |mut client| async move { client.join(request).await }).await
+    }
+
+    /// The token is read anew each time: kubelet puts another in its place before it expires.
+    async fn join_by_service_account(
+        &self,
+        authority: AuthorityHash,
+        token_file: &Path,
+    ) -> Result<HostCredentials, Failed> {
+        let path = token_file.to_owned();
+        let read = tokio::task::spawn_blocking(move || ServiceAccountToken::read(&path)).await;
+        let token = read
+            .unwrap_or_else(|error| Err(io::Error::other(error)))
+            .map_err(|source| Failed::TokenFile { path: token_file.to_owned(), source })?;
+        let request = wire::ServiceAccountJoinRequest::from(ServiceAccountJoinRequest {
+            peer_id: self.key.public().peer_id(),
+            token: token.expose().to_owned().into(),
+            proof: token.prove(&authority, &self.key),
+        });
+        self.ask(self.stranger(), |mut client| async move { client.join_by_service_account(request).await })
             .await
     }
 
@@ -204,7 +235,8 @@ impl Joining {
         let answer = tokio::time::timeout(ANSWER_TIMEOUT, asking).await;
         let answer = answer.map_err(|_| Failed::TooSlow(ANSWER_TIMEOUT))?.map_err(|status| {
             let status = Box::new(status);
-            if status.code() == Code::Unavailable {
+            // One that came as an answer has no source: that scheduler is there, and what it needs is not.
+            if status.code() == Code::Unavailable && status.source().is_some() {
                 Failed::Unreachable(status)
             } else {
                 Failed::Refused(status)
@@ -238,7 +270,7 @@ impl Joining {
         let written = tokio::task::spawn_blocking(move || content.save(&file)).await;
         if let Ok(Err(error)) = written {
             let file = self.file.display();
-            tracing::warn!(%error, %file, "a restart will need the join token: the certificate cannot be kept");
+            tracing::warn!(%error, %file, "a restart will need a token: the certificate cannot be kept");
         }
     }
 

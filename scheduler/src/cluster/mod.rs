@@ -1,11 +1,12 @@
-//! Who may be a member of this cluster: for a token's secret, or a certificate that it still has, a host's key is
-//! certified by the authority, unless an operator has removed the host.
+//! Who may be a member of this cluster: for a token's secret, the token of a service account, or a certificate that it
+//! still has, a host's key is certified by the authority, unless an operator has removed the host.
 //!
 //! What is kept lies in the state directory: `ca.key` and `ticket.key`, the tokens' hashes, the removed hosts, the first
 //! token, and the socket on which operators change all this ([`operator`]).
 
 pub(crate) mod operator;
 mod removed;
+mod service_accounts;
 #[cfg(test)]
 mod tests;
 mod tokens;
@@ -14,7 +15,10 @@ pub(crate) use removed::Removed;
 pub(crate) use tokens::{NewToken, Tokens};
 
 use crate::Error;
-use membership::{Authority, AuthorityError, AuthorityHash, HostCredentials, JoinSecret, JoinToken, PeerKey};
+use crate::kubernetes::TokenReviews;
+use membership::{
+    Authority, AuthorityError, AuthorityHash, HostCredentials, JoinSecret, JoinToken, PeerKey, SecretHash,
+};
 use proto::{Credentials, JoinRequest};
 use std::fs::DirBuilder;
 use std::io;
@@ -58,6 +62,8 @@ pub(crate) struct Cluster {
     pub(crate) authority: Authority,
     pub(crate) tokens: Arc<Tokens>,
     pub(crate) removed: Removed,
+    /// Unless no service account joins.
+    pub(crate) reviews: Option<Arc<TokenReviews>>,
     dir: PathBuf,
 }
 
@@ -69,7 +75,8 @@ impl Cluster {
         let authority = Authority::load_or_create(dir)?;
         let tokens = Tokens::load(dir.join("tokens.json")).map_err(failed)?;
         let removed = Removed::load(dir.join("removed.json")).map_err(failed)?;
-        let cluster = Self { authority, tokens: Arc::new(tokens), removed, dir: dir.to_owned() };
+        let (tokens, dir) = (Arc::new(tokens), dir.to_owned());
+        let cluster = Self { authority, tokens, removed, reviews: None, dir };
         if cluster.tokens.is_fresh() {
             cluster.first_token().map_err(failed)?;
         }
@@ -128,8 +135,6 @@ impl Cluster {
         request: &JoinRequest,
         now: SystemTime,
     ) -> Result<(PeerKey, Credentials), Status> {
-        let key = PeerKey::of_peer_id(&request.peer_id)
-            .map_err(|error| Status::invalid_argument(error.to_string()))?;
         let secret = JoinSecret::from_bytes(&request.secret)
             .ok_or_else(|| Status::invalid_argument("a secret has 32 bytes"))?;
         let hash = secret.hash();
@@ -138,13 +143,20 @@ impl Cluster {
                 "the join token is not good here: it was revoked, has expired, or is of another cluster",
             ));
         }
-        let message = JoinToken::proof_message(&self.authority.hash(), &hash);
-        if !key.verifies(&message, &request.proof) {
+        let key = self.proven_key(&request.peer_id, &hash, &request.proof)?;
+        Ok((key, self.certify(&key, now)?))
+    }
+
+    /// The key of a host that proves that it has it, and means to use it with this secret in this cluster.
+    fn proven_key(&self, peer_id: &[u8], secret: &SecretHash, proof: &[u8; 64]) -> Result<PeerKey, Status> {
+        let key =
+            PeerKey::of_peer_id(peer_id).map_err(|error| Status::invalid_argument(error.to_string()))?;
+        if !key.verifies(&JoinToken::proof_message(&self.authority.hash(), secret), proof) {
             return Err(Status::unauthenticated(
                 "the host does not prove that it has the key of its peer id",
             ));
         }
-        Ok((key, self.certify(&key, now)?))
+        Ok(key)
     }
 
     /// New credentials for a host that still has a certificate.

@@ -1,4 +1,5 @@
-//! What several test packages share: an origin with faults, images, real registries, processes, hosts on one machine.
+//! What several test packages share: an origin with faults, a stand-in for Kubernetes' API server, images, real
+//! registries, processes, hosts on one machine.
 //!
 //! Only tests, the demo and the benchmark depend on it. See the modules for who calls what.
 
@@ -6,6 +7,7 @@ pub mod authority;
 pub mod binaries;
 pub mod daemon;
 pub mod images;
+pub mod kubernetes;
 pub mod netns;
 pub mod origin;
 pub mod packages;

@@ -16,13 +16,13 @@ pub use shelf::{Content, check_store};
 use anyhow::{Context, Result, anyhow};
 use dfdaemon::app::App;
 use dfdaemon::config::{
-    AdminConfig, AllowRegistries, Config, HostConfig, LogConfig, P2pConfig, ProxyConfig, SchedulerConfig,
-    StoreConfig,
+    AdminConfig, AllowRegistries, Config, HostConfig, JoinBy, LogConfig, P2pConfig, ProxyConfig,
+    SchedulerConfig, StoreConfig,
 };
-use membership::{HostCredentials, JoinToken, PeerKey};
+use membership::{AuthorityHash, HostCredentials, JoinToken, PeerKey};
 use origin::{RegistryOptions, ResolverOptions};
 use process::telemetry::Format;
-use scheduler::SchedulingOptions;
+use scheduler::{KubernetesOptions, SchedulingOptions};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -158,6 +158,14 @@ impl Hub {
     /// # Errors
     /// If no port is free.
     pub async fn start(settings: &Settings) -> Result<Self> {
+        Self::start_in(settings, KubernetesOptions::default()).await
+    }
+
+    /// Starts one that pods join with the tokens of these service accounts.
+    ///
+    /// # Errors
+    /// If no port is free, or a file that is named there cannot be read.
+    pub async fn start_in(settings: &Settings, kubernetes: KubernetesOptions) -> Result<Self> {
         process::tls::install_provider();
         let state = tempfile::tempdir()?;
         let options = scheduler::Options {
@@ -168,6 +176,7 @@ impl Hub {
                 file: settings.audit.then(|| state.path().join(AUDIT)),
                 ..scheduler::AuditOptions::default()
             },
+            kubernetes,
             scheduling: settings.scheduling.clone(),
             origin: settings.origin.clone(),
             resolver: settings.resolver.clone(),
@@ -228,7 +237,7 @@ impl Hub {
 
     fn config(&self) -> Result<SchedulerConfig> {
         let address = format!("http://{}", self.address()).parse().context("an address")?;
-        Ok(SchedulerConfig::Remote { address, token: Some(self.token.clone()) })
+        Ok(SchedulerConfig::Remote { address, join: Some(JoinBy::Token(self.token.clone())) })
     }
 
     /// What it says of itself.
@@ -254,7 +263,7 @@ impl Hub {
 
 fn remote(scheduler: SocketAddr) -> Result<SchedulerConfig> {
     let address = format!("http://{scheduler}").parse().context("an address")?;
-    Ok(SchedulerConfig::Remote { address, token: None })
+    Ok(SchedulerConfig::Remote { address, join: None })
 }
 
 /// A daemon with a directory of its own. It stops when dropped; [`Node::stop`] waits for that.
@@ -294,6 +303,33 @@ impl Node {
         Self::join_at_door((hub.address(), token), settings).await
     }
 
+    /// A daemon that comes to the scheduler here, if it is of this authority, with a service account's token.
+    ///
+    /// # Errors
+    /// If it does not start; not, if it is not let in.
+    pub async fn join_by_service_account(
+        door: (SocketAddr, AuthorityHash),
+        token_file: &Path,
+        settings: &Settings,
+    ) -> Result<Self> {
+        Self::join_again_by_service_account(door, token_file, settings, tempfile::tempdir()?).await
+    }
+
+    /// The same, with what a stopped one left in its directory.
+    ///
+    /// # Errors
+    /// If it does not start; not, if it is not let in.
+    pub async fn join_again_by_service_account(
+        (scheduler, authority): (SocketAddr, AuthorityHash),
+        token_file: &Path,
+        settings: &Settings,
+        dir: TempDir,
+    ) -> Result<Self> {
+        let address = format!("http://{scheduler}").parse().context("an address")?;
+        let by = JoinBy::ServiceAccount { authority, token_file: token_file.to_owned() };
+        Self::start(settings, SchedulerConfig::Remote { address, join: Some(by) }, dir).await
+    }
+
     /// A daemon that comes to the scheduler here with this token.
     ///
     /// # Errors
@@ -303,7 +339,7 @@ impl Node {
         settings: &Settings,
     ) -> Result<Self> {
         let address = format!("http://{scheduler}").parse().context("an address")?;
-        let config = SchedulerConfig::Remote { address, token: Some(token) };
+        let config = SchedulerConfig::Remote { address, join: Some(JoinBy::Token(token)) };
         Self::start(settings, config, tempfile::tempdir()?).await
     }
 

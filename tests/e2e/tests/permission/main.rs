@@ -8,6 +8,7 @@ mod claims;
 mod configured;
 mod flush;
 mod joining;
+mod kubernetes;
 mod outage;
 mod secrets;
 mod stage;

@@ -1,14 +1,22 @@
 //! Passwords and tokens are in no log at any level, not in the audit log, in no metric, no status, no error and no file of
 //! the cache.
 
+use crate::kubernetes;
 use crate::stage::{PASSWORD, PRIVATE, Stage, USER, cluster, credential};
 use anyhow::{Result, ensure};
 use base64::Engine as _;
-use e2e::inside::{Logged, audit_lines};
+use e2e::inside::{BOUND, Hub, Logged, Node, Settings, audit_lines};
 use process::audit::Event;
 use std::path::Path;
+use support::kubernetes::{ApiServer, Fault as ApiFault};
 use support::origin::{Fault, When};
+use support::poll;
 use tracing_subscriber::filter::LevelFilter;
+
+/// The scheduler's own token, a pod's, and one that is not good.
+const REVIEWER: &str = "eyJhbGciOiJSUzI1NiJ9.cmV2aWV3ZXI.c2lnbmVk";
+const POD_TOKEN: &str = "eyJhbGciOiJSUzI1NiJ9.cG9kLW9mLXRoZS1sb2c.c2lnbmVkLXRvbw";
+const BAD_POD_TOKEN: &str = "eyJhbGciOiJSUzI1NiJ9.bm8tcG9kLWF0LWFsbA.dW5zaWduZWQ";
 
 /// The texts of all files below `dir`.
 fn files(dir: &Path) -> Result<Vec<(String, String)>> {
@@ -25,6 +33,43 @@ fn files(dir: &Path) -> Result<Vec<(String, String)>> {
         }
     }
     Ok(found)
+}
+
+/// Two pods, one of which joins; where their tokens could be seen.
+async fn pods(settings: &Settings, logged: &Logged) -> Result<Vec<(String, String)>> {
+    let api = ApiServer::start(REVIEWER).await?;
+    let mut grant = kubernetes::grant("system:serviceaccount:images:damselfly", "damselfly");
+    grant.pod = Some(("pod-of-the-log".to_owned(), "node-of-the-log".to_owned()));
+    api.grant(POD_TOKEN, grant);
+    let hub = Hub::start_in(settings, kubernetes::options(&api)?).await?;
+    let door = (hub.address(), hub.token().authority);
+    let (good, bad) = (tempfile::NamedTempFile::new()?, tempfile::NamedTempFile::new()?);
+    std::fs::write(&good, POD_TOKEN)?;
+    std::fs::write(&bad, BAD_POD_TOKEN)?;
+    let joined = Node::join_by_service_account(door, good.path(), settings).await?;
+    hub.until_hosts(1).await?;
+    let says = |line: &str, part: &str| line.contains("a host joined") && line.contains(part);
+    let named = logged.since(0);
+    let named = named.lines().find(|line| says(line, "pod-of-the-log"));
+    ensure!(named.is_some_and(|line| line.contains("node-of-the-log")), "the log says whose token it was");
+
+    api.fault(Some(ApiFault::Status(500)));
+    let refused = Node::join_by_service_account(door, bad.path(), settings).await?;
+    let logs = async |what: &str| {
+        poll::until_async(what, BOUND, || async { Ok(logged.since(0).contains(what).then_some(())) }).await
+    };
+    logs("the scheduler refused: the Kubernetes API server cannot be asked").await?;
+    api.fault(None);
+    logs("the scheduler refused: Kubernetes does not accept the service account's token").await?;
+
+    let mut places = vec![("status of pods' scheduler".to_owned(), hub.status().await?.to_string())];
+    for node in [joined, refused] {
+        places.push(("metrics of a pod".to_owned(), node.metrics().await?));
+        places.push(("status of a pod".to_owned(), node.status().await?.to_string()));
+        places.extend(files(node.stop().await?.path())?);
+    }
+    places.extend(files(hub.stop().await?.path())?);
+    Ok(places)
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -63,8 +108,11 @@ async fn secrets_are_seen_by_nobody() -> Result<()> {
     }
     stage.origin.heal();
 
+    let of_pods = pods(&settings, &logged).await?;
+
     let mut places: Vec<(String, String)> = vec![("the log".to_owned(), logged.since(0))];
     ensure!(places[0].1.len() > 100_000, "the log has everything: {} bytes", places[0].1.len());
+    places.extend(of_pods);
     for (name, node) in [("a", &a), ("b", &b)] {
         places.push((format!("metrics of {name}"), node.metrics().await?));
         places.push((format!("status of {name}"), node.status().await?.to_string()));
@@ -92,6 +140,7 @@ async fn secrets_are_seen_by_nobody() -> Result<()> {
     let mut secrets: Vec<String> =
         sent.filter_map(|line| line.split_once(' ')).map(|(_, s)| s.to_owned()).collect();
     secrets.extend([PASSWORD.to_owned(), token, basic, bad.to_owned()]);
+    secrets.extend([REVIEWER, POD_TOKEN, BAD_POD_TOKEN].map(str::to_owned));
     // The join token's secret, in every form in which it could be shown.
     let join = hub.token().secret.expose();
     let written = hub.token().expose();
