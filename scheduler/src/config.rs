@@ -38,7 +38,7 @@ pub struct Flags {
     /// How long a tag is believed before its registry is asked again [default: 30s]
     #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration)]
     pub tag_lifetime: Option<Duration>,
-    /// Keep what operators do in this file
+    /// Keep who joined and what operators do in this file
     #[arg(long, value_name = "FILE")]
     pub audit: Option<PathBuf>,
     /// What is logged: a level, or directives as in warn,scheduler=debug [default: info]

@@ -35,7 +35,7 @@ pub struct Options {
     pub drain_timeout: Duration,
     /// What is said of what happens.
     pub log: LogOptions,
-    /// What is kept of what operators do.
+    /// What is kept of who joined and what operators do.
     pub audit: AuditOptions,
     /// Hosts and their streams.
     pub hosts: HostOptions,
@@ -59,7 +59,7 @@ pub struct LogOptions {
     pub format: Format,
 }
 
-/// The audit log: what operators do on the socket in the state directory.
+/// The audit log: who joined, and what operators do on the socket in the state directory.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct AuditOptions {

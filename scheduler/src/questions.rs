@@ -138,7 +138,7 @@ fn refusal(error: &OriginError) -> OriginRefusal {
         OriginError::Denied { status, body } => (status.as_u16(), &[][..], Some(body), None),
         OriginError::NotFound { body } => (404, &[][..], Some(body), None),
         OriginError::Throttled { retry_after, body } => (429, &[][..], Some(body), *retry_after),
-        OriginError::Unreachable(_) | OriginError::Tls(_) | OriginError::Broken { .. } => {
+        OriginError::Unreachable(_) | OriginError::Tls { .. } | OriginError::Broken { .. } => {
             (503, &[][..], None, None)
         }
         // No daemon would go there either.

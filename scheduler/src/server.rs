@@ -236,7 +236,7 @@ impl Parts {
 
         if let (Some(operator), Some(cluster)) = (doors.operator, &self.cluster) {
             let (resolver, inputs) = (self.resolver.clone(), inputs.clone());
-            let desk = Desk { cluster: cluster.clone(), resolver, inputs, audit };
+            let desk = Desk { cluster: cluster.clone(), resolver, inputs, audit: audit.clone() };
             tasks.spawn(operator.serve(desk, self.cancel.clone()));
         }
 
@@ -255,6 +255,7 @@ impl Parts {
             inputs,
             cluster: self.cluster.clone(),
             refusals: Arc::default(),
+            audit,
         };
         let connections = self.options.hosts.max as usize + CONNECTIONS_SPARE;
         let incoming = connection::incoming(doors.listener, connections, doors.tls, &tasks);

@@ -8,10 +8,14 @@ use crate::questions::{Questions, malformed};
 use crate::status;
 use crate::stream::Streams;
 use futures::stream::BoxStream;
-use proto::{server, wire};
+use membership::JoinSecret;
+use process::audit::{Event, Log, Operation};
+use proto::{JoinRequest, server, wire};
+use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 use tonic::{Request, Response, Status, Streaming};
+use types::HostId;
 
 /// Serves every connection.
 #[derive(Clone, Debug)]
@@ -22,6 +26,7 @@ pub(crate) struct Service {
     /// Whose members may ask; everybody, where gRPC is plain.
     pub(crate) cluster: Option<Cluster>,
     pub(crate) refusals: Arc<Refusals>,
+    pub(crate) audit: Option<Log>,
 }
 
 /// Says of refused joins that there are some, and not each.
@@ -70,6 +75,15 @@ impl Service {
         self.cluster.as_ref().ok_or_else(|| Status::failed_precondition(why))
     }
 
+    /// Tells the audit log, if there is one.
+    fn joined(&self, host: HostId, from: IpAddr, by: &str) {
+        if let Some(audit) = &self.audit {
+            let detail = format!("{host} from {from} by {by}");
+            let operation = Operation { name: "host_join".into(), by: "grpc".into(), detail };
+            audit.tell(None, Event::Operation(operation));
+        }
+    }
+
     /// Says so, and ends the connection of one that may not join.
     fn refused(&self, connection: &ConnectionHandle, status: Status) -> Status {
         connection.part();
@@ -94,10 +108,13 @@ impl server::Scheduler for Service {
         let cluster = self.cluster()?;
         let connection = connection_of(&request)?;
         let remote = connection.remote;
-        let request = request.into_inner().try_into().map_err(|error| malformed(&error))?;
+        let request: JoinRequest = request.into_inner().try_into().map_err(|error| malformed(&error))?;
         match cluster.join(&request, SystemTime::now()) {
             Ok((key, credentials)) => {
-                tracing::info!(host = %key.host(), %remote, "a host joined");
+                let token = JoinSecret::from_bytes(&request.secret).map(|secret| secret.hash().id());
+                tracing::info!(host = %key.host(), %remote, token, "a host joined");
+                let by = format!("token {}", token.unwrap_or_default());
+                self.joined(key.host(), remote.ip(), &by);
                 Ok(Response::new(credentials.into()))
             }
             Err(status) => Err(self.refused(&connection, status)),
@@ -116,6 +133,7 @@ impl server::Scheduler for Service {
             Ok((key, identity, credentials)) => {
                 let Identity { account, pod, node } = identity;
                 tracing::info!(host = %key.host(), %remote, account, pod, node, "a host joined");
+                self.joined(key.host(), remote.ip(), &format!("service account {account}"));
                 Ok(Response::new(credentials.into()))
             }
             Err(status) => Err(self.refused(&connection, status)),

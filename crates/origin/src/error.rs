@@ -123,8 +123,15 @@ pub enum OriginError {
     #[error("no connection to the registry: {0}")]
     Unreachable(Cause),
     /// The connection is not secure: a certificate that is not trusted, has expired, or is another host's.
-    #[error("no secure connection to the registry: {0}")]
-    Tls(Cause),
+    #[error("no secure connection to {host}, for the registry {registry}: {why}")]
+    Tls {
+        /// Which was asked.
+        registry: Registry,
+        /// The registry's host, or that of a redirect or a realm.
+        host: String,
+        /// What is wrong.
+        why: Cause,
+    },
     /// No answer in time.
     #[error("the registry does not answer")]
     TimedOut,
@@ -201,9 +208,11 @@ impl OriginError {
         match self {
             Self::Unauthorized { .. } | Self::Denied { .. } | Self::NotFound { .. } => Fault::Client,
             Self::NoCredential(_) | Self::BadCredential { .. } => Fault::Us,
-            Self::Unreachable(_) | Self::Tls(_) | Self::TimedOut | Self::Stalled | Self::Broken { .. } => {
-                Fault::Network
-            }
+            Self::Unreachable(_)
+            | Self::Tls { .. }
+            | Self::TimedOut
+            | Self::Stalled
+            | Self::Broken { .. } => Fault::Network,
             Self::Throttled { .. }
             | Self::Server { .. }
             | Self::Unexpected { .. }
@@ -259,9 +268,11 @@ impl OriginError {
             | Self::Denied { .. } => LeaseFailure::Refused,
             Self::NotFound { .. } => LeaseFailure::NotFound,
             Self::Throttled { .. } | Self::Server { .. } => LeaseFailure::Throttled,
-            Self::Unreachable(_) | Self::Tls(_) | Self::TimedOut | Self::Stalled | Self::Broken { .. } => {
-                LeaseFailure::Unreachable
-            }
+            Self::Unreachable(_)
+            | Self::Tls { .. }
+            | Self::TimedOut
+            | Self::Stalled
+            | Self::Broken { .. } => LeaseFailure::Unreachable,
             Self::Unexpected { .. }
             | Self::TooShort { .. }
             | Self::TooLong { .. }

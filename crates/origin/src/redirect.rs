@@ -91,7 +91,7 @@ impl Walk<'_> {
         }
         let result = match tokio::time::timeout(self.timeout, request.send()).await {
             Ok(Ok(response)) => Ok(response),
-            Ok(Err(error)) => Err(classify(error)),
+            Ok(Err(error)) => Err(self.classify(url, error)),
             Err(_) => Err(OriginError::TimedOut),
         };
         match &result {
@@ -102,25 +102,28 @@ impl Walk<'_> {
         }
         result
     }
+
+    /// What it means that a request to `url` failed.
+    fn classify(&self, url: &Url, error: reqwest::Error) -> OriginError {
+        if let Some(forbidden) = find::<Forbidden>(&error) {
+            return OriginError::ForbiddenAddress { host: forbidden.host.clone() };
+        }
+        let timed_out = error.is_timeout();
+        let tls = find::<rustls::Error>(&error).map(|error| Cause::of(error));
+        match tls {
+            Some(why) => {
+                let host = url.host_str().unwrap_or_default().to_owned();
+                OriginError::Tls { registry: self.registry.clone(), host, why }
+            }
+            None if timed_out => OriginError::TimedOut,
+            None => OriginError::Unreachable(cause_of(error)),
+        }
+    }
 }
 
 fn is_redirect(response: &reqwest::Response) -> bool {
     matches!(response.status().as_u16(), 301 | 302 | 303 | 307 | 308)
         && response.headers().contains_key(header::LOCATION)
-}
-
-/// What a failed request means.
-fn classify(error: reqwest::Error) -> OriginError {
-    if let Some(forbidden) = find::<Forbidden>(&error) {
-        return OriginError::ForbiddenAddress { host: forbidden.host.clone() };
-    }
-    let timed_out = error.is_timeout();
-    let tls = find::<rustls::Error>(&error).map(|error| Cause::of(error));
-    match tls {
-        Some(cause) => OriginError::Tls(cause),
-        None if timed_out => OriginError::TimedOut,
-        None => OriginError::Unreachable(cause_of(error)),
-    }
 }
 
 /// The cause without the URL.

@@ -192,7 +192,7 @@ impl ProxyError {
             OriginError::Throttled { retry_after, .. } => {
                 Self::Unavailable { why: "it asks to slow down".to_owned(), retry_after }
             }
-            OriginError::Unreachable(_) | OriginError::Tls(_) | OriginError::Broken { .. } => {
+            OriginError::Unreachable(_) | OriginError::Tls { .. } | OriginError::Broken { .. } => {
                 Self::Unavailable { why: error.to_string(), retry_after: None }
             }
             OriginError::TimedOut | OriginError::Stalled => Self::GatewayTimeout,

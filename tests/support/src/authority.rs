@@ -46,15 +46,30 @@ impl Authority {
         self.identity_of(KeyPair::generate()?, names)
     }
 
+    /// The same, but it was good in another century.
+    ///
+    /// # Errors
+    /// As for [`Self::identity`].
+    pub fn expired_identity(&self, names: &[&str]) -> Result<Identity> {
+        let (key, mut params) = (KeyPair::generate()?, CertificateParams::new(owned(names))?);
+        params.not_before = rcgen::date_time_ymd(1999, 1, 1);
+        params.not_after = rcgen::date_time_ymd(1999, 12, 31);
+        let certificate = params.signed_by(&key, &self.issuer)?;
+        Ok(Identity { certificate, key })
+    }
+
     /// The same for a key of the caller's.
     ///
     /// # Errors
     /// If one of the names is none.
     pub fn identity_of(&self, key: KeyPair, names: &[&str]) -> Result<Identity> {
-        let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
-        let certificate = CertificateParams::new(names)?.signed_by(&key, &self.issuer)?;
+        let certificate = CertificateParams::new(owned(names))?.signed_by(&key, &self.issuer)?;
         Ok(Identity { certificate, key })
     }
+}
+
+fn owned(names: &[&str]) -> Vec<String> {
+    names.iter().map(|name| (*name).to_owned()).collect()
 }
 
 /// A certificate of an [`Authority`], and its key.
@@ -67,6 +82,16 @@ pub struct Identity {
 }
 
 impl Identity {
+    /// One that nobody vouches for but itself.
+    ///
+    /// # Errors
+    /// If one of the names is none, or no key can be made.
+    pub fn self_signed(names: &[&str]) -> Result<Self> {
+        let key = KeyPair::generate()?;
+        let certificate = CertificateParams::new(owned(names))?.self_signed(&key)?;
+        Ok(Self { certificate, key })
+    }
+
     /// What takes TLS connections by it, for HTTP/1.1.
     ///
     /// # Errors

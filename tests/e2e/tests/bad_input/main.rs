@@ -3,6 +3,7 @@
 //! Every test runs whole daemons in its own process; none needs root.
 
 mod blobs;
+mod certificates;
 mod manifests;
 mod members;
 mod programs;

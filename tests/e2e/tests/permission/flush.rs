@@ -115,8 +115,13 @@ async fn what_operators_do_at_the_scheduler_is_told() -> Result<()> {
         ("flush", "all repositories".to_owned()),
     ]
     .map(|(name, detail)| ("operator".to_owned(), name.to_owned(), detail, uid));
-    let told = operations(audit_lines(dir.path())?);
+    let (joined, told): (Vec<_>, Vec<_>) =
+        operations(audit_lines(dir.path())?).into_iter().partition(|(by, ..)| by == "grpc");
     ensure!(told == expected, "{told:?}");
+    let first = list.iter().find(|token| token["note"] != "for rack 7").context("the first token")?;
+    let first = first["id"].as_str().context("an id")?;
+    let expected = format!("{} from 127.0.0.1 by token {first}", expected[2].2);
+    ensure!(joined.len() == 2 && joined.iter().any(|(_, _, detail, _)| *detail == expected), "{joined:?}");
     let secret = token.trim().rsplit('.').next().context("a secret")?.to_owned();
     ensure!(!std::fs::read_to_string(log_file(dir.path()))?.contains(&secret), "the token is in the log");
     Ok(())

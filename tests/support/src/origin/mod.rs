@@ -29,7 +29,7 @@ pub use log::Request;
 
 pub(crate) use auth::{basic, parse};
 
-use crate::authority::Authority;
+use crate::authority::{Authority, Identity};
 use auth::Guard;
 use body::RateLimit;
 use bytes::Bytes;
@@ -97,11 +97,24 @@ struct Shared {
     url: String,
 }
 
+/// The certificate of an origin that speaks HTTPS.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Certificate {
+    /// For its address, 127.0.0.1 and localhost, from the authority that [`FaultyOrigin::ca_pem`] gives.
+    Good,
+    /// For another name.
+    OfAnother,
+    /// Good once.
+    Expired,
+    /// From nobody.
+    SelfSigned,
+}
+
 /// How a [`FaultyOrigin`] is to be.
 #[derive(Clone, Debug)]
 pub struct Builder {
     auth: AuthMode,
-    tls: bool,
+    tls: Option<Certificate>,
     rate: Option<u64>,
     address: SocketAddr,
     storage: Storage,
@@ -118,7 +131,14 @@ impl Builder {
     /// HTTPS with a certificate for 127.0.0.1 and localhost from an authority of its own. Default: HTTP.
     #[must_use]
     pub fn tls(mut self) -> Self {
-        self.tls = true;
+        self.tls = Some(Certificate::Good);
+        self
+    }
+
+    /// HTTPS with such a certificate.
+    #[must_use]
+    pub fn certificate(mut self, certificate: Certificate) -> Self {
+        self.tls = Some(certificate);
         self
     }
 
@@ -150,8 +170,8 @@ impl Builder {
     pub async fn start(self) -> io::Result<FaultyOrigin> {
         let listener = TcpListener::bind(self.address).await?;
         let address = listener.local_addr()?;
-        let tls = self.tls.then(|| tls(address.ip())).transpose().map_err(io::Error::other)?;
-        let url = format!("{}://{address}", if self.tls { "https" } else { "http" });
+        let tls = self.tls.map(|kind| tls(address.ip(), kind)).transpose().map_err(io::Error::other)?;
+        let url = format!("{}://{address}", if tls.is_some() { "https" } else { "http" });
         let shared = Arc::new(Shared {
             contents: Mutex::default(),
             private: Mutex::default(),
@@ -171,9 +191,15 @@ impl Builder {
 }
 
 /// What takes TLS connections at `ip`, 127.0.0.1 and localhost, and the authority's certificate.
-fn tls(ip: IpAddr) -> anyhow::Result<(TlsAcceptor, String)> {
-    let authority = Authority::new()?;
-    let identity = authority.identity(&[&ip.to_string(), "127.0.0.1", "localhost"])?;
+fn tls(ip: IpAddr, kind: Certificate) -> anyhow::Result<(TlsAcceptor, String)> {
+    let (authority, ip) = (Authority::new()?, ip.to_string());
+    let names = [&ip, "127.0.0.1", "localhost"];
+    let identity = match kind {
+        Certificate::Good => authority.identity(&names)?,
+        Certificate::OfAnother => authority.identity(&["another.test"])?,
+        Certificate::Expired => authority.expired_identity(&names)?,
+        Certificate::SelfSigned => Identity::self_signed(&names)?,
+    };
     Ok((identity.acceptor()?, authority.pem().to_owned()))
 }
 
@@ -204,7 +230,7 @@ impl FaultyOrigin {
     pub fn builder() -> Builder {
         Builder {
             auth: AuthMode::None,
-            tls: false,
+            tls: None,
             rate: None,
             address: (Ipv4Addr::LOCALHOST, 0).into(),
             storage: Storage::Registry,

@@ -126,7 +126,7 @@ async fn tls_is_verified() {
     let server = FaultyOrigin::builder().tls().start().await.unwrap();
     let digest = server.add_blob(REPOSITORY, content(1000));
     let error = read(&server, &client(&server), &digest, None, None).await.unwrap_err();
-    assert!(matches!(error, OriginError::Tls(_)), "{error:?}");
+    assert!(matches!(error, OriginError::Tls { .. }), "{error:?}");
 
     let mut file = tempfile::NamedTempFile::new().unwrap();
     file.write_all(server.ca_pem().unwrap().as_bytes()).unwrap();
@@ -144,7 +144,7 @@ async fn tls_is_verified() {
     let other = FaultyOrigin::builder().tls().start().await.unwrap();
     server.fault(When::blob(&digest), Fault::Redirect(format!("{}/storage/{digest}", other.url())));
     let error = read(&server, &client_with(insecure), &digest, None, None).await.unwrap_err();
-    assert!(matches!(error, OriginError::Tls(_)), "{error:?}");
+    assert!(matches!(error, OriginError::Tls { .. }), "{error:?}");
     // TLS is not left on the way.
     let plain = FaultyOrigin::start().await.unwrap();
     server.heal();
