@@ -24,7 +24,9 @@ pub struct Platform {
 pub struct PlatformError;
 
 impl Platform {
-    pub(crate) fn of_this_machine() -> Self {
+    /// That of the machine that this runs on.
+    #[must_use]
+    pub fn of_this_machine() -> Self {
         let architecture = match std::env::consts::ARCH {
             "x86_64" => "amd64",
             "x86" => "386",
@@ -104,14 +106,16 @@ impl fmt::Display for OfferedPlatform {
 
 /// A blob to be pulled.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct BlobRef {
-    pub(crate) digest: Digest,
-    pub(crate) size: u64,
+pub struct BlobRef {
+    /// Its digest.
+    pub digest: Digest,
+    /// Its size in bytes.
+    pub size: u64,
 }
 
 /// Where a manifest leads.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Contents {
+pub enum Contents {
     /// To the manifest for the platform.
     Manifest(Digest),
     /// To the image's blobs: config and layers, each once.
@@ -119,7 +123,10 @@ pub(crate) enum Contents {
 }
 
 /// Reads a manifest or an index.
-pub(crate) fn read(bytes: &[u8], platform: &Platform) -> Result<Contents, Error> {
+///
+/// # Errors
+/// [`Error::Unexpected`] for what is neither, or leads nowhere.
+pub fn read(bytes: &[u8], platform: &Platform) -> Result<Contents, Error> {
     let document: Document =
         serde_json::from_slice(bytes).map_err(|error| Error::Unexpected(format!("no manifest: {error}")))?;
     let Some(manifests) = document.manifests else {

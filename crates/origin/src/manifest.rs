@@ -121,19 +121,19 @@ fn digest_of(algorithm: Algorithm, bytes: &[u8]) -> Digest {
 }
 
 /// The digest in the registry's header, if it is one that is understood.
-fn stated_digest(headers: &HeaderMap) -> Option<Digest> {
+pub(crate) fn stated_digest(headers: &HeaderMap) -> Option<Digest> {
     headers.get(DIGEST_HEADER)?.to_str().ok()?.trim().parse().ok()
 }
 
 /// The `Content-Type` without its parameters.
-fn content_type(headers: &HeaderMap) -> Option<String> {
+pub(crate) fn content_type(headers: &HeaderMap) -> Option<String> {
     let text = headers.get(header::CONTENT_TYPE)?.to_str().ok()?;
     let essence = text.split(';').next()?.trim();
     (!essence.is_empty() && essence.len() <= MEDIA_TYPE_LEN_MAX).then(|| essence.to_ascii_lowercase())
 }
 
 /// The media type that a manifest says of itself, or that its form shows where it says nothing.
-fn inner_type(bytes: &[u8]) -> String {
+pub(crate) fn inner_type(bytes: &[u8]) -> String {
     #[derive(Default, Deserialize)]
     #[serde(rename_all = "camelCase", default)]
     struct Inner {

@@ -18,7 +18,7 @@ const LINE_LEN_MAX: u64 = 64 << 10;
 
 /// In which form.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Form {
+pub enum Form {
     /// For people.
     Table,
     /// As they are in the log.
@@ -26,7 +26,10 @@ pub(crate) enum Form {
 }
 
 /// Writes the lines of the log at `file` that `filter` lets pass; how many lines are none of an audit log's.
-pub(crate) fn run(file: &Path, filter: &Filter, form: Form, out: &mut impl Write) -> Result<u64, Error> {
+///
+/// # Errors
+/// [`Error::Audit`] for a file that cannot be read, or what writing to `out` says.
+pub fn run(file: &Path, filter: &Filter, form: Form, out: &mut impl Write) -> Result<u64, Error> {
     let failed = |path: &Path, source| Error::Audit { path: path.to_owned(), source };
     let mut out = BufWriter::new(out);
     let files = audit::open_all(file).map_err(|error| failed(file, error))?;

@@ -1,0 +1,97 @@
+//! What registries and their token endpoints answer, and the file that docker keeps credentials in.
+
+use crate::input::Input;
+use dfctl::image::{self, Contents, Platform};
+use http::header::{CONTENT_TYPE, HeaderName};
+use http::{HeaderMap, HeaderValue};
+use origin::{canonical, fuzz};
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+/// The longest challenge that is read, in bytes.
+const CHALLENGE_LEN_MAX: usize = 8 * 1024;
+
+/// The first byte says what the others are.
+pub fn registry_answers(bytes: &[u8]) {
+    let mut input = Input::new(bytes);
+    match input.u8() % 5 {
+        0 => challenge(input),
+        1 => token(input.rest()),
+        2 => docker_config(input.rest()),
+        3 => manifest_headers(input),
+        _ => manifest(input.rest()),
+    }
+}
+
+/// One `WWW-Authenticate` header to a line.
+fn challenge(mut input: Input<'_>) {
+    let mut headers = Vec::new();
+    while !input.is_empty() {
+        headers.extend(HeaderValue::from_bytes(input.line()));
+    }
+    let Some(Some((realm, service, scope))) = fuzz::challenge(&headers) else { return };
+    let text = |header: &HeaderValue| String::from_utf8_lossy(header.as_bytes()).to_ascii_lowercase();
+    assert!(headers.iter().map(text).any(|header| header.contains("bearer") && header.contains("realm")));
+    // Written out, it is read again, whatever is in it.
+    let quoted = |text: &str| text.replace('\\', r"\\").replace('"', "\\\"");
+    let mut plain = format!("Bearer realm=\"{}\"", quoted(&realm));
+    for (key, value) in [("service", &service), ("scope", &scope)] {
+        if let Some(value) = value {
+            plain += &format!(",{key}=\"{}\"", quoted(value));
+        }
+    }
+    if plain.len() <= CHALLENGE_LEN_MAX {
+        let plain = HeaderValue::try_from(plain).expect("what came in a header can go into one");
+        assert_eq!(fuzz::challenge(&[plain]), Some(Some((realm, service, scope))));
+    }
+}
+
+fn token(body: &[u8]) {
+    match fuzz::token(body) {
+        Ok((header, lifetime)) => {
+            assert!(
+                header.is_sensitive() && header.as_bytes().starts_with(b"Bearer "),
+                "a header that is shown"
+            );
+            assert!(header.len() <= 16 * 1024 + 7 && header.len() > 7);
+            assert!(!lifetime.is_zero() && lifetime <= Duration::from_secs(3600), "{lifetime:?}");
+        }
+        // One of a few texts; the answer is not quoted.
+        Err(error) => assert!(error.len() < 400 && error.is_ascii(), "{error}"),
+    }
+}
+
+fn docker_config(json: &[u8]) {
+    let Ok(credentials) = fuzz::docker_config(json) else { return };
+    for (registry, _, secret) in credentials {
+        assert_eq!(canonical(&registry), registry);
+        assert!(!secret.is_empty(), "a credential without a secret");
+    }
+}
+
+/// The content type, the digest header, and the content.
+fn manifest_headers(mut input: Input<'_>) {
+    let names = [CONTENT_TYPE, HeaderName::from_static("docker-content-digest")];
+    let values = names.map(|name| (name, HeaderValue::from_bytes(input.line())));
+    let headers: HeaderMap =
+        values.into_iter().filter_map(|(name, value)| Some((name, value.ok()?))).collect();
+    let (_, media_type) = fuzz::manifest(&headers, input.rest());
+    assert!(!media_type.is_empty() && media_type.len() <= 255, "{media_type:?}");
+    assert!(HeaderValue::from_str(&media_type).is_ok(), "it goes back as a header: {media_type:?}");
+}
+
+/// A manifest or an index, as `dfctl pull` reads it.
+fn manifest(bytes: &[u8]) {
+    match image::read(bytes, &"linux/amd64".parse::<Platform>().expect("a platform")) {
+        Ok(Contents::Blobs(blobs)) => {
+            assert!((1..=1024).contains(&blobs.len()), "{} blobs", blobs.len());
+            let digests: BTreeSet<_> = blobs.iter().map(|blob| blob.digest).collect();
+            assert_eq!(digests.len(), blobs.len(), "a blob is pulled once");
+        }
+        Ok(Contents::Manifest(_)) => {}
+        Err(error) => {
+            let error = error.to_string();
+            assert!(!error.contains(|c: char| c.is_control()), "an error that steers a terminal: {error:?}");
+        }
+    }
+}
