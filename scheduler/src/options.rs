@@ -189,6 +189,7 @@ impl Options {
         check("hosts.silence_timeout", why, silence.contains(&hosts.silence_timeout))?;
         let hello = Duration::from_millis(10)..=minutes(1);
         check("hosts.hello_timeout", "must be 10ms to 1min", hello.contains(&hosts.hello_timeout))?;
+        self.resolver.validate().map_err(|error| Invalid { key: "resolver", why: error.to_string() })?;
         let scheduling = &self.scheduling;
         check("scheduling.quiet_period", "must be at most 1min", scheduling.quiet_period <= minutes(1))?;
         let times = Duration::from_millis(10)..=minutes(10);

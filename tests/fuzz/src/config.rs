@@ -58,6 +58,7 @@ fn load_daemon(file: &Path) -> Result<String, String> {
     assert!((1..=64).contains(&config.p2p.upload_slots) && (1..=256).contains(&config.p2p.download_slots));
     assert_eq!(origin::canonical(&config.proxy.upstream), config.proxy.upstream);
     config.origin.validate().expect("what is taken makes sense");
+    check_resolver(&config.resolver);
     Ok(format!("{config:?}"))
 }
 
@@ -66,7 +67,14 @@ fn load_scheduler(file: &Path) -> Result<String, String> {
     let options = scheduler::load(flags).map_err(|failure| failure.to_string())?;
     options.validate().expect("what is taken makes sense");
     options.origin.validate().expect("what is taken makes sense");
+    check_resolver(&options.resolver);
     Ok(format!("{options:?}"))
+}
+
+/// Times that can be added, and that a cache takes.
+fn check_resolver(options: &origin::ResolverOptions) {
+    let longest = options.tag_lifetime.max(options.access_lifetime).checked_add(options.grace);
+    assert!(longest.is_some_and(|time| time < Duration::from_secs(366 * 24 * 3600)), "{options:?}");
 }
 
 /// An error with its causes and its other form.
