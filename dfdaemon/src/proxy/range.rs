@@ -83,8 +83,8 @@ fn parse(line: &[u8], size: u64) -> Result<Selection, RangeError> {
     if parts.is_empty() {
         return Ok(Selection::Unsatisfiable);
     }
-    let total = parts.iter().fold(0u64, |sum, part| sum.saturating_add(part.len()));
-    if total > size.saturating_mul(AMPLIFICATION_MAX) {
+    let total: u128 = parts.iter().map(|part| u128::from(part.len())).sum();
+    if total > u128::from(size) * u128::from(AMPLIFICATION_MAX) {
         return Err(RangeError::Overlap);
     }
     Ok(Selection::Parts(parts))
@@ -174,6 +174,7 @@ mod tests {
             ("bytes=a-b", 100, Err(RangeError::Form)),
             ("bytes=0-1;2-3", 100, Err(RangeError::Form)),
             ("bytes=0-,0-,0-", 100, Err(RangeError::Overlap)),
+            ("bytes=0-,0-,0-", u64::MAX, Err(RangeError::Overlap)),
         ];
         for (line, size, expected) in table {
             assert_eq!(parts(line, size), expected, "{line} of {size}");
