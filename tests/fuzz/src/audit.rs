@@ -20,11 +20,13 @@ pub fn audit(bytes: &[u8]) {
     };
     let (all, malformed) = show(&Filter::default(), Form::Json);
     let lines: Vec<&str> = all.lines().collect();
+    let obeyed = |c: char| c.is_control() && c != '\t' && c != '\r';
+    assert!(!lines.iter().any(|line| line.contains(obeyed)), "a line that steers the terminal");
     let written = log.split_inclusive(|b| *b == b'\n').count();
     assert_eq!(lines.len() as u64 + malformed, written as u64, "each line is shown or counted");
     for line in &lines {
         let line: Line = serde_json::from_str(line).expect("what is shown is a line");
-        let again = serde_json::to_string(&line).expect("a line");
+        let again = line.to_json().expect("a line");
         assert!(!again.contains(|c: char| c.is_control()), "one line, whatever is in it: {again}");
         assert_eq!(serde_json::from_str::<Line>(&again).expect("what we write can be read"), line);
     }

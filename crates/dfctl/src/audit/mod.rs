@@ -44,8 +44,7 @@ pub fn run(file: &Path, filter: &Filter, form: Form, out: &mut impl Write) -> Re
                 Ok(line) if filter.passes(&line) => match form {
                     Form::Table => row::write(&line, &mut out)?,
                     Form::Json => {
-                        out.write_all(text)?;
-                        writeln!(out)?;
+                        writeln!(out, "{}", audit::escape(&String::from_utf8_lossy(text)))?;
                     }
                 },
                 Ok(_) => {}
@@ -107,6 +106,21 @@ mod tests {
         let malformed = run(&file, &all(), Form::Json, &mut out).unwrap();
         let expected: String = (1..=4).map(|minute| line(minute) + "\n").collect();
         assert_eq!((String::from_utf8(out).unwrap(), malformed), (expected, 3));
+    }
+
+    #[test]
+    fn a_line_steers_no_terminal() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("audit.log");
+        let line = |detail: &str| {
+            format!(
+                r#"{{"time":"2026-01-01T00:00:00Z","event":"operation","name":"a","by":"b","detail":"{detail}"}}"#
+            )
+        };
+        std::fs::write(&file, line("\u{9b}2J\u{7f}") + "\r\n").unwrap();
+        let mut out = Vec::new();
+        assert_eq!(run(&file, &all(), Form::Json, &mut out).unwrap(), 0);
+        assert_eq!(String::from_utf8(out).unwrap(), line(r"\u009b2J\u007f") + "\r\n");
     }
 
     #[test]
