@@ -3,7 +3,7 @@
 use crate::Error;
 use serde::Deserialize;
 use std::collections::BTreeSet;
-use std::fmt;
+use std::fmt::{self, Write as _};
 use std::str::FromStr;
 use types::Digest;
 
@@ -97,10 +97,12 @@ struct OfferedPlatform {
     variant: Option<String>,
 }
 
+/// For people: what could steer their terminal is left out.
 impl fmt::Display for OfferedPlatform {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}/{}", self.os, self.architecture)?;
-        self.variant.as_ref().map_or(Ok(()), |variant| write!(f, "/{variant}"))
+        let parts = [Some(&self.os), Some(&self.architecture), self.variant.as_ref()];
+        let text = parts.into_iter().flatten().map(String::as_str).collect::<Vec<_>>().join("/");
+        text.chars().filter(|c| !c.is_control()).try_for_each(|c| f.write_char(c))
     }
 }
 
@@ -195,6 +197,9 @@ mod tests {
         }
         let error = of("linux/s390x").unwrap_err().to_string();
         assert!(error.contains("linux/s390x") && error.contains("linux/arm/v7"), "{error}");
+        let hostile = serde_json::json!({"manifests": [entry('a', "\u{1b}[2J", "x\n", None)]});
+        let error = read(hostile.to_string().as_bytes(), &Platform::of_this_machine()).unwrap_err();
+        assert!(!error.to_string().contains(|c: char| c.is_control()), "steers the terminal: {error:?}");
     }
 
     #[test]
