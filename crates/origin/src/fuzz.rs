@@ -1,15 +1,17 @@
 //! What reads the answers of registries, without a connection, for `tests/fuzz` alone.
 
+use crate::blob::ContentRange;
 use crate::challenge::{self, Challenge};
 use crate::credentials::{Credential, parse_docker_config};
-use crate::endpoint::Endpoints;
+use crate::endpoint::{Endpoint, Endpoints};
 use crate::manifest;
+use crate::redirect::Walk;
 use crate::token::Authorization;
 use crate::{Options, Reference, Repository};
-use http::{HeaderMap, HeaderValue};
+use http::{HeaderMap, HeaderValue, header};
 use std::sync::LazyLock;
 use std::time::Duration;
-use types::{Digest, Registry};
+use types::{ByteRange, Digest, Registry};
 use url::Url;
 
 /// The challenge that would be answered among `WWW-Authenticate` headers: `None` inside for Basic, or the realm, the
@@ -57,16 +59,34 @@ pub fn manifest(headers: &HeaderMap, content: &[u8]) -> (Option<Digest>, String)
     (manifest::stated_digest(headers), media_type)
 }
 
+/// The bytes that `Content-Range` says are sent, and of how many if it says that too.
+#[must_use]
+pub fn content_range(value: HeaderValue) -> Option<(ByteRange, Option<u64>)> {
+    let headers = HeaderMap::from_iter([(header::CONTENT_RANGE, value)]);
+    ContentRange::of(&headers).ok().map(|found| (found.range, found.total))
+}
+
 /// Where a manifest would be asked for without any configuration; nothing if nobody would be asked.
-///
-/// # Panics
-/// If the machine cannot set up TLS.
 #[must_use]
 pub fn manifest_url(repository: &Repository, reference: &Reference) -> Option<Url> {
+    let endpoint = endpoint(&repository.registry)?;
+    let url = endpoint.url(Some(repository), &format!("manifests/{reference}"));
+    endpoint.check(&url).ok()?;
+    Some(url)
+}
+
+/// Where the answer from `url` of `registry` with this `Location` leads; nothing if it may not lead there.
+#[must_use]
+pub fn redirect(registry: &Registry, url: &Url, location: HeaderValue) -> Option<Url> {
+    let mut response = http::Response::new("");
+    response.headers_mut().insert(header::LOCATION, location);
+    let next = Walk::next(url, &response.into()).ok()?;
+    endpoint(registry)?.check(&next).ok()?;
+    Some(next)
+}
+
+fn endpoint(registry: &Registry) -> Option<Endpoint> {
     static PUBLIC: LazyLock<Endpoints> =
         LazyLock::new(|| Endpoints::new(&Options::default()).expect("TLS can be set up"));
-    let endpoint = PUBLIC.get(&repository.registry).ok()?;
-    let url = endpoint.url(Some(repository), &format!("manifests/{reference}"));
-    endpoint.place.check(&url).ok()?;
-    Some(url)
+    PUBLIC.get(registry).ok()
 }

@@ -3,9 +3,10 @@
 //! A reader gives what it read and how many bytes it took; nothing where a peer would be refused.
 
 use crate::holdings::{self, Codec, Shown};
-use crate::{Holdings, PieceRequest, Refusal, wire};
+use crate::{Holdings, PieceRequest, Refusal, negotiate, verifier, wire};
 use futures::FutureExt as _;
 use libp2p::request_response::Codec as _;
+use rustls_pki_types::CertificateDer;
 use types::Digest;
 
 /// The longest ticket, in bytes.
@@ -95,4 +96,19 @@ pub fn write_holdings(ticket: Vec<u8>, said: Option<Holdings>) -> Vec<u8> {
     let shown = Shown { ticket, said };
     at_once(Codec.write_response(&holdings::PROTOCOL, &mut frame, shown)).expect("memory takes everything");
     frame
+}
+
+/// What a dialer proposes before TLS: whether `protocol` was agreed on, how many bytes that took, and what was answered.
+#[must_use]
+pub fn listen(bytes: &[u8], protocol: &str) -> (bool, usize, Vec<u8>) {
+    let (mut rest, mut said) = (bytes, Vec::new());
+    let mut stream = tokio::io::join(&mut rest, &mut said);
+    let agreed = at_once(negotiate::listen(&mut stream, protocol)).is_ok();
+    (agreed, bytes.len() - rest.len(), said)
+}
+
+/// The peer id that a certificate proves, if it does.
+#[must_use]
+pub fn peer_of_certificate(der: &[u8]) -> Option<Vec<u8>> {
+    verifier::peer_id_of(&CertificateDer::from(der)).ok().map(|peer| peer.to_bytes())
 }

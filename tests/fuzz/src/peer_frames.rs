@@ -1,18 +1,28 @@
-//! What a peer sends before and after its ticket is known: hello, request, answer; question and answer about holdings.
+//! What a peer sends: proposal, certificate, and hello before it is known; request, answer, question and answer about
+//! holdings then.
 
 use crate::input::Input;
+use membership::PeerKey;
 use p2p::{PieceRequest, fuzz};
 use types::PieceSet;
+
+/// The key of the peer whose certificates are in the corpus.
+const PEER: [u8; 32] = [
+    110, 122, 28, 221, 41, 176, 183, 143, 209, 58, 244, 197, 89, 143, 239, 244, 239, 42, 151, 22, 110, 60,
+    166, 242, 228, 251, 252, 205, 128, 80, 91, 241,
+];
 
 /// The first byte says which frame the others are.
 pub fn peer_frames(bytes: &[u8]) {
     let mut input = Input::new(bytes);
-    match input.u8() % 5 {
+    match input.u8() % 7 {
         0 => hello(input.rest()),
         1 => request(input.rest()),
         2 => answer(input),
         3 => question(input.rest()),
-        _ => holdings(input.rest()),
+        4 => holdings(input.rest()),
+        5 => proposal(input.rest()),
+        _ => certificate(input.rest()),
     }
 }
 
@@ -58,4 +68,17 @@ fn holdings(bytes: &[u8]) {
     }
     let ours = fuzz::write_holdings(ticket.clone(), holdings.clone());
     assert_eq!(fuzz::read_holdings(&ours), Some(((ticket, holdings), ours.len())));
+}
+
+fn proposal(bytes: &[u8]) {
+    let (agreed, used, said) = fuzz::listen(bytes, "/a/1");
+    assert!(used <= 5 * 128 && said.len() <= 5 * 128, "{used} bytes read, {} written", said.len());
+    assert_eq!(agreed, bytes[..used].ends_with(b"\x05/a/1\n") && said.ends_with(b"\x05/a/1\n"));
+}
+
+/// The certificates of the corpus are of one peer: nothing that was made of them is another's.
+fn certificate(bytes: &[u8]) {
+    if let Some(peer) = fuzz::peer_of_certificate(bytes) {
+        assert!(peer == PeerKey::from_bytes(PEER).peer_id(), "a certificate of {peer:?}");
+    }
 }

@@ -7,6 +7,8 @@ use http::{HeaderMap, HeaderValue};
 use origin::{canonical, fuzz};
 use std::collections::BTreeSet;
 use std::time::Duration;
+use types::Registry;
+use url::{Host, Url};
 
 /// The longest challenge that is read, in bytes.
 const CHALLENGE_LEN_MAX: usize = 8 * 1024;
@@ -14,12 +16,14 @@ const CHALLENGE_LEN_MAX: usize = 8 * 1024;
 /// The first byte says what the others are.
 pub fn registry_answers(bytes: &[u8]) {
     let mut input = Input::new(bytes);
-    match input.u8() % 5 {
+    match input.u8() % 7 {
         0 => challenge(input),
         1 => token(input.rest()),
         2 => docker_config(input.rest()),
         3 => manifest_headers(input),
-        _ => manifest(input.rest()),
+        4 => manifest(input.rest()),
+        5 => content_range(input.rest()),
+        _ => redirect(input.rest()),
     }
 }
 
@@ -94,4 +98,25 @@ fn manifest(bytes: &[u8]) {
             assert!(!error.contains(|c: char| c.is_control()), "an error that steers a terminal: {error:?}");
         }
     }
+}
+
+fn content_range(value: &[u8]) {
+    let Ok(value) = HeaderValue::from_bytes(value) else { return };
+    let Some((range, total)) = fuzz::content_range(value) else { return };
+    assert!(!range.is_empty() && total.is_none_or(|total| range.end() <= total), "{range} of {total:?}");
+    let total = total.map_or_else(|| "*".to_owned(), |total| total.to_string());
+    let plain = format!("bytes {}-{}/{total}", range.start(), range.end() - 1);
+    let again = fuzz::content_range(HeaderValue::try_from(plain).expect("visible ASCII"));
+    assert_eq!(again.map(|(range, _)| range), Some(range));
+}
+
+/// A public registry leads nowhere but to names, over TLS, without a password.
+fn redirect(location: &[u8]) {
+    let Ok(location) = HeaderValue::from_bytes(location) else { return };
+    let registry = Registry::parse("registry.example").expect("a name");
+    let from: Url = "https://registry.example/v2/a/blobs/x".parse().expect("an address");
+    let Some(to) = fuzz::redirect(&registry, &from, location) else { return };
+    assert_eq!(to.scheme(), "https");
+    assert!(matches!(to.host(), Some(Host::Domain(_))), "{to} is an address");
+    assert!(to.username().is_empty() && to.password().is_none() && to.fragment().is_none(), "{to}");
 }

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Where the tests of a place lie, from the workspace's root.
-const PLACES: [(&str, &str); 9] = [
+const PLACES: [(&str, &str); 10] = [
     ("", "tests/e2e/tests"),
     ("peers", "crates/p2p/tests"),
     ("membership", "crates/membership/src"),
@@ -14,6 +14,7 @@ const PLACES: [(&str, &str); 9] = [
     ("proxy", "dfdaemon/src/proxy"),
     ("process", "crates/process/src"),
     ("dfctl", "crates/dfctl/src"),
+    ("fuzz", "tests/fuzz/tests"),
 ];
 
 fn root() -> PathBuf {
