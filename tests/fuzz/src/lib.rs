@@ -4,13 +4,13 @@
 //! `tests/replay.rs` runs each over its corpus, `corpus/<target>/`, with every `cargo test`. libFuzzer looks for new inputs:
 //!
 //! ```text
-//! tests/fuzz/run --seconds 600 config store                 with the stable compiler, no more than clang's or gcc's C++
+//! tests/fuzz/run --seconds 600 config store        with the stable compiler, and a C++ compiler for libFuzzer
 //! cargo +nightly fuzz run --fuzz-dir tests/fuzz/libfuzzer config tests/fuzz/corpus/config
 //! ```
 //!
-//! What it finds goes to `target/fuzz/`: `run` keeps there what it adds to the corpus, and an input that fails in
-//! `artifacts/<target>/`. Such an input is put into the corpus with its repair. `tests/fuzz/run --merge` takes over into
-//! `corpus/` what reaches code that nothing there reaches yet, and drops what others reach as well.
+//! What `run` finds goes to `target/fuzz/`: inputs that reach new code to `corpus/<target>/`, one that fails to
+//! `artifacts/<target>/`. What fails is put into the corpus here with its repair, under a name; `run --merge` takes over what
+//! reaches code that nothing here reaches yet. A corpus stays below 200 files and 300 KB.
 //!
 //! A new target is a function here, a line in [`TARGETS`], a binary in `libfuzzer/`, and a corpus with inputs of real life.
 
