@@ -17,11 +17,17 @@ fn entries(dir: &Path) -> Vec<PathBuf> {
     paths
 }
 
+/// How large a corpus may be, in files and in bytes: it lies in the repository, and is replayed by every run of the tests.
+const FILES_MAX: usize = 200;
+const BYTES_MAX: u64 = 300 << 10;
+
 /// Runs the target over its corpus, and names the inputs that fail.
 fn replay(name: &str) {
     let (_, target) = TARGETS.iter().find(|(known, _)| *known == name).unwrap();
     let inputs = entries(&folder("corpus").join(name));
-    assert!(!inputs.is_empty(), "{name} has no corpus");
+    assert!((1..=FILES_MAX).contains(&inputs.len()), "{name} has {} inputs", inputs.len());
+    let bytes: u64 = inputs.iter().map(|path| path.metadata().unwrap().len()).sum();
+    assert!(bytes <= BYTES_MAX, "{name} has {bytes} bytes of inputs");
     let holds = |bytes: &[u8]| catch_unwind(AssertUnwindSafe(|| target(bytes))).is_ok();
     let bad: Vec<_> = inputs.iter().filter(|path| !holds(&fs::read(path).unwrap())).collect();
     assert!(bad.is_empty(), "{name}: {bad:#?}");
