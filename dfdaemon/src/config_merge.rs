@@ -94,6 +94,7 @@ type Merged<T> = Result<T, MergeError>;
 impl Merge {
     fn config(&self, flags: Flags, file: File) -> Merged<Config> {
         file.origin.validate().map_err(|error| self.wrong(Place::Key("origin"), error))?;
+        file.resolver.validate().map_err(|error| self.wrong(Place::Key("resolver"), error))?;
         let admin = SocketAddr::from((Ipv4Addr::LOCALHOST, ADMIN_PORT));
         let scheduler = self.scheduler(&flags, file.scheduler)?;
         Ok(Config {

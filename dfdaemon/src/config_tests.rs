@@ -136,6 +136,11 @@ fn mistakes_in_the_file_are_named_with_key_and_line() {
             "line 1: scheduler: only one of join_file, address and listen",
         ),
         ("[origin]\nretries = 1000", "line 1: origin: retries must be at most 10"),
+        ("[resolver]\ngrace = \"2000years\"", "line 1: resolver: grace must be at most 30 days"),
+        (
+            "[resolver]\naccess_lifetime = \"31days\"",
+            "line 1: resolver: access_lifetime must be at most 30 days",
+        ),
         ("[host]\nzone = 7", "line 2: host.zone: invalid type"),
         ("[audit]\nfile = 7", "line 2: audit.file: invalid type"),
         ("[audit]\nfile = \"\"", "line 2: audit.file: must name a file"),

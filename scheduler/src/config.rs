@@ -129,6 +129,10 @@ mod tests {
             ("[hosts]\nmax = \"many\"", "/scheduler.toml, line 2: hosts.max: invalid type"),
             ("[hosts]\n\nmax = 0", "/scheduler.toml, line 3: hosts.max: must be 1 to 20000"),
             ("[hosts]\nheartbeat = \"often\"", "/scheduler.toml, line 2: hosts.heartbeat: "),
+            (
+                "\n[resolver]\ntag_lifetime = \"31days\"",
+                "/scheduler.toml, line 2: resolver: tag_lifetime must be at most",
+            ),
             ("[origin]\nretries = 11", "origin.retries must be at most 10"),
             (
                 "[kubernetes]\nservice_accounts = [\"a/b\", \"system:serviceaccount:a:b\"]",

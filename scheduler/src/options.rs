@@ -232,6 +232,7 @@ impl Options {
         let why = "nobody joins where gRPC is plain (insecure_plain_grpc)";
         let joining = !(self.insecure_plain_grpc && self.kubernetes.is_on());
         check("kubernetes.service_accounts", why, joining)?;
+        self.resolver.validate().map_err(|error| Invalid { key: "resolver", why: error.to_string() })?;
         let scheduling = &self.scheduling;
         check("scheduling.quiet_period", "must be at most 1min", scheduling.quiet_period <= minutes(1))?;
         let times = Duration::from_millis(10)..=minutes(10);

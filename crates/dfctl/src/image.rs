@@ -3,7 +3,7 @@
 use crate::Error;
 use serde::Deserialize;
 use std::collections::BTreeSet;
-use std::fmt;
+use std::fmt::{self, Write as _};
 use std::str::FromStr;
 use types::Digest;
 
@@ -24,7 +24,9 @@ pub struct Platform {
 pub struct PlatformError;
 
 impl Platform {
-    pub(crate) fn of_this_machine() -> Self {
+    /// That of the machine that this runs on.
+    #[must_use]
+    pub fn of_this_machine() -> Self {
         let architecture = match std::env::consts::ARCH {
             "x86_64" => "amd64",
             "x86" => "386",
@@ -95,23 +97,27 @@ struct OfferedPlatform {
     variant: Option<String>,
 }
 
+/// For people: what could steer their terminal is left out.
 impl fmt::Display for OfferedPlatform {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}/{}", self.os, self.architecture)?;
-        self.variant.as_ref().map_or(Ok(()), |variant| write!(f, "/{variant}"))
+        let parts = [Some(&self.os), Some(&self.architecture), self.variant.as_ref()];
+        let text = parts.into_iter().flatten().map(String::as_str).collect::<Vec<_>>().join("/");
+        text.chars().filter(|c| !c.is_control()).try_for_each(|c| f.write_char(c))
     }
 }
 
 /// A blob to be pulled.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct BlobRef {
-    pub(crate) digest: Digest,
-    pub(crate) size: u64,
+pub struct BlobRef {
+    /// Its digest.
+    pub digest: Digest,
+    /// Its size in bytes.
+    pub size: u64,
 }
 
 /// Where a manifest leads.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Contents {
+pub enum Contents {
     /// To the manifest for the platform.
     Manifest(Digest),
     /// To the image's blobs: config and layers, each once.
@@ -119,7 +125,10 @@ pub(crate) enum Contents {
 }
 
 /// Reads a manifest or an index.
-pub(crate) fn read(bytes: &[u8], platform: &Platform) -> Result<Contents, Error> {
+///
+/// # Errors
+/// [`Error::Unexpected`] for what is neither, or leads nowhere.
+pub fn read(bytes: &[u8], platform: &Platform) -> Result<Contents, Error> {
     let document: Document =
         serde_json::from_slice(bytes).map_err(|error| Error::Unexpected(format!("no manifest: {error}")))?;
     let Some(manifests) = document.manifests else {
@@ -188,6 +197,9 @@ mod tests {
         }
         let error = of("linux/s390x").unwrap_err().to_string();
         assert!(error.contains("linux/s390x") && error.contains("linux/arm/v7"), "{error}");
+        let hostile = serde_json::json!({"manifests": [entry('a', "\u{1b}[2J", "x\n", None)]});
+        let error = read(hostile.to_string().as_bytes(), &Platform::of_this_machine()).unwrap_err();
+        assert!(!error.to_string().contains(|c: char| c.is_control()), "steers the terminal: {error:?}");
     }
 
     #[test]

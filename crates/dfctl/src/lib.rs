@@ -4,18 +4,17 @@
 //! `main` parses [`Cli`] and calls [`run`]; everything goes through the daemon of this node, but for the audit log, which
 //! is read from its files, and for who may join, which is the scheduler's.
 
-mod audit;
+pub mod audit;
 mod blob;
 mod cli;
 mod client;
 mod error;
-mod image;
+pub mod image;
 mod membership;
 mod pull;
 mod status;
 mod table;
 
-pub use audit::{ClientFilter, Filter, Since, StatusFilter};
 pub use cli::{Cli, Command, HostCommand, Output, TokenCommand};
 pub use error::Error;
 

@@ -121,10 +121,10 @@ pub(crate) fn read_bounded(path: &Path, len_max: u64) -> io::Result<Vec<u8>> {
 
 /// An entry of `auths`.
 #[derive(Clone, Debug)]
-struct DockerAuth {
-    registry: Registry,
-    prefix: String,
-    credential: Credential,
+pub(crate) struct DockerAuth {
+    pub(crate) registry: Registry,
+    pub(crate) prefix: String,
+    pub(crate) credential: Credential,
 }
 
 #[derive(Debug)]
@@ -158,9 +158,9 @@ impl DockerConfig {
         let modified = std::fs::metadata(path).and_then(|meta| meta.modified()).ok();
         let bytes = read_bounded(path, DOCKER_CONFIG_LEN_MAX)
             .map_err(|source| OptionsError::Read { path: path.into(), source })?;
-        let raw: RawConfig = serde_json::from_slice(&bytes)
-            .map_err(|_| OptionsError::DockerConfig { path: path.into(), why: "not JSON of this form" })?;
-        Ok((modified, Arc::new(raw.auths.into_iter().filter_map(|(key, auth)| parse(&key, auth)).collect())))
+        let auths = parse_docker_config(&bytes)
+            .map_err(|why| OptionsError::DockerConfig { path: path.into(), why })?;
+        Ok((modified, Arc::new(auths)))
     }
 
     /// What the file says now; what it said, if it cannot be read at the moment.
@@ -178,6 +178,12 @@ impl DockerConfig {
         }
         Arc::clone(&read.1)
     }
+}
+
+/// The entries that are used; what is wrong with the file does not quote it.
+pub(crate) fn parse_docker_config(json: &[u8]) -> Result<Vec<DockerAuth>, &'static str> {
+    let raw: RawConfig = serde_json::from_slice(json).map_err(|_| "not JSON of this form")?;
+    Ok(raw.auths.into_iter().filter_map(|(key, auth)| parse(&key, auth)).collect())
 }
 
 /// An entry as it is used; nothing if it holds no credential (a helper has it) or its key is no registry.

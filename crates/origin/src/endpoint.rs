@@ -70,9 +70,16 @@ impl Endpoint {
         if same_origin(url, &self.base) { &self.near } else { &self.far }
     }
 
-    /// Whether what is named by this registry may be asked without TLS: only if the registry itself is.
-    pub(crate) fn allows_plain(&self) -> bool {
-        self.base.scheme() == "http"
+    /// Checks whether `url`, which the registry may have named, may be asked: without TLS only if the registry itself is,
+    /// and where its place allows.
+    pub(crate) fn check(&self, url: &Url) -> Result<(), OriginError> {
+        match url.scheme() {
+            "https" => {}
+            "http" if self.base.scheme() == "http" => {}
+            "http" => return Err(OriginError::Malformed("a redirect or realm that leaves TLS")),
+            _ => return Err(OriginError::Malformed("a redirect or realm that is not HTTP")),
+        }
+        self.place.check(url)
     }
 }
 

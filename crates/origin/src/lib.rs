@@ -18,6 +18,8 @@ mod credentials;
 mod endpoint;
 mod error;
 mod forward;
+#[doc(hidden)]
+pub mod fuzz;
 mod manifest;
 mod memo;
 mod metrics;

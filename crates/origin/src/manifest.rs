@@ -121,19 +121,19 @@ fn digest_of(algorithm: Algorithm, bytes: &[u8]) -> Digest {
 }
 
 /// The digest in the registry's header, if it is one that is understood.
-fn stated_digest(headers: &HeaderMap) -> Option<Digest> {
+pub(crate) fn stated_digest(headers: &HeaderMap) -> Option<Digest> {
     headers.get(DIGEST_HEADER)?.to_str().ok()?.trim().parse().ok()
 }
 
 /// The `Content-Type` without its parameters.
-fn content_type(headers: &HeaderMap) -> Option<String> {
+pub(crate) fn content_type(headers: &HeaderMap) -> Option<String> {
     let text = headers.get(header::CONTENT_TYPE)?.to_str().ok()?;
     let essence = text.split(';').next()?.trim();
     (!essence.is_empty() && essence.len() <= MEDIA_TYPE_LEN_MAX).then(|| essence.to_ascii_lowercase())
 }
 
 /// The media type that a manifest says of itself, or that its form shows where it says nothing.
-fn inner_type(bytes: &[u8]) -> String {
+pub(crate) fn inner_type(bytes: &[u8]) -> String {
     #[derive(Default, Deserialize)]
     #[serde(rename_all = "camelCase", default)]
     struct Inner {
@@ -141,8 +141,31 @@ fn inner_type(bytes: &[u8]) -> String {
         manifests: Option<serde::de::IgnoredAny>,
     }
     let inner: Inner = serde_json::from_slice(bytes).unwrap_or_default();
+    // It becomes a header of ours, so it must be good for one.
+    let printable = |text: &String| text.bytes().all(|b| b.is_ascii_graphic() || b == b' ');
     let stated = inner
         .media_type
-        .filter(|text| !text.is_empty() && text.len() <= MEDIA_TYPE_LEN_MAX && text.is_ascii());
+        .filter(|text| !text.is_empty() && text.len() <= MEDIA_TYPE_LEN_MAX && printable(text));
     stated.unwrap_or_else(|| MANIFEST_TYPES[usize::from(inner.manifests.is_none())].into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_manifest_says_its_own_type_if_a_header_can_carry_it() {
+        let [index, manifest, ..] = MANIFEST_TYPES;
+        for (content, expected) in [
+            (r#"{"mediaType":"text/plain"}"#, "text/plain"),
+            (r#"{"manifests":[]}"#, index),
+            (r#"{"layers":[]}"#, manifest),
+            (r#"{"mediaType":""}"#, manifest),
+            (r#"{"mediaType":"text/\u007fplain"}"#, manifest),
+            (r#"{"mediaType":"text/plain\r\nx: y","manifests":[]}"#, index),
+            ("no JSON", manifest),
+        ] {
+            assert_eq!(inner_type(content.as_bytes()), expected, "{content}");
+        }
+    }
 }

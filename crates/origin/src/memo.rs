@@ -148,7 +148,7 @@ impl<V: Lapses> Slot<V> {
     /// The lapsed answer if `error` means that the origin is out of reach and the grace is not over; else the error.
     fn stale(&self, now: Instant, error: &OriginError, grace: Duration) -> Result<V, OriginError> {
         match &self.good {
-            Some((value, at)) if error.is_outage() && now - *at < value.lifetime() + grace => {
+            Some((value, at)) if error.is_outage() && now - *at < value.lifetime().saturating_add(grace) => {
                 Ok(value.clone().lapsed())
             }
             _ => Err(error.clone()),
@@ -221,6 +221,14 @@ mod tests {
         assert!(memo.get(&"k", async { panic!("asked") }).await.is_err());
         memo.forget(&"k", |_| true).await;
         assert!(memo.get(&"k", async { Ok(Value(1, LONG)) }).await.is_ok());
+    }
+
+    #[tokio::test]
+    async fn a_grace_may_be_without_end() {
+        let memo = memo(NONE, Duration::MAX);
+        let answer = Value(1, Duration::from_nanos(1));
+        memo.get(&"k", async { Ok(answer.clone()) }).await.unwrap();
+        assert_eq!(memo.get(&"k", async { Err(OriginError::TimedOut) }).await.unwrap(), answer);
     }
 
     #[tokio::test]

@@ -5,7 +5,7 @@
 
 use crate::manifest::MANIFEST_TYPES;
 use crate::memo::{Lapses, Lifetimes, Memo};
-use crate::{Auth, BlobHead, Manifest, Origin, OriginError, Reference, Repository, TagName};
+use crate::{Auth, BlobHead, Manifest, OptionsError, Origin, OriginError, Reference, Repository, TagName};
 use http::HeaderValue;
 use moka::policy::EvictionPolicy;
 use serde::Deserialize;
@@ -28,13 +28,13 @@ const STALE_PATIENCE: Duration = Duration::from_secs(3);
 #[serde(default, deny_unknown_fields)]
 pub struct ResolverOptions {
     /// How long a tag's digest is answered without asking the origin again: a push is seen within this time.
-    /// Default 30 s.
+    /// Default 30 s, at most 30 days.
     #[serde(with = "humantime_serde")]
     pub tag_lifetime: Duration,
-    /// How long a permission is answered without asking the origin again. Default 5 min.
+    /// How long a permission is answered without asking the origin again. Default 5 min, at most 30 days.
     #[serde(with = "humantime_serde")]
     pub access_lifetime: Duration,
-    /// How long an answer that has lapsed is still given while the origin is out of reach. Default 1 h.
+    /// How long an answer that has lapsed is still given while the origin is out of reach. Default 1 h, at most 30 days.
     #[serde(with = "humantime_serde")]
     pub grace: Duration,
     /// How many bytes of manifests are kept. Default 64 MiB.
@@ -48,6 +48,27 @@ impl Default for ResolverOptions {
             access_lifetime: Duration::from_secs(300),
             grace: Duration::from_secs(3600),
             manifest_bytes_max: 64 << 20,
+        }
+    }
+}
+
+impl ResolverOptions {
+    /// The longest lifetime or grace: no answer is worth more, and caches count no millennia.
+    const LIFETIME_MAX: Duration = Duration::from_secs(30 * 24 * 3600);
+
+    /// Checks the times.
+    ///
+    /// # Errors
+    /// The first that is too long.
+    pub fn validate(&self) -> Result<(), OptionsError> {
+        let times = [
+            ("tag_lifetime", self.tag_lifetime),
+            ("access_lifetime", self.access_lifetime),
+            ("grace", self.grace),
+        ];
+        match times.into_iter().find(|(_, time)| *time > Self::LIFETIME_MAX) {
+            Some((key, _)) => Err(OptionsError::Limits { key, limits: "at most 30 days" }),
+            None => Ok(()),
         }
     }
 }

@@ -68,6 +68,27 @@ impl Authorization {
         Ok(Self { header, lifetime })
     }
 
+    /// The token in the answer of a token endpoint.
+    pub(crate) fn of_answer(body: &[u8]) -> Result<Self, OriginError> {
+        let answer: Answer = serde_json::from_slice(body)
+            .map_err(|_| OriginError::Malformed("a token endpoint's answer that is not JSON of its form"))?;
+        let given = |token: Option<String>| token.filter(|token| !token.is_empty());
+        let token = given(answer.token)
+            .or_else(|| given(answer.access_token))
+            .filter(|token| token.len() <= TOKEN_LEN_MAX)
+            .ok_or(OriginError::Malformed(
+                "a token endpoint's answer without a token of reasonable length",
+            ))?;
+        let seconds = match answer.expires_in {
+            Some(serde_json::Value::Number(number)) => number.as_u64(),
+            Some(serde_json::Value::String(text)) => text.parse().ok(),
+            _ => None,
+        };
+        let life =
+            Duration::from_secs(seconds.filter(|s| *s > 0).unwrap_or(LIFETIME_DEFAULT)).min(LIFETIME_MAX);
+        Self::bearer(&token, life - MARGIN.min(life / 4))
+    }
+
     /// A token from the configuration, to be sent as it is.
     pub(crate) fn fixed(token: &Secret) -> Result<Self, OriginError> {
         Self::bearer(token.expose(), PASSWORD_LIFETIME)
@@ -165,23 +186,7 @@ impl<'a> Request<'a> {
 
     async fn parse(&self, response: reqwest::Response) -> Result<Authorization, OriginError> {
         let (_, body) = read_whole(&self.walk, response, ANSWER_LEN_MAX).await?;
-        let answer: Answer = serde_json::from_slice(&body)
-            .map_err(|_| OriginError::Malformed("a token endpoint's answer that is not JSON of its form"))?;
-        let given = |token: Option<String>| token.filter(|token| !token.is_empty());
-        let token = given(answer.token)
-            .or_else(|| given(answer.access_token))
-            .filter(|token| token.len() <= TOKEN_LEN_MAX)
-            .ok_or(OriginError::Malformed(
-                "a token endpoint's answer without a token of reasonable length",
-            ))?;
-        let seconds = match answer.expires_in {
-            Some(serde_json::Value::Number(number)) => number.as_u64(),
-            Some(serde_json::Value::String(text)) => text.parse().ok(),
-            _ => None,
-        };
-        let life =
-            Duration::from_secs(seconds.filter(|s| *s > 0).unwrap_or(LIFETIME_DEFAULT)).min(LIFETIME_MAX);
-        Authorization::bearer(&token, life - MARGIN.min(life / 4))
+        Authorization::of_answer(&body)
     }
 }
 

@@ -10,6 +10,8 @@ mod admission;
 mod control;
 mod error;
 mod fetch;
+#[doc(hidden)]
+pub mod fuzz;
 mod gate;
 mod holdings;
 mod identity;

@@ -26,6 +26,9 @@ const MARKS: TableDefinition<'_, &str, u64> = TableDefinition::new("marks");
 
 /// The mark of the tables' form. A database with another one is a cache that cannot be read, and is made anew.
 const VERSION: (&str, u64) = ("version", 1);
+/// The most pieces that a record's blob may have, what the largest blob of the usual layouts has: a chain takes memory for
+/// each.
+const PIECES_MAX: u32 = 65_536;
 /// The mark of a clean stop: 1 while the store is closed.
 const CLEAN: &str = "clean";
 
@@ -272,7 +275,7 @@ fn decode_runs(count: u32, bytes: &[u8]) -> Option<PieceSet> {
 fn decode_record(
     (size, piece_len, used, closed, pieces, possessions): (u64, u32, u64, bool, &[u8], &[u8]),
 ) -> Option<Record> {
-    let layout = PieceLayout::new(size, piece_len)?;
+    let layout = PieceLayout::new(size, piece_len).filter(|layout| layout.count() <= PIECES_MAX)?;
     let pieces = decode_runs(layout.count(), pieces)?;
     let possessions = serde_json::from_slice(possessions).ok()?;
     Some(Record { layout, used, closed, pieces, possessions })
@@ -292,4 +295,18 @@ fn decode_chain(digest: Digest, layout: PieceLayout, (known, states): (&[u8], &[
         chain.learn(run.start, &segment).ok()?;
     }
     Some(chain)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_record_of_more_pieces_than_a_blob_has_is_none() {
+        let row = |size, piece_len| (size, piece_len, 0, true, &[][..], &b"[]"[..]);
+        assert!(
+            decode_record(row(PieceLayout::SIZE_MAX, types::piece_len_for(PieceLayout::SIZE_MAX))).is_some()
+        );
+        assert!(decode_record(row(1 << 31, 128)).is_none(), "its chain would take a gigabyte");
+    }
 }

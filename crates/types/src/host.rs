@@ -2,6 +2,7 @@
 
 use sha2::Digest as _;
 use std::fmt;
+use std::net::Ipv6Addr;
 use std::sync::Arc;
 
 /// A host: the SHA-256 of its libp2p peer id's bytes.
@@ -116,10 +117,16 @@ impl Registry {
         if port.is_some_and(|p| p.parse::<u16>().is_err() || p.starts_with('+')) {
             return Err(fail("the port is no number"));
         }
-        let good =
-            |b: u8| b.is_ascii_alphanumeric() || b == b'-' || b == b'.' || (bracketed.is_some() && b == b':');
+        if bracketed.is_some() {
+            host.parse::<Ipv6Addr>().map_err(|_| fail("no IPv6 address in the brackets"))?;
+            return Ok(Self(text.to_ascii_lowercase().into()));
+        }
+        let good = |b: u8| b.is_ascii_alphanumeric() || b == b'-' || b == b'.';
         if host.is_empty() || !host.bytes().all(good) || host.starts_with(['-', '.']) {
             return Err(fail("a character that no host name has"));
+        }
+        if host.contains("..") {
+            return Err(fail("nothing between two dots"));
         }
         Ok(Self(text.to_ascii_lowercase().into()))
     }

@@ -42,11 +42,27 @@ impl PieceSet {
                 return None;
             }
             at = run.end;
-            run.for_each(|i| {
-                set.insert(PieceIndex(i));
-            });
+            set.insert_run(&run);
         }
         Some(set)
+    }
+
+    /// Adds the pieces of a run that is not empty and of which the set has none, a word at a time: a message of a few bytes
+    /// can name very many.
+    fn insert_run(&mut self, run: &Range<u32>) {
+        let (first, last) = (run.start, run.end - 1);
+        let words = first as usize / 64..=last as usize / 64;
+        let (from, to) = (u64::MAX << (first % 64), u64::MAX >> (63 - last % 64));
+        match &mut self.words[words] {
+            [only] => *only |= from & to,
+            [head, between @ .., tail] => {
+                *head |= from;
+                between.fill(u64::MAX);
+                *tail |= to;
+            }
+            [] => unreachable!("a run has a piece"),
+        }
+        self.len += run.end - run.start;
     }
 
     /// How many pieces the blob has.

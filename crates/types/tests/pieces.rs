@@ -93,6 +93,16 @@ proptest! {
     }
 
     #[test]
+    fn a_run_is_its_pieces(start in 0u32..300, len in 1u32..300, next in 1u32..10) {
+        let mut one_by_one = PieceSet::empty(700);
+        for i in (start..start + len).chain(start + len + next..start + len + next + 64) {
+            one_by_one.insert(PieceIndex(i));
+        }
+        let end = start + len;
+        prop_assert_eq!(PieceSet::from_runs(700, [start..end, end + next..end + next + 64]), Some(one_by_one));
+    }
+
+    #[test]
     fn the_pieces_of_a_layout_are_its_bytes(size in 0u64..5_000, exponent in 7u32..12, start in 0u64..6_000, len in 0u64..6_000) {
         let layout = PieceLayout::new(size, 1 << exponent).unwrap();
         let mut at = 0;

@@ -14,19 +14,19 @@ const PRIVATE_LABELS: [&str; 6] = ["arpa", "internal", "lan", "local", "localdom
 
 /// The registries that clients may name.
 #[derive(Clone, Debug)]
-pub(super) struct Allowed {
+pub struct Allowed {
     rule: AllowRegistries,
     /// Those that the configuration has by name, whatever the rule says.
     named: BTreeSet<Registry>,
 }
 
 impl Allowed {
-    pub(super) fn new(rule: AllowRegistries, named: BTreeSet<Registry>) -> Self {
+    pub fn new(rule: AllowRegistries, named: BTreeSet<Registry>) -> Self {
         Self { rule, named }
     }
 
     /// Whether the proxy goes to `registry` for a client.
-    pub(super) fn check(&self, registry: &Registry) -> Result<(), ProxyError> {
+    pub fn check(&self, registry: &Registry) -> Result<(), ProxyError> {
         let refuse = |why| Err(ProxyError::RegistryRefused { registry: registry.to_string(), why });
         if self.named.contains(registry) {
             return Ok(());

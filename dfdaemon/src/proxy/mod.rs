@@ -4,7 +4,7 @@
 //! `respond` writes the answer with `range` and `multipart`, `body` streams it, `access` and `audit` tell of it.
 
 mod access;
-mod allow;
+pub mod allow;
 mod audit;
 mod backend;
 mod body;
@@ -13,9 +13,9 @@ mod error;
 mod handler;
 mod metrics;
 mod multipart;
-mod range;
+pub mod range;
 mod respond;
-mod route;
+pub mod route;
 mod server;
 
 #[cfg(test)]
@@ -29,6 +29,4 @@ pub use backend::{
 };
 pub use error::{BodyError, Malformed, ProxyError, Unknown};
 pub use metrics::Metrics;
-pub use range::{AMPLIFICATION_MAX, RANGES_MAX};
-pub use route::{PATH_LEN_MAX, QUERY_LEN_MAX};
 pub use server::{HEAD_LEN_MAX, HEADERS_MAX, Options, Server};

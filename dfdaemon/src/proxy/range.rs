@@ -16,7 +16,7 @@ pub const AMPLIFICATION_MAX: u64 = 2;
 
 /// What of the content is to be sent.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Selection {
+pub enum Selection {
     /// All of it, as 200.
     Whole,
     /// One part or more, as 206; none is empty, all lie in the content.
@@ -27,7 +27,7 @@ pub(super) enum Selection {
 
 /// A `Range` header that cannot be read (400).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub(super) enum RangeError {
+pub enum RangeError {
     /// Not the header's grammar.
     #[error("malformed range")]
     Form,
@@ -40,7 +40,7 @@ pub(super) enum RangeError {
 }
 
 /// What a GET with these headers selects of content that is `size` bytes long and has the entity tag `etag`.
-pub(super) fn select(headers: &HeaderMap, size: u64, etag: &HeaderValue) -> Result<Selection, RangeError> {
+pub fn select(headers: &HeaderMap, size: u64, etag: &HeaderValue) -> Result<Selection, RangeError> {
     let mut lines = headers.get_all(RANGE).iter();
     let Some(line) = lines.next() else { return Ok(Selection::Whole) };
     if lines.next().is_some() {
@@ -83,8 +83,8 @@ fn parse(line: &[u8], size: u64) -> Result<Selection, RangeError> {
     if parts.is_empty() {
         return Ok(Selection::Unsatisfiable);
     }
-    let total = parts.iter().fold(0u64, |sum, part| sum.saturating_add(part.len()));
-    if total > size.saturating_mul(AMPLIFICATION_MAX) {
+    let total: u128 = parts.iter().map(|part| u128::from(part.len())).sum();
+    if total > u128::from(size) * u128::from(AMPLIFICATION_MAX) {
         return Err(RangeError::Overlap);
     }
     Ok(Selection::Parts(parts))
@@ -115,13 +115,13 @@ fn position(text: &str) -> Result<Option<u64>, RangeError> {
 }
 
 /// `Content-Range` of one part.
-pub(super) fn content_range(part: ByteRange, size: u64) -> String {
+pub fn content_range(part: ByteRange, size: u64) -> String {
     debug_assert!(!part.is_empty() && part.end() <= size, "a part lies in the content");
     format!("bytes {}-{}/{size}", part.start(), part.end() - 1)
 }
 
 /// `Content-Range` of a 416.
-pub(super) fn unsatisfied_range(size: u64) -> String {
+pub fn unsatisfied_range(size: u64) -> String {
     format!("bytes */{size}")
 }
 
@@ -174,6 +174,7 @@ mod tests {
             ("bytes=a-b", 100, Err(RangeError::Form)),
             ("bytes=0-1;2-3", 100, Err(RangeError::Form)),
             ("bytes=0-,0-,0-", 100, Err(RangeError::Overlap)),
+            ("bytes=0-,0-,0-", u64::MAX, Err(RangeError::Overlap)),
         ];
         for (line, size, expected) in table {
             assert_eq!(parts(line, size), expected, "{line} of {size}");

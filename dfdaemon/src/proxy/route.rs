@@ -19,7 +19,7 @@ pub const QUERY_LEN_MAX: usize = 2048;
 
 /// What is asked for.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Route {
+pub enum Route {
     /// `/v2/`: whether this is a registry.
     Ping {
         /// Which one the client has in mind, if it said so.
@@ -51,7 +51,7 @@ pub(super) enum Route {
 }
 
 /// The route of a request; `upstream` is the registry of a path that names none.
-pub(super) fn parse(method: &Method, uri: &Uri, upstream: &Registry) -> Result<Route, Malformed> {
+pub fn parse(method: &Method, uri: &Uri, upstream: &Registry) -> Result<Route, Malformed> {
     if method != Method::GET && method != Method::HEAD {
         return Err(Malformed::Method);
     }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 /// Where each package stands. On the top floor `report` and `support` lie under `sim` and both lie under the others, as their
 /// foundation.
-const FLOORS: [(&str, u8); 19] = [
+const FLOORS: [(&str, u8); 20] = [
     ("types", 10),
     ("membership", 20),
     ("scheduler-core", 20),
@@ -25,6 +25,7 @@ const FLOORS: [(&str, u8); 19] = [
     ("bench", 52),
     ("demo", 52),
     ("load", 52),
+    ("fuzz", 52),
 ];
 
 /// Packages that decide: no runtime, no clock, no sockets, not even to test them.

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Where the tests of a place lie, from the workspace's root.
-const PLACES: [(&str, &str); 10] = [
+const PLACES: [(&str, &str); 11] = [
     ("", "tests/e2e/tests"),
     ("core", "crates/scheduler-core/tests"),
     ("peers", "crates/p2p/tests"),
@@ -15,6 +15,7 @@ const PLACES: [(&str, &str); 10] = [
     ("proxy", "dfdaemon/src/proxy"),
     ("process", "crates/process/src"),
     ("dfctl", "crates/dfctl/src"),
+    ("fuzz", "tests/fuzz/tests"),
 ];
 
 fn root() -> PathBuf {

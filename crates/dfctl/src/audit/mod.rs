@@ -18,7 +18,7 @@ const LINE_LEN_MAX: u64 = 64 << 10;
 
 /// In which form.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Form {
+pub enum Form {
     /// For people.
     Table,
     /// As they are in the log.
@@ -26,7 +26,10 @@ pub(crate) enum Form {
 }
 
 /// Writes the lines of the log at `file` that `filter` lets pass; how many lines are none of an audit log's.
-pub(crate) fn run(file: &Path, filter: &Filter, form: Form, out: &mut impl Write) -> Result<u64, Error> {
+///
+/// # Errors
+/// [`Error::Audit`] for a file that cannot be read, or what writing to `out` says.
+pub fn run(file: &Path, filter: &Filter, form: Form, out: &mut impl Write) -> Result<u64, Error> {
     let failed = |path: &Path, source| Error::Audit { path: path.to_owned(), source };
     let mut out = BufWriter::new(out);
     let files = audit::open_all(file).map_err(|error| failed(file, error))?;
@@ -41,8 +44,7 @@ pub(crate) fn run(file: &Path, filter: &Filter, form: Form, out: &mut impl Write
                 Ok(line) if filter.passes(&line) => match form {
                     Form::Table => row::write(&line, &mut out)?,
                     Form::Json => {
-                        out.write_all(text)?;
-                        writeln!(out)?;
+                        writeln!(out, "{}", audit::escape(&String::from_utf8_lossy(text)))?;
                     }
                 },
                 Ok(_) => {}
@@ -104,6 +106,21 @@ mod tests {
         let malformed = run(&file, &all(), Form::Json, &mut out).unwrap();
         let expected: String = (1..=4).map(|minute| line(minute) + "\n").collect();
         assert_eq!((String::from_utf8(out).unwrap(), malformed), (expected, 3));
+    }
+
+    #[test]
+    fn a_line_steers_no_terminal() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("audit.log");
+        let line = |detail: &str| {
+            format!(
+                r#"{{"time":"2026-01-01T00:00:00Z","event":"operation","name":"a","by":"b","detail":"{detail}"}}"#
+            )
+        };
+        std::fs::write(&file, line("\u{9b}2J\u{7f}") + "\r\n").unwrap();
+        let mut out = Vec::new();
+        assert_eq!(run(&file, &all(), Form::Json, &mut out).unwrap(), 0);
+        assert_eq!(String::from_utf8(out).unwrap(), line(r"\u009b2J\u007f") + "\r\n");
     }
 
     #[test]

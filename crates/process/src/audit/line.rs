@@ -4,6 +4,7 @@
 
 use serde::{Deserialize, Serialize};
 use std::borrow::Cow;
+use std::fmt::Write as _;
 use std::net::SocketAddr;
 use std::time::SystemTime;
 
@@ -22,6 +23,36 @@ pub struct Line {
     /// What happened.
     #[serde(flatten)]
     pub event: Event,
+}
+
+impl Line {
+    /// As it stands in the log: JSON without a control character.
+    ///
+    /// # Errors
+    /// For a time that RFC 3339 cannot say.
+    pub fn to_json(&self) -> serde_json::Result<String> {
+        serde_json::to_string(self).map(|json| escape(&json).into_owned())
+    }
+}
+
+/// Escapes the control characters that JSON leaves as they are, DEL and those above it: a terminal that shows the text
+/// would obey them.
+#[must_use]
+pub fn escape(json: &str) -> Cow<'_, str> {
+    let obeyed = |c: char| c.is_control() && !c.is_ascii() || c == '\u{7f}';
+    if !json.contains(obeyed) {
+        return Cow::Borrowed(json);
+    }
+    let mut escaped = String::with_capacity(json.len() + 16);
+    for c in json.chars() {
+        if obeyed(c) {
+            // It stands in a string, as nothing else in JSON may have it.
+            let _ = write!(escaped, "\\u{:04x}", u32::from(c));
+        } else {
+            escaped.push(c);
+        }
+    }
+    Cow::Owned(escaped)
 }
 
 /// What happened; `event` in the line says which.
@@ -217,7 +248,7 @@ mod tests {
 
     #[test]
     fn a_line_reads_as_documented() {
-        let text = serde_json::to_string(&line(Event::Request(Box::new(request())))).unwrap();
+        let text = line(Event::Request(Box::new(request()))).to_json().unwrap();
         let expected = r#"{"time":"2023-11-14T22:13:20.042Z","client":"127.0.0.1:5000","uid":1000,"event":"request","method":"GET","kind":"blob","registry":"docker.io","repository":"library/a","digest":"sha256:00","status":401,"outcome":"client_error","sent_bytes":7,"duration_ms":3}"#;
         assert_eq!(text, expected);
     }
@@ -238,8 +269,11 @@ mod tests {
             sources: Some(sources),
             ..request()
         };
-        let operation =
-            Operation { name: "refresh".into(), by: "admin".into(), detail: "a\n\"b\"\u{1b}".to_owned() };
+        let operation = Operation {
+            name: "refresh".into(),
+            by: "admin".into(),
+            detail: "a\n\"b\"\u{1b}\u{7f}\u{9b}2J\u{e4}".to_owned(),
+        };
         [
             Event::Request(Box::new(request())),
             Event::Request(Box::new(full)),
@@ -266,7 +300,7 @@ mod tests {
     fn what_is_written_is_read_again() {
         for event in events() {
             let line = line(event);
-            let text = serde_json::to_string(&line).unwrap();
+            let text = line.to_json().unwrap();
             assert!(!text.contains(|c: char| c.is_control()), "one line, whatever is in it: {text}");
             assert_eq!(serde_json::from_str::<Line>(&text).unwrap(), line, "{text}");
         }

@@ -245,8 +245,8 @@ async fn resolve(entry: Entry) -> Line {
 
 fn push(text: &mut Vec<u8>, line: &Line) {
     // Strings, numbers and a time after 1970: it cannot fail.
-    if let Ok(line) = serde_json::to_vec(line) {
-        text.extend_from_slice(&line);
+    if let Ok(line) = line.to_json() {
+        text.extend_from_slice(line.as_bytes());
         text.push(b'\n');
     }
 }

@@ -11,5 +11,5 @@ mod log;
 
 pub use file::{Options, open_all};
 pub use key::{Key, KeyError};
-pub use line::{Event, Kind, Line, Operation, Permit, PermittedBy, Request, Sources, VouchedBy};
+pub use line::{Event, Kind, Line, Operation, Permit, PermittedBy, Request, Sources, VouchedBy, escape};
 pub use log::{Log, Metrics, Writing};
