@@ -159,13 +159,16 @@ impl Answers {
             }
             false => None,
         };
-        let asked = self.forgotten.load(Ordering::Acquire);
+        let asked = self.forgotten.load(Ordering::SeqCst);
         let question = self.ask_manifest(repository, reference, accept);
         match Box::pin(self.bridged(&repository.registry, earlier, question)).await {
             Ok(Known::Now(answer)) => {
                 self.keep(&answer).await;
-                if answer.by != PermittedBy::Grace && asked == self.forgotten.load(Ordering::Acquire) {
+                if answer.by != PermittedBy::Grace && !self.forgot_since(asked) {
                     self.lasting.confirm(repository, reference, &answer.digest);
+                    if self.forgot_since(asked) {
+                        self.lasting.forget(Some(repository));
+                    }
                 }
                 Ok(answer)
             }
@@ -287,13 +290,16 @@ impl Answers {
             return Ok(Permission::common(access).remembered());
         }
         let earlier = self.may_still(repository, digest).then_some(());
-        let asked = self.forgotten.load(Ordering::Acquire);
+        let asked = self.forgotten.load(Ordering::SeqCst);
         let question = self.ask_blob(repository, digest, doubted);
         match Box::pin(self.bridged(&repository.registry, earlier, question)).await {
             Ok(Known::Now(access)) => {
                 self.doubted.invalidate(&key);
-                if asked == self.forgotten.load(Ordering::Acquire) {
-                    self.common.insert(key, access);
+                if !self.forgot_since(asked) {
+                    self.common.insert(key.clone(), access);
+                    if self.forgot_since(asked) {
+                        self.common.invalidate(&key);
+                    }
                 }
                 Ok(Permission::common(access))
             }
@@ -354,26 +360,35 @@ impl Answers {
         if let Some(size) = self.own.get(&key).filter(|_| !self.doubted.contains_key(&doubt)) {
             return Ok(Permission::own(auth, size).remembered());
         }
-        let asked = self.forgotten.load(Ordering::Acquire);
+        let asked = self.forgotten.load(Ordering::SeqCst);
         let head = self.resolver.origin().head_blob(repository, digest, &auth).await;
         let head = head.map_err(|error| Refused::by_error(&error, Unknown::Blob).error)?;
         self.doubted.invalidate(&doubt);
-        if asked == self.forgotten.load(Ordering::Acquire) {
+        if !self.forgot_since(asked) {
             self.own.insert(key, head.size);
+            if self.forgot_since(asked) {
+                self.own.invalidate(&key);
+            }
         }
         Ok(Permission::own(auth, head.size))
+    }
+
+    /// Whether answers were forgotten after a question was asked. Looked at after the answer is kept as well: the two can
+    /// happen at the same time.
+    fn forgot_since(&self, asked: u64) -> bool {
+        self.forgotten.load(Ordering::SeqCst) != asked
     }
 
     /// Forgets what origins permitted in this repository, or in all, the grace included: every next request is asked
     /// about anew.
     pub(crate) fn forget(&self, of: Option<&Repository>) {
-        self.forgotten.fetch_add(1, Ordering::AcqRel);
+        self.forgotten.fetch_add(1, Ordering::SeqCst);
         self.resolver.forget(of);
         // Whose keys are hashes.
         self.own.invalidate_all();
+        self.lasting.forget(of);
         match of {
             Some(repository) => {
-                self.lasting.deny(repository);
                 let name = repository.to_string();
                 for (key, _) in &self.common {
                     if key.0 == name {
@@ -381,10 +396,7 @@ impl Answers {
                     }
                 }
             }
-            None => {
-                self.lasting.deny_all();
-                self.common.invalidate_all();
-            }
+            None => self.common.invalidate_all(),
         }
     }
 

@@ -80,11 +80,20 @@ impl Lasting {
         guard.1 |= guard.0.open.remove(&repository.to_string()).is_some();
     }
 
-    /// No repository counts as open to anyone any more.
-    pub(crate) fn deny_all(&self) {
+    /// All that is known of this repository, or of all, counts no more.
+    pub(crate) fn forget(&self, of: Option<&Repository>) {
         let mut guard = self.lock();
-        guard.1 |= !guard.0.open.is_empty();
-        guard.0.open.clear();
+        let (answers, dirty) = &mut *guard;
+        *dirty = true;
+        let Some(repository) = of else {
+            *answers = Answers::default();
+            return;
+        };
+        let name = repository.to_string();
+        answers.open.remove(&name);
+        // A tag has no colon in it, and no digest has an at sign.
+        answers.tags.retain(|key, _| key.rsplit_once(':').is_none_or(|(of, _)| of != name));
+        answers.manifests.retain(|key, _| key.split_once('@').is_none_or(|(of, _)| of != name));
     }
 
     /// What `reference` stood for, if that was confirmed within the grace.
@@ -181,9 +190,28 @@ mod tests {
         assert!(second.was_open(&repository));
         second.deny(&repository);
         assert!(!second.was_open(&repository));
-        second.confirm(&repository, &tag, &digest);
-        second.deny_all();
-        assert!(!second.was_open(&repository));
+    }
+
+    #[test]
+    fn what_is_forgotten_does_not_count_again_when_a_repository_is_open_again() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("answers.json");
+        let (app, tag) = (repository(), "v1".parse().unwrap());
+        let other = Repository::new(&app.registry, "app/v1".parse().unwrap());
+        let (digest, another) = (Digest::sha256(b"manifest"), "v2".parse().unwrap());
+        let lasting = Lasting::load(path.clone(), Duration::from_secs(3600));
+        for repository in [&app, &other] {
+            lasting.confirm(repository, &tag, &digest);
+        }
+        lasting.forget(Some(&app));
+        lasting.confirm(&app, &another, &Digest::sha256(b"another"));
+        lasting.save();
+        let lasting = Lasting::load(path, Duration::from_secs(3600));
+        assert!(lasting.was_open(&app) && lasting.tag(&app, &another).is_some());
+        assert_eq!((lasting.tag(&app, &tag), lasting.tag(&app, &Reference::Digest(digest))), (None, None));
+        assert_eq!(lasting.tag(&other, &tag), Some(digest), "another's stays");
+        lasting.forget(None);
+        assert!(!lasting.was_open(&other) && lasting.tag(&other, &tag).is_none());
     }
 
     #[test]

@@ -224,7 +224,10 @@ impl Door {
         let handle = ConnectionHandle::new(remote, host);
         let (slots, place) = match host {
             Some(host) => (&self.slots, self.host_places.take(host).map(AnyPlace::Host)),
-            None => (&self.strangers, self.stranger_places.take(remote.ip()).map(AnyPlace::Stranger)),
+            None => (
+                &self.strangers,
+                self.stranger_places.take(membership::row(remote.ip())).map(AnyPlace::Stranger),
+            ),
         };
         let place = place.ok_or_else(|| full("too many connections of one host or address"))?;
         let slot = slots.clone().try_acquire_owned().map_err(|_| full("too many connections"))?;

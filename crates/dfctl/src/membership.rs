@@ -30,7 +30,7 @@ struct NewToken<'a> {
 /// The scheduler's answer to the removal of a host.
 #[derive(Deserialize)]
 struct Removed {
-    connected: bool,
+    connected: Option<bool>,
 }
 
 #[derive(Serialize)]
@@ -86,7 +86,7 @@ pub(crate) async fn hosts(client: &Client, command: HostCommand, out: &mut impl 
     match command {
         HostCommand::Remove { id } => {
             let removed: Removed = client.put(&format!("/v1/removed-hosts/{id}")).await?;
-            if !removed.connected {
+            if removed.connected == Some(false) {
                 eprintln!("no host {id} is connected: is it the id that `dfctl status` shows?");
             }
             writeln!(

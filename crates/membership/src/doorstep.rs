@@ -87,8 +87,10 @@ impl<T> Doorstep<T> {
     }
 }
 
-/// The row of an address: a machine has a whole IPv6 network of 64 bits as a rule.
-fn row(address: IpAddr) -> IpAddr {
+/// What stands for all addresses of a machine, where shares are by address: it has a whole IPv6 network of 64 bits as a
+/// rule.
+#[must_use]
+pub fn row(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V6(v6) => IpAddr::from((u128::from(v6) >> 64 << 64).to_be_bytes()),
         v4 => v4,

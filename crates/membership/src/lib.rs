@@ -18,7 +18,7 @@ mod token;
 mod verifier;
 
 pub use authority::{Authority, CERTIFICATE_LIFETIME, HostCredentials, TICKET_LIFETIME};
-pub use doorstep::{Doorstep, Turn};
+pub use doorstep::{Doorstep, Turn, row};
 pub use error::{AuthorityError, AuthorityHashError, ServiceAccountTokenError, TokenError};
 pub use host_key::HostKey;
 pub use peer_key::{PeerKey, PeerKeyError};

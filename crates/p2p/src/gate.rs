@@ -61,7 +61,7 @@ impl NetworkBehaviour for Gate {
         _: &Multiaddr,
         remote: &Multiaddr,
     ) -> Result<(), ConnectionDenied> {
-        let Some(ip) = ip(remote) else { return Ok(()) };
+        let Some(ip) = ip(remote).map(membership::row) else { return Ok(()) };
         if self.knocking.values().filter(|other| **other == ip).count() >= self.share {
             return Err(ConnectionDenied::new(TooMany(ip)));
         }

@@ -12,6 +12,9 @@ use tokio_util::sync::CancellationToken;
 /// How long one that was told to leave is waited for before another is told too.
 const LEAVING: Duration = Duration::from_millis(50);
 
+/// A new connection is not told to leave for this long: its request may be on its way to us.
+const FIRST_WORDS: Duration = Duration::from_millis(250);
+
 /// The log has a line about it no more often than this.
 const TOLD_EVERY: Duration = Duration::from_secs(30);
 
@@ -29,7 +32,7 @@ struct Quiet {
     /// Numbers the quiet ones in the order in which they became so.
     next: u64,
     /// Those that have never asked for anything.
-    silent: BTreeMap<u64, CancellationToken>,
+    silent: BTreeMap<u64, (Instant, CancellationToken)>,
     /// Those whose last answer was given.
     resting: BTreeMap<u64, CancellationToken>,
     displaced: u64,
@@ -57,7 +60,7 @@ impl Connections {
         let leave = CancellationToken::new();
         let mut quiet = self.lock();
         let number = quiet.number();
-        quiet.silent.insert(number, leave.clone());
+        quiet.silent.insert(number, (Instant::now(), leave.clone()));
         drop(quiet);
         Arc::new(Place {
             connections: Arc::clone(self),
@@ -68,13 +71,14 @@ impl Connections {
         })
     }
 
-    /// Tells the one that has been quiet for longest to leave, those that never asked first.
+    /// Tells the one that has been quiet for longest to leave, those that never asked first. If there is none but such as
+    /// have just come, nobody.
     fn make_room(&self) {
+        let now = Instant::now();
         let mut quiet = self.lock();
-        let Some((_, leave)) = quiet.silent.pop_first().or_else(|| quiet.resting.pop_first()) else { return };
+        let Some(leave) = quiet.next_to_leave(now) else { return };
         leave.cancel();
         quiet.displaced += 1;
-        let now = Instant::now();
         if quiet.told.is_none_or(|told| now - told >= TOLD_EVERY) {
             let closed = std::mem::take(&mut quiet.displaced);
             tracing::warn!(
@@ -92,6 +96,14 @@ impl Connections {
 }
 
 impl Quiet {
+    fn next_to_leave(&mut self, now: Instant) -> Option<CancellationToken> {
+        let silent = self.silent.first_entry().filter(|first| now - first.get().0 >= FIRST_WORDS);
+        match silent {
+            Some(first) => Some(first.remove().1),
+            None => self.resting.pop_first().map(|(_, leave)| leave),
+        }
+    }
+
     fn number(&mut self) -> u64 {
         self.next += 1;
         self.next
@@ -147,6 +159,9 @@ pub(super) struct Busy(Arc<Place>);
 impl Drop for Busy {
     fn drop(&mut self) {
         let mut quiet = self.0.connections.lock();
+        if self.0.leave.is_cancelled() {
+            return;
+        }
         let number = quiet.number();
         self.0.number.store(number, Ordering::Relaxed);
         quiet.resting.insert(number, self.0.leave.clone());

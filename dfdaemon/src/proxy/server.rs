@@ -9,6 +9,7 @@ use super::backend::Backend;
 use super::connections::{Connections, Place};
 use super::handler::Proxy;
 use super::metrics::Metrics;
+use super::patience::Patient;
 use crate::config::{AllowRegistries, Config};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
@@ -32,6 +33,9 @@ pub const HEAD_LEN_MAX: usize = 64 * 1024;
 
 /// The most header lines; more are answered with 431.
 pub const HEADERS_MAX: usize = 100;
+
+/// A client that takes nothing of its answer for this long has its connection closed.
+const WRITE_TIMEOUT: Duration = Duration::from_secs(120);
 
 /// What the address is for, in an error.
 const PURPOSE: &str = "container runtimes (--listen)";
@@ -215,11 +219,13 @@ async fn connection(
         .header_read_timeout(head_timeout)
         .max_header_size(HEAD_LEN_MAX)
         .max_headers(HEADERS_MAX)
-        .serve_connection(TokioIo::new(stream), service);
+        .serve_connection(TokioIo::new(Patient::new(stream, WRITE_TIMEOUT)), service);
     let mut serving = pin!(serving);
     let mut draining = false;
     let ended = loop {
         tokio::select! {
+            // What has come is read before anybody is told to leave.
+            biased;
             ended = serving.as_mut() => break ended,
             () = cancel.cancelled(), if !draining => {
                 draining = true;

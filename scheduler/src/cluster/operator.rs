@@ -40,6 +40,9 @@ const LIFETIME_MAX: Duration = Duration::from_secs(10 * 366 * 24 * 3600);
 /// A host's id as people see it has this many hexadecimal digits.
 const HOST_ID_DIGITS: usize = 16;
 
+/// How long a removal waits to hear whether the host is connected.
+const ANSWER_PATIENCE: Duration = Duration::from_secs(2);
+
 /// How long an accept that failed is not tried again.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
@@ -244,8 +247,8 @@ async fn removed_hosts(State(desk): State<Desk>) -> Json<Vec<String>> {
 
 #[derive(Debug, Serialize)]
 struct HostRemoved {
-    /// Whether it was connected: an id that is mistyped is not.
-    connected: bool,
+    /// Whether it was connected: an id that is mistyped is not. Nothing, if the scheduler is too busy to say.
+    connected: Option<bool>,
 }
 
 async fn remove_host(
@@ -255,7 +258,9 @@ async fn remove_host(
 ) -> Result<Json<HostRemoved>, Refusal> {
     let id = host_id(&id)?;
     let (asked, removed, cluster) = (id.clone(), id.clone(), desk.cluster.clone());
-    let connected = desk.ask(|answer| Input::IsConnected { id: asked, answer }).await?;
+    // Before it is out, and its stream ended; but whatever the answer, it goes.
+    let connected = desk.ask(|answer| Input::IsConnected { id: asked, answer });
+    let connected = tokio::time::timeout(ANSWER_PATIENCE, connected).await.ok().and_then(Result::ok);
     if on_disk(move || cluster.removed.add(&removed)).await? {
         tracing::info!(host = id, connected, "an operator removed a host");
     }
@@ -306,10 +311,10 @@ async fn flush(
     };
     desk.resolver.forget(of.as_ref());
     let meant = of.as_ref().map(|of| (of.registry.clone(), of.name.as_str().to_owned()));
-    let hosts = desk.ask(|told| Input::Forget { of: meant, told }).await?;
     let what = of.map_or_else(|| "all repositories".to_owned(), |of| of.to_string());
+    desk.done(operator, "flush", what.clone());
+    let hosts = desk.ask(|told| Input::Forget { of: meant, told }).await?;
     tracing::info!(what, hosts, "an operator had the answers of origins forgotten");
-    desk.done(operator, "flush", what);
     Ok(Json(Flushed { hosts }))
 }
 

@@ -127,7 +127,7 @@ impl TokenReviews {
         if let Some(refused) = self.refused.get(&hash) {
             return Err(ReviewError::Refused(refused).into());
         }
-        let place = self.places.take(from).ok_or(ReviewError::Busy)?;
+        let place = self.places.take(membership::row(from)).ok_or(ReviewError::Busy)?;
         let turn = tokio::time::timeout(TURN_TIMEOUT, Arc::clone(&self.turns).acquire_owned()).await;
         let turn = turn.map_err(|_| ReviewError::Busy)?;
         let (this, token) = (Arc::clone(self), token.clone());

@@ -109,7 +109,7 @@ impl Settings {
                 listen: ANY_PORT,
                 upstream: types::Registry::parse(origin::DOCKER_HUB).expect("a registry's name"),
                 allow: AllowRegistries::Public,
-                connections_max: 256,
+                connections_max: 1024,
                 patience: self.patience,
                 linger: self.linger,
             },
