@@ -164,7 +164,7 @@ impl Answers {
         match Box::pin(self.bridged(&repository.registry, earlier, question)).await {
             Ok(Known::Now(answer)) => {
                 self.keep(&answer).await;
-                if answer.by != PermittedBy::Grace && !self.forgot_since(asked) {
+                if answer.by != PermittedBy::Grace {
                     self.lasting.confirm(repository, reference, &answer.digest);
                     if self.forgot_since(asked) {
                         self.lasting.forget(Some(repository));
@@ -295,11 +295,9 @@ impl Answers {
         match Box::pin(self.bridged(&repository.registry, earlier, question)).await {
             Ok(Known::Now(access)) => {
                 self.doubted.invalidate(&key);
-                if !self.forgot_since(asked) {
-                    self.common.insert(key.clone(), access);
-                    if self.forgot_since(asked) {
-                        self.common.invalidate(&key);
-                    }
+                self.common.insert(key.clone(), access);
+                if self.forgot_since(asked) {
+                    self.common.invalidate(&key);
                 }
                 Ok(Permission::common(access))
             }
@@ -364,17 +362,15 @@ impl Answers {
         let head = self.resolver.origin().head_blob(repository, digest, &auth).await;
         let head = head.map_err(|error| Refused::by_error(&error, Unknown::Blob).error)?;
         self.doubted.invalidate(&doubt);
-        if !self.forgot_since(asked) {
-            self.own.insert(key, head.size);
-            if self.forgot_since(asked) {
-                self.own.invalidate(&key);
-            }
+        self.own.insert(key, head.size);
+        if self.forgot_since(asked) {
+            self.own.invalidate(&key);
         }
         Ok(Permission::own(auth, head.size))
     }
 
-    /// Whether answers were forgotten after a question was asked. Looked at after the answer is kept as well: the two can
-    /// happen at the same time.
+    /// Whether answers were forgotten after a question was asked. Looked at when the answer is kept already, which is undone
+    /// then: looked at before, it could be kept after all were forgotten.
     fn forgot_since(&self, asked: u64) -> bool {
         self.forgotten.load(Ordering::SeqCst) != asked
     }

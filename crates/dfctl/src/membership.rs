@@ -1,5 +1,5 @@
-//! `dfctl token`, `dfctl host` and `dfctl flush`: who may join, who is put out, whose permissions are asked anew. Asked of the scheduler on its operator's socket, so
-//! on its machine and as its user or root.
+//! `dfctl token`, `dfctl host` and `dfctl flush`: who may join, who is put out, whose permissions are asked anew. Asked of
+//! the scheduler on its operator's socket, so on its machine and as its user or root.
 
 use crate::cli::Image;
 use crate::client::Client;

@@ -13,7 +13,6 @@ mod error;
 mod handler;
 mod metrics;
 mod multipart;
-mod patience;
 pub mod range;
 mod respond;
 pub mod route;

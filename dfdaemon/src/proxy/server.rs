@@ -9,7 +9,6 @@ use super::backend::Backend;
 use super::connections::{Connections, Place};
 use super::handler::Proxy;
 use super::metrics::Metrics;
-use super::patience::Patient;
 use crate::config::{AllowRegistries, Config};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
@@ -23,6 +22,7 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream};
+use tokio_io_timeout::TimeoutStream;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use types::Registry;
@@ -33,9 +33,6 @@ pub const HEAD_LEN_MAX: usize = 64 * 1024;
 
 /// The most header lines; more are answered with 431.
 pub const HEADERS_MAX: usize = 100;
-
-/// A client that takes nothing of its answer for this long has its connection closed.
-const WRITE_TIMEOUT: Duration = Duration::from_secs(120);
 
 /// What the address is for, in an error.
 const PURPOSE: &str = "container runtimes (--listen)";
@@ -56,6 +53,8 @@ pub struct Options {
     /// A head must be there this long after its connection or the answer before it; so idle connections end as well.
     /// Default 10 s.
     pub head_timeout: Duration,
+    /// A client that takes nothing of its answer for this long has its connection closed. Default 120 s.
+    pub write_timeout: Duration,
     /// The backend has this long to come up with an answer's headers; then it is 504. Default 25 s: less than the 30 s
     /// of the least patient client.
     pub answer_timeout: Duration,
@@ -66,6 +65,9 @@ pub struct Options {
 impl Options {
     /// How long a head may take by default.
     pub const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
+
+    /// How long a client may take nothing by default.
+    pub const WRITE_TIMEOUT: Duration = Duration::from_secs(120);
 
     /// How long the backend has for an answer by default.
     pub const ANSWER_TIMEOUT: Duration = Duration::from_secs(25);
@@ -85,6 +87,7 @@ impl Options {
             allow: config.proxy.allow.clone(),
             named,
             head_timeout: Self::HEAD_TIMEOUT,
+            write_timeout: Self::WRITE_TIMEOUT,
             answer_timeout: Self::ANSWER_TIMEOUT,
             drain_timeout: Self::DRAIN_TIMEOUT,
         }
@@ -117,8 +120,8 @@ impl Server {
         let proxy = Arc::new(Proxy { backend, upstream, allowed, metrics, audit, answer_timeout });
         let connections = Connections::new(options.connections_max);
         tracing::info!(%address, upstream = %proxy.upstream, "proxy listens");
-        let limits =
-            Limits { connections, head_timeout: options.head_timeout, drain_timeout: options.drain_timeout };
+        let Options { head_timeout, write_timeout, drain_timeout, .. } = options;
+        let limits = Limits { connections, head_timeout, write_timeout, drain_timeout };
         let accepting = tokio::spawn(serve(listener, proxy, limits, cancel));
         Ok(Self { address, accepting })
     }
@@ -141,11 +144,12 @@ impl Server {
 struct Limits {
     connections: Arc<Connections>,
     head_timeout: Duration,
+    write_timeout: Duration,
     drain_timeout: Duration,
 }
 
 async fn serve(listener: TcpListener, proxy: Arc<Proxy>, limits: Limits, cancel: CancellationToken) {
-    let running = TaskTracker::new();
+    let (running, limits) = (TaskTracker::new(), Arc::new(limits));
     // Cancelled when the drain's time is up: what runs then is dropped.
     let abort = CancellationToken::new();
     loop {
@@ -162,7 +166,7 @@ async fn serve(listener: TcpListener, proxy: Arc<Proxy>, limits: Limits, cancel:
             stream,
             client.clone(),
             Arc::clone(&proxy),
-            limits.head_timeout,
+            Arc::clone(&limits),
             place,
             cancel.clone(),
         );
@@ -194,7 +198,7 @@ async fn connection(
     stream: TcpStream,
     client: Client,
     proxy: Arc<Proxy>,
-    head_timeout: Duration,
+    limits: Arc<Limits>,
     place: Arc<Place>,
     cancel: CancellationToken,
 ) {
@@ -214,12 +218,14 @@ async fn connection(
             Ok::<_, Infallible>(response)
         }
     });
+    let mut stream = TimeoutStream::new(stream);
+    stream.set_write_timeout(Some(limits.write_timeout));
     let serving = http1::Builder::new()
         .timer(TokioTimer::new())
-        .header_read_timeout(head_timeout)
+        .header_read_timeout(limits.head_timeout)
         .max_header_size(HEAD_LEN_MAX)
         .max_headers(HEADERS_MAX)
-        .serve_connection(TokioIo::new(Patient::new(stream, WRITE_TIMEOUT)), service);
+        .serve_connection(TokioIo::new(Box::pin(stream)), service);
     let mut serving = pin!(serving);
     let mut draining = false;
     let ended = loop {

@@ -233,6 +233,23 @@ async fn those_that_have_had_their_answer_make_room_too() {
     assert_eq!(resting[4].exchange("GET /v2/ HTTP/1.1").await.status, 200);
 }
 
+/// More than the system's buffers take, so that the answer waits for its client.
+#[tokio::test]
+async fn attack_a_client_that_does_not_read_keeps_no_place() {
+    let mut memory = Memory::new();
+    let blob = memory.blob("docker.io/library/alpine", &vec![7; 64 << 20]);
+    let write_timeout = Duration::from_millis(300);
+    let options = crate::proxy::Options { connections_max: 1, write_timeout, ..options() };
+    let stage = stage_with(options, memory).await;
+    let mut idle = Connection::open(stage.address).await;
+    idle.send(&format!("GET /v2/library/alpine/blobs/{blob} HTTP/1.1")).await;
+    assert_eq!(once(stage.address, "GET /v2/ HTTP/1.1").await.status, 200);
+    let begun = std::time::Instant::now();
+    assert_eq!(idle.head().await.status, 200);
+    let taken = idle.body(64 << 20).await.len();
+    assert!(taken < 64 << 20 && begun.elapsed() < Duration::from_secs(10), "{taken} bytes");
+}
+
 #[tokio::test]
 async fn a_taken_port_is_named() {
     let stage = stage(Memory::new()).await;

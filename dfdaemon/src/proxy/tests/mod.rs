@@ -33,6 +33,7 @@ fn options() -> Options {
         allow: AllowRegistries::Public,
         named: BTreeSet::from([Registry::parse("127.0.0.1:5000").unwrap()]),
         head_timeout: Options::HEAD_TIMEOUT,
+        write_timeout: Options::WRITE_TIMEOUT,
         answer_timeout: Options::ANSWER_TIMEOUT,
         drain_timeout: Options::DRAIN_TIMEOUT,
     }
