@@ -1,6 +1,6 @@
 //! The daemon put together: everything is bound before anything is served, and stopped in the reverse order.
 //!
-//! `main` calls [`run`]; tests and benchmarks start an [`App`] inside themselves.
+//! `program` calls [`run`]; tests and benchmarks start an [`App`] inside themselves.
 
 use crate::answers::Answers;
 use crate::config::{Config, SchedulerConfig};

@@ -1,6 +1,6 @@
 //! Damselfly's node daemon: the mirror that a node's container runtimes pull through, and what stands behind it.
 //!
-//! A library so that tests, benchmarks and the demo can run it inside themselves; `main` only reads the configuration.
+//! A library so that tests, benchmarks and the demo can run it inside themselves; `program` only reads the configuration.
 
 mod answers;
 pub mod app;
@@ -12,6 +12,7 @@ pub mod engine;
 mod joining;
 mod lasting;
 mod link;
+pub mod program;
 pub mod proxy;
 mod registry;
 mod status;

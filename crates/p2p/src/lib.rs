@@ -6,6 +6,8 @@
 //!
 //! Both accept only the peers in [`Members`]. Bytes that arrive are the parent's claim: the caller verifies them.
 
+#![cfg_attr(feature = "insecure-plain-bulk", allow(dead_code, reason = "what TLS needs"))]
+
 mod admission;
 mod control;
 mod error;

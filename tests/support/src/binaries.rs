@@ -4,7 +4,7 @@ use anyhow::{Context, Result, ensure};
 use cargo_metadata::Message;
 use std::ffi::OsString;
 use std::io::BufReader;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
 /// The directory with programs that are built already; where it is set, nothing is built.
@@ -89,28 +89,22 @@ impl Binaries {
         Self::find(|name| built.iter().find(|(built, _)| built == name).map(|(_, path)| path.clone()))
     }
 
-    /// The same programs, but for a daemon whose bulk connections are not secured, to be compared with the real one. It
-    /// is put into `dir`, or taken from [`BIN_DIR_VARIABLE`] under the name `dfdaemon-plain-bulk`.
+    /// The same programs, but for a daemon whose bulk connections are not secured, to be compared with the real one:
+    /// `dfdaemon-plain-bulk`.
     ///
     /// # Errors
     /// If it does not build.
-    pub fn with_plain_bulk(&self, profile: Profile, dir: &Path) -> Result<Self> {
+    pub fn with_plain_bulk(&self, profile: Profile) -> Result<Self> {
         const NAME: &str = "dfdaemon-plain-bulk";
         if let Some(dir) = std::env::var_os(BIN_DIR_VARIABLE).map(PathBuf::from) {
             return Ok(Self { dfdaemon: dir.join(NAME), ..self.clone() });
         }
-        // Cargo puts both under one name, and the caller may be about to start the real one.
-        let kept = dir.join("dfdaemon");
-        std::fs::copy(&self.dfdaemon, &kept)?;
         let mut command = cargo_build(profile);
-        command.args(["--bin", "dfdaemon", "--features", "dfdaemon/insecure-plain-bulk"]);
+        command.args(["--bin", NAME, "--features", "dfdaemon/insecure-plain-bulk"]);
         command.env("DAMSELFLY_MEASURES_PLAIN_BULK", "yes");
         let built = executables(command)?;
-        let (_, path) = built.iter().find(|(name, _)| name == "dfdaemon").context("no daemon was built")?;
-        let plain = dir.join(NAME);
-        std::fs::copy(path, &plain)?;
-        std::fs::rename(&kept, &self.dfdaemon)?;
-        Ok(Self { dfdaemon: plain, ..self.clone() })
+        let (_, dfdaemon) = built.into_iter().find(|(name, _)| name == NAME).context("no daemon was built")?;
+        Ok(Self { dfdaemon, ..self.clone() })
     }
 
     fn find(path_of: impl Fn(&str) -> Option<PathBuf>) -> Result<Self> {

@@ -30,7 +30,7 @@ pub async fn measure(scene: &Scene) -> Result<Vec<Row>> {
     }
     let real = scene.binaries()?;
     eprintln!("  building the daemon whose bulk connections are not secured");
-    let plain = real.with_plain_bulk(Profile::of_caller(), scene.dir())?;
+    let plain = real.with_plain_bulk(Profile::of_caller())?;
     let dir = scene.dir().join("security");
     let origin = Origin::start(&dir, size).await?;
     let dirs = [dir.join("secured"), dir.join("plain")];
