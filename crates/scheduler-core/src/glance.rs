@@ -1,5 +1,8 @@
 //! A first look at many members for one: whether they have anything that it could use. Most have not, and to see that
-//! costs no more than a few words of each one's bitmap.
+//! costs no more than a few words of each one's bitmap. The last are looked at first: a source reads in order, so what is
+//! new stands there.
+
+use types::PieceIndex;
 
 /// Pieces of the one for whom others are looked at.
 #[derive(Debug, Default)]
@@ -48,20 +51,28 @@ impl Glance {
     /// Whether some of the pieces are in `bitmap`.
     pub(crate) fn any_in(&self, bitmap: &[u64]) -> bool {
         let theirs = &bitmap[self.from..][..self.words.len()];
-        self.words.iter().zip(theirs).any(|(mine, theirs)| mine & theirs != 0)
+        self.words.iter().zip(theirs).rev().any(|(mine, theirs)| mine & theirs != 0)
     }
 
-    /// Whether some of the pieces are not in `bitmap`.
-    pub(crate) fn any_out_of(&self, bitmap: &[u64]) -> bool {
+    /// Whether some of the pieces are neither in `bitmap` nor among `others`.
+    pub(crate) fn any_out_of(&self, bitmap: &[u64], others: &[PieceIndex]) -> bool {
         let theirs = &bitmap[self.from..][..self.words.len()];
-        self.words.iter().zip(theirs).any(|(mine, theirs)| mine & !theirs != 0)
+        self.words.iter().zip(theirs).enumerate().rev().any(|(w, (mine, theirs))| {
+            let mut left = mine & !theirs;
+            if left != 0 {
+                for other in others.iter().filter(|other| other.as_usize() / 64 == self.from + w) {
+                    left &= !(1 << (other.0 % 64));
+                }
+            }
+            left != 0
+        })
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use types::{PieceIndex, PieceSet};
+    use types::PieceSet;
 
     #[test]
     fn only_the_pieces_looked_for_count() {
@@ -87,14 +98,20 @@ mod tests {
                 glance.lack(other.words(), &mut found);
                 assert_eq!(found, pairs().map(|(mine, theirs)| mine & !theirs).collect::<Vec<_>>());
                 assert_eq!(
-                    (glance.any_in(other.words()), glance.any_out_of(other.words())),
+                    (glance.any_in(other.words()), glance.any_out_of(other.words(), &[])),
                     (is_in, is_out),
                     "{wanted:?} in {other:?}"
                 );
             }
         }
+        assert!(glance.set(set(&[70, 200]).words().iter().copied()));
+        let [none, one] = [set(&[]), set(&[200])];
+        let left =
+            |bitmap: &PieceSet, others: [u32; 2]| glance.any_out_of(bitmap.words(), &others.map(PieceIndex));
+        assert!(left(&none, [70, u32::MAX]) && left(&none, [6, 200]) && left(&one, [71, 200]));
+        assert!(!left(&none, [200, 70]) && !left(&one, [70, u32::MAX]));
         assert!(!glance.set(set(&[]).words().iter().copied()));
         let (full, empty) = (PieceSet::full(300), PieceSet::empty(300));
-        assert!(!glance.any_in(full.words()) && !glance.any_out_of(empty.words()));
+        assert!(!glance.any_in(full.words()) && !glance.any_out_of(empty.words(), &[]));
     }
 }

@@ -158,7 +158,14 @@ impl Scheduler {
         assert_eq!(demand.holders, holders, "holders are counted");
         for (ix, member) in swarm.members.iter() {
             assert_eq!(demand.overview.member(member.host), Some(ix), "the overview knows every member");
+            assert_eq!(demand.overview.host(ix), member.host, "either way");
             assert_eq!(demand.overview.held(ix), member.held.words(), "and what it holds");
+            let coming = member.want.iter().flat_map(|want| &want.coming).map(|coming| coming.piece);
+            let kept = demand.overview.coming(ix).iter().copied();
+            assert!(
+                kept.take_while(|piece| piece.0 < swarm.count()).eq(coming.take(4)),
+                "and what comes to it"
+            );
         }
         for (part, counted) in demand.parts.iter().zip(&zones) {
             assert_eq!(&part.holders, counted, "a zone's holders are counted");

@@ -125,7 +125,7 @@ impl Scheduler {
                 if !judge.could_take(child) {
                     return Look::Unfit;
                 }
-                if !hosts[swarm.members[child].host].can_take(BY_RANK[rank], *now) {
+                if !hosts[demand.overview.host(child)].can_take(BY_RANK[rank], *now) {
                     return Look::Full;
                 }
                 judge.pair(child, parent).map_or(Look::Unfit, Look::Fits)
@@ -162,7 +162,7 @@ impl Scheduler {
                 if !judge.could_give(parent) {
                     return Look::Unfit;
                 }
-                if !hosts[swarm.members[parent].host].can_upload(*now) {
+                if !hosts[demand.overview.host(parent)].can_upload(*now) {
                     return Look::Full;
                 }
                 judge.pair(child, parent).map_or(Look::Unfit, Look::Fits)
@@ -210,17 +210,16 @@ impl Scheduler {
     }
 
     /// How scarce the scarcest piece is that a host with a free slot has for somebody, if there is one.
-    fn scarcest(&mut self, host: HostIx) -> Option<u8> {
-        let Self { swarms, hosts, scratch, now, .. } = self;
+    fn scarcest(&self, host: HostIx) -> Option<u8> {
+        let Self { swarms, hosts, now, .. } = self;
         let parent = hosts.get(host).filter(|host| host.can_upload(*now))?;
         let levels = parent.offers.iter().filter_map(|six| {
             let swarm = swarms.get(*six)?;
             let demand =
                 swarm.demand.as_deref().filter(|demand| demand.hungry.iter().any(|count| *count > 0))?;
             let held = demand.overview.held(demand.overview.member(host)?);
-            scratch.clear();
-            scratch.extend(held.iter().zip(demand.avail.words()).map(|(held, avail)| held & avail));
-            demand.rarity.rarest(scratch).map(|(level, _)| level)
+            let offered = held.iter().zip(demand.avail.words()).map(|(held, avail)| held & avail);
+            demand.rarity.rarest(offered).map(|(level, _)| level)
         });
         levels.min()
     }

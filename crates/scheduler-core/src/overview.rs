@@ -1,32 +1,54 @@
-//! What is looked at of many members to find one, side by side: which host is which member, and what each holds. In the
-//! members' own entries, which lie far apart, every look would wait for memory.
+//! What is looked at of many members to find one, side by side: which host is which member, what each holds, and what is on
+//! its way to it. In the members' own entries, which lie far apart, every look would wait for memory.
 
 use crate::slab::{HostIx, MemberIx, Slot};
 use types::{PieceIndex, PieceSet};
 
 /// In place of a member where a host is none.
 const NOBODY: u32 = u32::MAX;
+/// In place of a piece where none is on its way.
+const NOTHING: PieceIndex = PieceIndex(u32::MAX);
+/// Of what is on its way to a member so many are kept here. Whatever comes beyond is found at the second look.
+const COMING: usize = 4;
+
+/// What is known of a member beside its bitmap.
+#[derive(Clone, Copy, Debug)]
+struct Brief {
+    host: HostIx,
+    coming: [PieceIndex; COMING],
+}
+
+/// So many members are kept together: as more come, nothing moves.
+const PAGE: usize = 64;
+
+#[derive(Debug)]
+struct Page {
+    bitmaps: Box<[u64]>,
+    briefs: Box<[Brief]>,
+}
 
 #[derive(Debug)]
 pub(crate) struct Overview {
     /// How many words a member's bitmap has.
     width: usize,
-    bitmaps: Vec<u64>,
+    pages: Vec<Page>,
     by_host: Vec<u32>,
 }
 
 impl Overview {
     /// Of nobody yet, for a blob of `count` pieces.
     pub(crate) fn new(count: u32) -> Self {
-        Self { width: count.div_ceil(64) as usize, bitmaps: Vec::new(), by_host: Vec::new() }
+        Self { width: count.div_ceil(64) as usize, pages: Vec::new(), by_host: Vec::new() }
     }
 
     pub(crate) fn join(&mut self, member: MemberIx, host: HostIx, held: &PieceSet) {
-        let end = (member.index() + 1) * self.width;
-        if self.bitmaps.len() < end {
-            self.bitmaps.resize(end, 0);
+        let brief = Brief { host, coming: [NOTHING; COMING] };
+        while self.pages.len() <= member.index() / PAGE {
+            let bitmaps = vec![0; PAGE * self.width].into();
+            self.pages.push(Page { bitmaps, briefs: vec![brief; PAGE].into() });
         }
-        self.bitmaps[end - self.width..end].copy_from_slice(held.words());
+        self.bitmap(member).copy_from_slice(held.words());
+        *self.brief_mut(member) = brief;
         if self.by_host.len() <= host.index() {
             self.by_host.resize(host.index() + 1, NOBODY);
         }
@@ -45,9 +67,26 @@ impl Overview {
             .map(|member| MemberIx::new(*member))
     }
 
+    /// Which host a member is.
+    pub(crate) fn host(&self, member: MemberIx) -> HostIx {
+        self.brief(member).host
+    }
+
     /// The bitmap of what a member holds.
     pub(crate) fn held(&self, member: MemberIx) -> &[u64] {
-        &self.bitmaps[member.index() * self.width..][..self.width]
+        &self.pages[member.index() / PAGE].bitmaps[member.index() % PAGE * self.width..][..self.width]
+    }
+
+    /// Some of what is on its way to a member; in place of others, pieces that no blob has.
+    pub(crate) fn coming(&self, member: MemberIx) -> &[PieceIndex; COMING] {
+        &self.brief(member).coming
+    }
+
+    /// All that is on its way to a member from now on.
+    pub(crate) fn set_coming(&mut self, member: MemberIx, pieces: impl Iterator<Item = PieceIndex>) {
+        let mut places = [NOTHING; COMING];
+        places.iter_mut().zip(pieces).for_each(|(place, piece)| *place = piece);
+        self.brief_mut(member).coming = places;
     }
 
     pub(crate) fn gain(&mut self, member: MemberIx, piece: PieceIndex) {
@@ -59,7 +98,20 @@ impl Overview {
     }
 
     fn word(&mut self, member: MemberIx, piece: PieceIndex) -> &mut u64 {
-        &mut self.bitmaps[member.index() * self.width..][..self.width][piece.as_usize() / 64]
+        &mut self.bitmap(member)[piece.as_usize() / 64]
+    }
+
+    fn bitmap(&mut self, member: MemberIx) -> &mut [u64] {
+        let page = &mut self.pages[member.index() / PAGE];
+        &mut page.bitmaps[member.index() % PAGE * self.width..][..self.width]
+    }
+
+    fn brief(&self, member: MemberIx) -> &Brief {
+        &self.pages[member.index() / PAGE].briefs[member.index() % PAGE]
+    }
+
+    fn brief_mut(&mut self, member: MemberIx) -> &mut Brief {
+        &mut self.pages[member.index() / PAGE].briefs[member.index() % PAGE]
     }
 }
 
@@ -83,6 +135,12 @@ mod tests {
             [5, 1, 0, 9].map(|host| overview.member(HostIx::new(host))),
             [Some(members[0]), Some(members[1]), None, None]
         );
+        overview.set_coming(members[1], [7, 3, 5, 1, 2].map(PieceIndex).into_iter());
+        assert_eq!(*overview.coming(members[1]), [7, 3, 5, 1].map(PieceIndex), "the first few");
+        overview.set_coming(members[1], [7, 3].map(PieceIndex).into_iter());
+        assert_eq!(*overview.coming(members[1]), [PieceIndex(7), PieceIndex(3), NOTHING, NOTHING]);
+        assert_eq!(*overview.coming(members[0]), [NOTHING; COMING]);
+        assert_eq!(members.map(|member| overview.host(member)), [5, 1].map(HostIx::new));
         overview.leave(HostIx::new(5));
         overview.join(members[0], HostIx::new(7), &PieceSet::empty(70));
         assert_eq!([5, 7].map(|host| overview.member(HostIx::new(host))), [None, Some(members[0])]);

@@ -88,9 +88,10 @@ impl Judge<'_> {
         self.glance.set(self.scratch.iter().copied())
     }
 
-    /// Whether `child` lacks something of the parent that a child is looked for.
+    /// Whether `child` lacks something of the parent that a child is looked for, which is not on its way to it.
     pub(crate) fn could_take(&self, child: MemberIx) -> bool {
-        self.glance.any_out_of(self.demand.overview.held(child))
+        let overview = &self.demand.overview;
+        self.glance.any_out_of(overview.held(child), overview.coming(child))
     }
 
     /// Whether `parent` holds something for the child that a parent is looked for.
@@ -156,7 +157,7 @@ impl Judge<'_> {
             return None;
         }
         self.candidates(child, parent, crossing);
-        let (mut level, mut piece) = self.demand.rarity.rarest(self.scratch)?;
+        let (mut level, mut piece) = self.demand.rarity.rarest(self.scratch.iter().copied())?;
         if crossing && level > FIRST_COPY {
             let only_here = self.only_from_here(child, parent);
             // What several zones could send leaves room for what only one can.
@@ -173,7 +174,7 @@ impl Judge<'_> {
                 return None;
             }
             self.first_in_zone(child, parent_host);
-            piece = self.demand.rarity.rarest(self.scratch)?.1;
+            piece = self.demand.rarity.rarest(self.scratch.iter().copied())?.1;
             level = FIRST_COPY + 1;
         }
         let boosted =

@@ -3,28 +3,37 @@
 //! Copies above a cap count as equal, so that new pieces spread first and the rest comes in reading order
 //! (docs: "capped rarity, then the lowest index"). Below it they are told apart the less finely the more there are: in
 //! a large crowd a piece with ten copies is as far behind one with fifteen as a piece with hundred behind one with
-//! hundred and fifty. One bitmap per level makes the choice a scan over words.
+//! hundred and fifty. One bitmap per level, side by side for every 64 pieces, makes the choice a scan over words.
 
-use types::{PieceIndex, PieceSet};
+use types::PieceIndex;
 
-/// Up to so many candidates are looked at one by one.
-const FEW: u32 = 16;
+/// 64 pieces in a row.
+#[derive(Clone, Debug)]
+struct Block {
+    /// The levels that a piece of them is of, as bits.
+    present: u32,
+    /// By level, which pieces are of it.
+    pieces: Box<[u64]>,
+}
 
 #[derive(Debug)]
 pub(crate) struct Rarity {
     copies: Vec<u32>,
     cap: u32,
     /// Pieces by [`level_of`] their copies, up to the cap.
-    levels: Vec<PieceSet>,
+    blocks: Vec<Block>,
 }
 
 impl Rarity {
     /// No copies of any of `count` pieces.
     pub(crate) fn new(count: u32, cap: u8) -> Self {
         let cap = u32::from(cap.max(1));
-        let mut levels = vec![PieceSet::empty(count); usize::from(level_of(cap)) + 1];
-        levels[0] = PieceSet::full(count);
-        Self { copies: vec![0; count as usize], cap, levels }
+        let levels = usize::from(level_of(cap)) + 1;
+        let block = Block { present: 0, pieces: vec![0; levels].into() };
+        let mut rarity =
+            Self { copies: vec![0; count as usize], cap, blocks: vec![block; count.div_ceil(64) as usize] };
+        (0..count).for_each(|piece| rarity.enter(PieceIndex(piece), 0));
+        rarity
     }
 
     pub(crate) fn copies(&self, piece: PieceIndex) -> u32 {
@@ -48,39 +57,45 @@ impl Rarity {
         let (old, new) = (self.level(piece), level_of(copies.min(self.cap)));
         self.copies[piece.as_usize()] = copies;
         if old != new {
-            self.levels[usize::from(old)].remove(piece);
-            self.levels[usize::from(new)].insert(piece);
+            self.leave(piece, old);
+            self.enter(piece, new);
+        }
+    }
+
+    fn enter(&mut self, piece: PieceIndex, level: u8) {
+        let block = &mut self.blocks[piece.as_usize() / 64];
+        block.pieces[usize::from(level)] |= 1 << (piece.0 % 64);
+        block.present |= 1 << level;
+    }
+
+    fn leave(&mut self, piece: PieceIndex, level: u8) {
+        let block = &mut self.blocks[piece.as_usize() / 64];
+        let pieces = &mut block.pieces[usize::from(level)];
+        *pieces &= !(1 << (piece.0 % 64));
+        if *pieces == 0 {
+            block.present &= !(1 << level);
         }
     }
 
     /// Of the pieces in the bitmap `candidates`, the first of the lowest level, and that level.
-    pub(crate) fn rarest(&self, candidates: &[u64]) -> Option<(u8, PieceIndex)> {
-        let start = candidates.iter().position(|word| *word != 0)?;
-        let end = candidates.iter().rposition(|word| *word != 0)? + 1;
-        let candidates = &candidates[start..end];
-        let piece = |w: usize, word: u64| {
-            let w = u32::try_from(start + w).expect("a blob's pieces are counted in 32 bits");
-            PieceIndex(w * 64 + word.trailing_zeros())
-        };
-        if candidates.iter().map(|word| word.count_ones()).sum::<u32>() <= FEW {
-            let mut rarest = (u8::MAX, PieceIndex(u32::MAX));
-            for (w, word) in candidates.iter().enumerate() {
-                let mut left = *word;
-                while left != 0 {
-                    let next = piece(w, left);
-                    rarest = rarest.min((self.level(next), next));
-                    left &= left - 1;
+    pub(crate) fn rarest(&self, candidates: impl IntoIterator<Item = u64>) -> Option<(u8, PieceIndex)> {
+        let mut rarest = None;
+        // Only a piece of a lower level is better than one that comes before it.
+        let mut better = u32::MAX;
+        for (word, (i, block)) in candidates.into_iter().zip((0u32..).zip(&self.blocks)) {
+            let mut levels = if word == 0 { 0 } else { block.present & better };
+            while levels != 0 {
+                let level = levels.trailing_zeros();
+                let found = word & block.pieces[level as usize];
+                if found != 0 {
+                    rarest = Some((level, i * 64 + found.trailing_zeros()));
+                    better = (1 << level) - 1;
+                    break;
                 }
-            }
-            return Some(rarest);
-        }
-        for (level, set) in (0u8..).zip(&self.levels).filter(|(_, set)| !set.is_empty()) {
-            let mut words = candidates.iter().zip(&set.words()[start..end]).enumerate();
-            if let Some((w, (word, mine))) = words.find(|(_, (word, mine))| *word & *mine != 0) {
-                return Some((level, piece(w, word & mine)));
+                levels &= levels - 1;
             }
         }
-        None
+        rarest.map(|(level, piece)| (u8::try_from(level).expect("fewer levels than bits"), PieceIndex(piece)))
     }
 }
 
@@ -100,6 +115,11 @@ fn level_of(copies: u32) -> u8 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use types::PieceSet;
+
+    fn bits(set: &PieceSet) -> impl Iterator<Item = u64> {
+        set.words().iter().copied()
+    }
 
     #[test]
     fn more_copies_are_no_lower_level() {
@@ -120,17 +140,13 @@ mod tests {
             }
         }
         let all = PieceSet::full(130);
-        assert_eq!(rarity.rarest(all.words()), Some((1, PieceIndex(129))));
+        assert_eq!(rarity.rarest(bits(&all)), Some((1, PieceIndex(129))));
         rarity.add(PieceIndex(129));
-        assert_eq!(rarity.rarest(all.words()), Some((2, PieceIndex(0))));
+        assert_eq!(rarity.rarest(bits(&all)), Some((2, PieceIndex(0))));
         let mut some = PieceSet::empty(130);
         [5, 6, 66].into_iter().for_each(|p| assert!(some.insert(PieceIndex(p))));
-        assert_eq!(
-            rarity.rarest(some.words()),
-            Some((3, PieceIndex(5))),
-            "beyond the cap all count as equal"
-        );
-        assert_eq!(rarity.rarest(PieceSet::empty(130).words()), None);
+        assert_eq!(rarity.rarest(bits(&some)), Some((3, PieceIndex(5))), "beyond the cap all count as equal");
+        assert_eq!(rarity.rarest(bits(&PieceSet::empty(130))), None);
         (0..5).for_each(|_| rarity.sub(PieceIndex(66)));
         assert_eq!((rarity.copies(PieceIndex(66)), rarity.level(PieceIndex(66))), (0, 0));
     }

@@ -86,9 +86,9 @@ pub(crate) struct Coming {
     pub(crate) transfer: TransferIx,
 }
 
-/// What a member that wants the blob is like. First what many are looked at for, in one cache line.
+/// What a member that wants the blob is like. First what many are looked at for, and nothing lost between.
 #[derive(Debug)]
-#[repr(C, align(64))]
+#[repr(C)]
 pub(crate) struct Want {
     /// What is on its way to it.
     pub(crate) coming: SmallVec<[Coming; 4]>,
@@ -101,13 +101,13 @@ pub(crate) struct Want {
     pub(crate) last_resort: bool,
     /// It knows that nobody can be the source.
     pub(crate) told: bool,
+    pub(crate) credential: Credential,
 
     pub(crate) position: PieceIndex,
     pub(crate) picks: u32,
     pub(crate) boosted: u32,
     /// Since when it could have been given a piece and was not.
     pub(crate) hungry_since: Timestamp,
-    pub(crate) credential: Credential,
     /// When a client's credential ends.
     pub(crate) expires: Option<Timestamp>,
     pub(crate) since: Timestamp,

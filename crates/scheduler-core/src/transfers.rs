@@ -27,8 +27,15 @@ pub(crate) struct Transfer {
     pub(crate) credited_down: bool,
     pub(crate) crossing: bool,
     began: Timestamp,
+    /// After so many milliseconds it has taken too long.
+    patience: u32,
+}
+
+impl Transfer {
     /// When it has taken too long.
-    due: Timestamp,
+    fn due(&self) -> Timestamp {
+        self.began + Duration::from_millis(self.patience.into())
+    }
 }
 
 impl Scheduler {
@@ -58,12 +65,13 @@ impl Scheduler {
             credited_down: false,
             crossing,
             began: self.now,
-            due: self.now + timeout,
+            patience: u32::try_from(timeout.as_millis()).unwrap_or(u32::MAX),
         };
+        let due = transfer.due();
         let tix = self.transfers.insert(transfer);
         let slow_parent = self.hosts[parent_host].upload_pace.is_slow(self.usual_pace)
             && !self.hosts[child_host].download_pace.is_slow(self.usual_pace);
-        self.timers.set_by(&mut self.overdue_alarm, Timer::Overdue, self.now + timeout);
+        self.timers.set_by(&mut self.overdue_alarm, Timer::Overdue, due);
 
         let want = swarm.members[child].want.as_mut().expect("only a member that wants the blob is hungry");
         want.coming.push(Coming { piece, transfer: tix });
@@ -79,7 +87,10 @@ impl Scheduler {
         self.promise_slots(tix, slow_parent, false);
         let swarm = &mut self.swarms[six];
 
+        let coming =
+            swarm.members[child].want.iter().flat_map(|want| &want.coming).map(|coming| coming.piece);
         let demand = swarm.demand.as_mut().expect("where somebody is hungry there is a demand");
+        demand.overview.set_coming(child, coming);
         demand.source_extras += u32::from(demand.is_extra(child, parent, piece));
         demand.rarity.add(piece);
         demand.transfers += 1;
@@ -120,7 +131,9 @@ impl Scheduler {
         if let Some(want) = &mut member.want {
             want.coming.retain(|coming| coming.transfer != tix);
         }
+        let coming = member.want.iter().flat_map(|want| &want.coming).map(|coming| coming.piece);
         if let Some(demand) = &mut swarm.demand {
+            demand.overview.set_coming(transfer.child, coming);
             demand.rarity.sub(transfer.piece);
             demand.transfers -= 1;
             if transfer.crossing {
@@ -297,11 +310,11 @@ impl Scheduler {
     /// and cleared for nothing.
     pub(crate) fn on_overdue(&mut self) {
         self.timers.clear(&mut self.overdue_alarm, Timer::Overdue);
-        let due = self.transfers.iter().map(|(tix, transfer)| (transfer.due, tix));
+        let due = self.transfers.iter().map(|(tix, transfer)| (transfer.due(), tix));
         let mut overdue: Vec<_> = due.filter(|(due, _)| *due <= self.now).collect();
         overdue.sort_unstable();
         overdue.into_iter().for_each(|(_, tix)| self.times_out(tix));
-        let next = self.transfers.iter().map(|(_, transfer)| transfer.due).min();
+        let next = self.transfers.iter().map(|(_, transfer)| transfer.due()).min();
         if let Some(next) = next {
             let next = next.max(self.now + OVERDUE_PAUSE);
             self.timers.set(&mut self.overdue_alarm, Timer::Overdue, next);
