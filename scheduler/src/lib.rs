@@ -16,6 +16,7 @@ mod metrics;
 mod options;
 mod outbox;
 mod questions;
+mod refused;
 mod roster;
 mod server;
 mod service;

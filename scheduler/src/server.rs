@@ -7,6 +7,7 @@ use crate::driver::Driver;
 use crate::kubernetes::TokenReviews;
 use crate::metrics::Published;
 use crate::questions::Questions;
+use crate::refused::Refused;
 use crate::service::Service;
 use crate::stream::Streams;
 use crate::threshold::Threshold;
@@ -249,17 +250,18 @@ impl Parts {
             tasks: tasks.clone(),
             next: AtomicU64::new(0),
         });
+        let refused = Refused::default();
         let service = Service {
             streams,
             questions: Questions::new(self.resolver.clone(), self.published.clone()),
             inputs,
             cluster: self.cluster.clone(),
-            refusals: Arc::default(),
+            refused: refused.clone(),
             audit,
         };
         let connections = self.options.hosts.max as usize + CONNECTIONS_SPARE;
         let incoming = connection::incoming(doors.listener, connections, doors.tls, &tasks);
-        self.serve(incoming, service, &readiness).await;
+        self.serve(incoming, (service, refused), &readiness).await;
         shutdown::drain(&tasks, self.options.drain_timeout).await;
         if let Some(writing) = writing {
             writing.stopped().await;
@@ -270,7 +272,7 @@ impl Parts {
     async fn serve(
         &self,
         incoming: impl Stream<Item = std::io::Result<Connection>>,
-        service: Service,
+        (service, refused): (Service, Refused),
         readiness: &Readiness,
     ) {
         let (health, health_service) = tonic_health::server::health_reporter();
@@ -279,7 +281,7 @@ impl Parts {
             .max_decoding_message_size(HOST_FRAME_BYTES_MAX)
             .max_encoding_message_size(SCHEDULER_FRAME_BYTES_MAX);
         let stopping = CancellationToken::new();
-        let threshold = if self.cluster.is_some() { Threshold::guarded() } else { Threshold::open() };
+        let threshold = if self.cluster.is_some() { Threshold::guarded(refused) } else { Threshold::open() };
         let serving = tonic::transport::Server::builder()
             .layer(threshold)
             .max_concurrent_streams(CALLS_PER_CONNECTION_MAX)

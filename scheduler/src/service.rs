@@ -5,6 +5,7 @@ use crate::connection::ConnectionHandle;
 use crate::driver::Inputs;
 use crate::kubernetes::Identity;
 use crate::questions::{Questions, malformed};
+use crate::refused::Refused;
 use crate::status;
 use crate::stream::Streams;
 use futures::stream::BoxStream;
@@ -12,8 +13,8 @@ use membership::JoinSecret;
 use process::audit::{Event, Log, Operation};
 use proto::{JoinRequest, server, wire};
 use std::net::IpAddr;
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant, SystemTime};
+use std::sync::Arc;
+use std::time::SystemTime;
 use tonic::{Request, Response, Status, Streaming};
 use types::HostId;
 
@@ -25,29 +26,8 @@ pub(crate) struct Service {
     pub(crate) inputs: Inputs,
     /// Whose members may ask; everybody, where gRPC is plain.
     pub(crate) cluster: Option<Cluster>,
-    pub(crate) refusals: Arc<Refusals>,
+    pub(crate) refused: Refused,
     pub(crate) audit: Option<Log>,
-}
-
-/// Says of refused joins that there are some, and not each.
-#[derive(Debug, Default)]
-pub(crate) struct Refusals(Mutex<(Option<Instant>, u64)>);
-
-impl Refusals {
-    /// How often that is said.
-    const INTERVAL: Duration = Duration::from_secs(5);
-
-    /// One more; if it is time to say so, how many were not said since the last time.
-    fn note(&self) -> Option<u64> {
-        let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let (last, unsaid) = &mut *state;
-        if last.is_some_and(|last| last.elapsed() < Self::INTERVAL) {
-            *unsaid += 1;
-            return None;
-        }
-        *last = Some(Instant::now());
-        Some(std::mem::take(unsaid))
-    }
 }
 
 impl Service {
@@ -65,7 +45,10 @@ impl Service {
                 connection.part();
                 return Err(Status::unauthenticated("the host certificate of this connection has expired"));
             }
-            cluster.admits(host.host()).inspect_err(|_| connection.part())?;
+            cluster.admits(host.host()).inspect_err(|status| {
+                connection.part();
+                self.refused.tell(&connection, "a call is refused", status);
+            })?;
         }
         Ok(connection)
     }
@@ -85,12 +68,9 @@ impl Service {
     }
 
     /// Says so, and ends the connection of one that may not join.
-    fn refused(&self, connection: &ConnectionHandle, status: Status) -> Status {
+    fn turn_away(&self, connection: &ConnectionHandle, status: Status) -> Status {
         connection.part();
-        if let Some(unsaid) = self.refusals.note() {
-            let reason = status.message();
-            tracing::warn!(remote = %connection.remote, reason, unsaid, "a host may not join");
-        }
+        self.refused.tell(connection, "a host may not join", &status);
         status
     }
 }
@@ -117,7 +97,7 @@ impl server::Scheduler for Service {
                 self.joined(key.host(), remote.ip(), &by);
                 Ok(Response::new(credentials.into()))
             }
-            Err(status) => Err(self.refused(&connection, status)),
+            Err(status) => Err(self.turn_away(&connection, status)),
         }
     }
 
@@ -136,7 +116,7 @@ impl server::Scheduler for Service {
                 self.joined(key.host(), remote.ip(), &format!("service account {account}"));
                 Ok(Response::new(credentials.into()))
             }
-            Err(status) => Err(self.refused(&connection, status)),
+            Err(status) => Err(self.turn_away(&connection, status)),
         }
     }
 
@@ -195,19 +175,5 @@ impl server::Scheduler for Service {
         let status = status::ask(&self.inputs).await;
         let status = status.ok_or_else(|| Status::unavailable("the scheduler is too busy to say"))?;
         Ok(Response::new(status.into()))
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_flood_of_refusals_is_said_once_in_a_while() {
-        let refusals = Refusals::default();
-        assert_eq!(refusals.note(), Some(0));
-        assert!((0..100).all(|_| refusals.note().is_none()));
-        refusals.0.lock().unwrap().0 = Instant::now().checked_sub(Refusals::INTERVAL);
-        assert_eq!(refusals.note(), Some(100));
     }
 }

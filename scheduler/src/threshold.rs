@@ -4,6 +4,7 @@
 //! only, and whoever has shown no certificate can do nothing but join, a few at a time.
 
 use crate::connection::ConnectionHandle;
+use crate::refused::Refused;
 use futures::future::BoxFuture;
 use http::{Request, Response};
 use http_body_util::Limited;
@@ -33,17 +34,32 @@ const STRANGERS_CALLS_MAX: usize = 64;
 pub(crate) struct Threshold {
     /// Nothing where gRPC is plain and everybody is taken for a host.
     strangers: Option<Arc<Semaphore>>,
+    refused: Refused,
 }
 
 impl Threshold {
     /// Where hosts show certificates.
-    pub(crate) fn guarded() -> Self {
-        Self { strangers: Some(Arc::new(Semaphore::new(STRANGERS_CALLS_MAX))) }
+    pub(crate) fn guarded(refused: Refused) -> Self {
+        Self { strangers: Some(Arc::new(Semaphore::new(STRANGERS_CALLS_MAX))), refused }
     }
 
     /// Where nobody does.
-    pub(crate) const fn open() -> Self {
-        Self { strangers: None }
+    pub(crate) fn open() -> Self {
+        Self { strangers: None, refused: Refused::default() }
+    }
+}
+
+impl Threshold {
+    fn refuse<E: Send + 'static>(
+        &self,
+        connection: Option<&ConnectionHandle>,
+        status: &Status,
+    ) -> BoxFuture<'static, Result<Response<Body>, E>> {
+        if let Some(connection) = connection {
+            self.refused.tell(connection, "a call is refused", status);
+        }
+        let answer = status.clone().into_http();
+        Box::pin(std::future::ready(Ok(answer)))
     }
 }
 
@@ -77,18 +93,22 @@ where
     }
 
     fn call(&mut self, request: Request<Body>) -> Self::Future {
-        let host = request.extensions().get::<ConnectionHandle>().and_then(|connection| connection.host);
+        let connection = request.extensions().get::<ConnectionHandle>();
         let path = request.uri().path();
         let mut permit = None;
         if let Some(strangers) = &self.threshold.strangers
-            && host.is_none()
+            && connection.is_none_or(|connection| connection.host.is_none())
         {
             if ![JOIN, JOIN_BY_SERVICE_ACCOUNT].contains(&path) && !path.starts_with(HEALTH) {
-                return refuse(&Status::unauthenticated("no host certificate was shown: join first"));
+                let status = Status::unauthenticated("no host certificate was shown: join first");
+                return self.threshold.refuse(connection, &status);
             }
             match Arc::clone(strangers).try_acquire_owned() {
                 Ok(free) => permit = Some(free),
-                Err(_) => return refuse(&Status::resource_exhausted("too many hosts join at once")),
+                Err(_) => {
+                    let status = Status::resource_exhausted("too many hosts join at once");
+                    return self.threshold.refuse(connection, &status);
+                }
             }
         }
         let request = match path {
@@ -101,9 +121,4 @@ where
             answering.await
         })
     }
-}
-
-fn refuse<E: Send + 'static>(status: &Status) -> BoxFuture<'static, Result<Response<Body>, E>> {
-    let answer = status.clone().into_http();
-    Box::pin(std::future::ready(Ok(answer)))
 }

@@ -12,6 +12,7 @@ pub mod file;
 mod host_key;
 mod peer_key;
 mod places;
+mod refusals;
 mod service_account;
 mod ticket;
 mod token;
@@ -23,6 +24,7 @@ pub use error::{AuthorityError, AuthorityHashError, ServiceAccountTokenError, To
 pub use host_key::HostKey;
 pub use peer_key::{PeerKey, PeerKeyError};
 pub use places::{Place, Places};
+pub use refusals::Refusals;
 pub use service_account::ServiceAccountToken;
 pub use ticket::{CLOCK_LEEWAY, Ticket, TicketError, TicketKey};
 pub use token::{AuthorityHash, JoinSecret, JoinToken, SecretHash};

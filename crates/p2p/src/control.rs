@@ -13,16 +13,19 @@ use libp2p::core::Multiaddr;
 use libp2p::multiaddr::Protocol;
 use libp2p::request_response::{self, OutboundFailure, OutboundRequestId, ProtocolSupport, ResponseChannel};
 use libp2p::swarm::dial_opts::DialOpts;
-use libp2p::swarm::{NetworkBehaviour, Swarm, SwarmEvent};
+use libp2p::swarm::{ConnectionDenied, ListenError, NetworkBehaviour, Swarm, SwarmEvent};
 use libp2p::{PeerId, connection_limits, identify, ping, swarm};
+use membership::{Refusals, row};
 use std::collections::BTreeMap;
+use std::error::Error as _;
+use std::fmt::Display;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
-use tracing::{debug, trace};
+use tracing::{debug, trace, warn};
 use types::{Digest, HostId};
 
 /// How identify names the protocol family.
@@ -89,6 +92,7 @@ pub(crate) struct Control {
     swarm: Swarm<Behaviour>,
     members: Members,
     source: Arc<dyn PieceSource>,
+    refusals: Arc<Refusals>,
     asks: mpsc::Receiver<Ask>,
     /// Asked and not answered yet.
     asked: BTreeMap<OutboundRequestId, oneshot::Sender<Answer>>,
@@ -106,6 +110,7 @@ impl Control {
         listen: SocketAddr,
         members: Members,
         source: Arc<dyn PieceSource>,
+        refusals: Arc<Refusals>,
     ) -> Result<(Self, Asker), P2pError> {
         let failed = |source| P2pError::Listen { address: listen, source };
         // libp2p shares ports between listeners (SO_REUSEPORT), so a taken one would go unnoticed.
@@ -147,7 +152,7 @@ impl Control {
         .await
         .map_err(|_| failed(io::ErrorKind::TimedOut.into()))?;
         let (asker, asks) = mpsc::channel(ASKS_MAX);
-        Ok((Self { swarm, members, source, asks, asked: BTreeMap::new(), address }, Asker(asker)))
+        Ok((Self { swarm, members, source, refusals, asks, asked: BTreeMap::new(), address }, Asker(asker)))
     }
 
     /// Runs the swarm until cancelled.
@@ -209,7 +214,10 @@ impl Control {
                             return Some(Question { asker, digest: request.said, channel });
                         }
                         // Without an answer the channel closes, which the asker sees.
-                        Err(error) => debug!(%peer, %error, "a question is not answered"),
+                        Err(error) => {
+                            let asker = HostId::of_peer_id(&peer.to_bytes());
+                            self.tell(&asker, Some(asker), &error);
+                        }
                     }
                 }
                 Event::Message { peer, message: Message::Response { request_id, response }, .. } => {
@@ -230,11 +238,35 @@ impl Control {
                 debug!(%peer, "control connection made");
             }
             SwarmEvent::ConnectionClosed { peer_id: peer, .. } => debug!(%peer, "control connection closed"),
+            SwarmEvent::IncomingConnectionError {
+                send_back_addr,
+                error: ListenError::Denied { cause },
+                ..
+            } => match socket_addr(&send_back_addr) {
+                Some(remote) => self.denied(remote, &cause),
+                None => debug!(remote = %send_back_addr, error = %cause, "control connection refused"),
+            },
             SwarmEvent::IncomingConnectionError { error, .. } => debug!(%error, "control connection refused"),
             SwarmEvent::OutgoingConnectionError { error, .. } => debug!(%error, "no control connection"),
             other => trace!(event = ?other, "control"),
         }
         None
+    }
+
+    fn denied(&self, remote: SocketAddr, cause: &ConnectionDenied) {
+        // It says itself only that it is one.
+        match cause.source() {
+            Some(reason) => self.tell(&row(remote.ip()), None, &reason),
+            None => self.tell(&row(remote.ip()), None, cause),
+        }
+    }
+
+    /// Says once of somebody why it is refused.
+    fn tell(&self, who: &dyn Display, peer: Option<HostId>, reason: &dyn Display) {
+        if let Some(unsaid) = self.refusals.note(who, reason) {
+            let peer = peer.map(tracing::field::display);
+            warn!(%who, peer, %reason, unsaid, "a peer is refused at the control port");
+        }
     }
 
     fn answered(&mut self, id: OutboundRequestId, answer: Answer) {

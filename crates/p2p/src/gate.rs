@@ -33,20 +33,20 @@ impl Gate {
 
 /// Why a connection was refused.
 #[derive(Debug, thiserror::Error)]
-#[error("peer {0} is no member")]
-struct NoMember(PeerId);
+#[error("the scheduler has not named it")]
+struct NoMember;
 
 /// Why another was.
 #[derive(Debug, thiserror::Error)]
-#[error("{0} has too many connections that prove nothing")]
-struct TooMany(IpAddr);
+#[error("too many of its connections prove nothing")]
+struct TooMany;
 
 impl Gate {
     fn check(&self, peer: PeerId) -> Result<dummy::ConnectionHandler, ConnectionDenied> {
         if self.members.contains_peer(&peer.to_bytes()) {
             Ok(dummy::ConnectionHandler)
         } else {
-            Err(ConnectionDenied::new(NoMember(peer)))
+            Err(ConnectionDenied::new(NoMember))
         }
     }
 }
@@ -63,7 +63,7 @@ impl NetworkBehaviour for Gate {
     ) -> Result<(), ConnectionDenied> {
         let Some(ip) = ip(remote).map(membership::row) else { return Ok(()) };
         if self.knocking.values().filter(|other| **other == ip).count() >= self.share {
-            return Err(ConnectionDenied::new(TooMany(ip)));
+            return Err(ConnectionDenied::new(TooMany));
         }
         self.knocking.insert(id, ip);
         Ok(())

@@ -6,8 +6,11 @@ use crate::pool::Pool;
 use crate::serve::Server;
 use crate::tls::Tls;
 use crate::{
-    FetchError, Holdings, Identity, Members, Metrics, Options, P2pError, PieceRequest, PieceSource, Stats,
+    ConnectError, FetchError, Holdings, Identity, Members, Metrics, Options, P2pError, PieceRequest,
+    PieceSource, Stats,
 };
+use membership::Refusals;
+use std::fmt::Display;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -29,6 +32,7 @@ struct Inner {
     fetcher: Fetcher,
     asker: Asker,
     metrics: Arc<Metrics>,
+    refusals: Arc<Refusals>,
     bulk_addr: SocketAddr,
     control_addr: SocketAddr,
     cancel: CancellationToken,
@@ -51,28 +55,52 @@ impl P2p {
         cancel: CancellationToken,
     ) -> Result<Self, P2pError> {
         options.validate()?;
-        let metrics = Arc::new(Metrics::default());
+        let (metrics, refusals) = (Arc::new(Metrics::default()), Arc::new(Refusals::default()));
         let tls = Tls::new(&identity)?;
         let address = options.bulk_listen;
         let failed = |source| P2pError::Listen { address, source };
         let listener = TcpListener::bind(address).await.map_err(failed)?;
         let bulk_addr = listener.local_addr().map_err(failed)?;
-        let (control, asker) =
-            Control::listen(&identity, options.control_listen, members.clone(), Arc::clone(&source)).await?;
+        let (control, asker) = Control::listen(
+            &identity,
+            options.control_listen,
+            members.clone(),
+            Arc::clone(&source),
+            Arc::clone(&refusals),
+        )
+        .await?;
         let advertised =
             |address: SocketAddr| SocketAddr::new(options.advertise.unwrap_or(address.ip()), address.port());
         let (bulk_addr, control_addr) = (advertised(bulk_addr), advertised(control.address));
 
         let pool = Arc::new(Pool::new(tls.clone(), options.clone(), members.clone(), Arc::clone(&metrics)));
         let fetcher = Fetcher::new(Arc::clone(&pool), &options, Arc::clone(&metrics));
-        let server = Server::new(tls, options, members.clone(), Arc::clone(&metrics), source, cancel.clone());
+        let server = Server::new(
+            tls,
+            options,
+            members.clone(),
+            Arc::clone(&metrics),
+            source,
+            Arc::clone(&refusals),
+            cancel.clone(),
+        );
         let tasks = TaskTracker::new();
         tasks.spawn(control.run(cancel.clone()));
         tasks.spawn(Arc::new(server).run(listener));
         tasks.spawn(pool.keep_clean(cancel.clone()));
         tasks.close();
-        let inner =
-            Inner { identity, members, fetcher, asker, metrics, bulk_addr, control_addr, cancel, tasks };
+        let inner = Inner {
+            identity,
+            members,
+            fetcher,
+            asker,
+            metrics,
+            refusals,
+            bulk_addr,
+            control_addr,
+            cancel,
+            tasks,
+        };
         Ok(Self { inner: Arc::new(inner) })
     }
 
@@ -134,8 +162,21 @@ impl P2p {
         .await;
         if let Err(error) = &result {
             inner.metrics.failed(error);
+            self.tell(parent, error);
         }
         result
+    }
+
+    /// Says once of a parent that it is not who it should be.
+    fn tell(&self, parent: HostId, error: &FetchError) {
+        let reason: &dyn Display = match error {
+            FetchError::Ticket(error) => error,
+            FetchError::Unreachable(error @ ConnectError::WrongPeer { .. }) => error,
+            _ => return,
+        };
+        if let Some(unsaid) = self.inner.refusals.note(&parent, reason) {
+            tracing::warn!(peer = %parent, %reason, unsaid, "a peer is not believed");
+        }
     }
 
     /// What a member says it holds of a blob; nothing if it does not know it. Asked over control; cancel safe.
@@ -145,7 +186,8 @@ impl P2p {
     /// questions wait here already.
     pub async fn holdings(&self, of: HostId, digest: Digest) -> Result<Option<Holdings>, FetchError> {
         let member = self.inner.members.get(of).ok_or(FetchError::NotMember)?;
-        self.inner.asker.ask(member, digest).await
+        let answer = self.inner.asker.ask(member, digest).await;
+        answer.inspect_err(|error| self.tell(of, error))
     }
 
     /// Waits until `bytes` that come from elsewhere than a peer are due under the download rate, which is the host's for

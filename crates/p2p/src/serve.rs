@@ -10,7 +10,8 @@ use crate::watchdog::Watchdog;
 use crate::wire::{self, FrameError};
 use crate::{Metrics, Options, PieceBody, PieceRequest, PieceSource, Refusal};
 use futures::StreamExt;
-use membership::{Doorstep, Places, TicketError, Turn};
+use membership::{Doorstep, Places, Refusals, TicketError, Turn, row};
+use std::fmt::Display;
 use std::io::{self, IoSlice};
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -39,6 +40,7 @@ type Knock = (TcpStream, SocketAddr);
 /// Who has connected, and what became of its ticket.
 struct Child {
     host: HostId,
+    remote: SocketAddr,
     ticket: Result<Admitted, TicketError>,
 }
 
@@ -60,6 +62,7 @@ pub(crate) struct Server {
     idle: IdleSet,
     /// How many connections each member has.
     places: Places<HostId>,
+    refusals: Arc<Refusals>,
     cancel: CancellationToken,
 }
 
@@ -70,11 +73,13 @@ impl Server {
         members: Members,
         metrics: Arc<Metrics>,
         source: Arc<dyn PieceSource>,
+        refusals: Arc<Refusals>,
         cancel: CancellationToken,
     ) -> Self {
         Self {
             tls,
             members,
+            refusals,
             metrics,
             source,
             shaper: Shaper::new(options.upload_rate_bytes_per_second),
@@ -101,7 +106,7 @@ impl Server {
                     Ok((socket, remote)) => {
                         if let Some((_, remote)) = doorstep.push(remote.ip(), (socket, remote)) {
                             self.metrics.rejected(Rejection::Full);
-                            debug!(%remote, "connection refused: too many wait for their handshake");
+                            self.tell(remote, None, &"too many connections wait for their handshake");
                         }
                     }
                     Err(error) => {
@@ -112,13 +117,13 @@ impl Server {
                 ((socket, remote), turn) = doorstep.next() => {
                     let Some(slot) = self.slot().await else {
                         self.metrics.rejected(Rejection::Full);
-                        debug!(%remote, "connection refused: too many");
+                        self.tell(remote, None, &"too many connections");
                         continue;
                     };
                     let server = Arc::clone(&self);
                     let span = debug_span!("bulk", %remote);
                     tasks.spawn(
-                        async move { server.connection(socket, slot, turn).await }.instrument(span),
+                        async move { server.connection((socket, remote), slot, turn).await }.instrument(span),
                     );
                 }
             }
@@ -126,6 +131,14 @@ impl Server {
         drop(listener);
         tasks.close();
         tasks.wait().await;
+    }
+
+    /// Says once of an address why it is refused.
+    fn tell(&self, remote: SocketAddr, peer: Option<HostId>, reason: &dyn Display) {
+        if let Some(unsaid) = self.refusals.note(&row(remote.ip()), reason) {
+            let peer = peer.map(tracing::field::display);
+            warn!(%remote, peer, %reason, unsaid, "a peer is refused");
+        }
     }
 
     /// One of all connections' slots; the connection that has been idle for longest gives way.
@@ -141,9 +154,9 @@ impl Server {
     }
 
     /// One connection from its start to its end.
-    async fn connection(&self, socket: TcpStream, _slot: OwnedSemaphorePermit, turn: Turn<Knock>) {
+    async fn connection(&self, knock: Knock, _slot: OwnedSemaphorePermit, turn: Turn<Knock>) {
         let _open = self.metrics.opened(Direction::In);
-        let greeting = timeout(self.options.handshake_timeout, self.greet(socket));
+        let greeting = timeout(self.options.handshake_timeout, self.greet(knock));
         let greeted = tokio::select! {
             () = self.cancel.cancelled() => return,
             greeted = greeting => greeted,
@@ -172,12 +185,12 @@ impl Server {
     }
 
     /// The TLS handshake and the child's hello with its ticket.
-    async fn greet(&self, socket: TcpStream) -> Result<(Child, Secured<TcpStream>), FrameError> {
+    async fn greet(&self, (socket, remote): Knock) -> Result<(Child, Secured<TcpStream>), FrameError> {
         socket.set_nodelay(true)?;
         let (peer, mut stream) = self.tls.accept(socket).await?;
         let shown = wire::read_hello(&mut stream).await?;
         let host = HostId::of_peer_id(&peer.to_bytes());
-        Ok((Child { host, ticket: self.members.tickets().check(&peer, &shown) }, stream))
+        Ok((Child { host, remote, ticket: self.members.tickets().check(&peer, &shown) }, stream))
     }
 
     /// Lets a member in, and serves it until it leaves, is removed, or its ticket's time is over.
@@ -191,19 +204,19 @@ impl Server {
             Ok(ticket) => *ticket,
             Err(error) => {
                 self.metrics.rejected(Rejection::Ticket);
-                debug!(peer = %child.host, %error, "refused for what it shows");
+                self.tell(child.remote, Some(child.host), error);
                 // Its turn ends with it: strangers have no more connections than turns.
                 return self.turn_away(stream, Refusal::NotAllowed).await;
             }
         };
         drop(turn);
-        let child = child.host;
+        let Child { host: child, remote, .. } = *child;
         let Some(gone) = self.introduction(child).await else {
-            debug!(peer = %child, "not a member");
+            self.tell(remote, Some(child), &"the scheduler has not named it");
             return self.turn_away(stream, Refusal::NotAllowed).await;
         };
         let Some(_place) = self.places.take(child) else {
-            debug!(peer = %child, "too many connections of this peer");
+            self.tell(remote, Some(child), &"too many connections of this peer");
             return self.turn_away(stream, Refusal::Busy).await;
         };
         stream.write_all(&wire::hello(&self.members.tickets().own())).await?;

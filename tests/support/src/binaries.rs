@@ -103,7 +103,8 @@ impl Binaries {
         command.args(["--bin", NAME, "--features", "dfdaemon/insecure-plain-bulk"]);
         command.env("DAMSELFLY_MEASURES_PLAIN_BULK", "yes");
         let built = executables(command)?;
-        let (_, dfdaemon) = built.into_iter().find(|(name, _)| name == NAME).context("no daemon was built")?;
+        let (_, dfdaemon) =
+            built.into_iter().find(|(name, _)| name == NAME).context("no daemon was built")?;
         Ok(Self { dfdaemon, ..self.clone() })
     }
 

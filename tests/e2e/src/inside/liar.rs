@@ -76,6 +76,7 @@ pub struct Liar {
     host: HostId,
     said: mpsc::Sender<FromHost>,
     heard: Arc<Mutex<Vec<SchedulerMessage>>>,
+    met: Arc<Mutex<Vec<Member>>>,
     _cancel: DropGuard,
 }
 
@@ -111,8 +112,8 @@ impl Liar {
             version: "liar".to_owned(),
         };
         let (said, words) = mpsc::channel(FRAMES);
-        let heard = Arc::default();
-        let talk = Talk { members, script, heard: Arc::clone(&heard) };
+        let (heard, met) = (Arc::default(), Arc::default());
+        let talk = Talk { members, script, heard: Arc::clone(&heard), met: Arc::clone(&met) };
         let endpoint = tonic::transport::Endpoint::from_shared(format!("http://{}", hub.address()))?;
         let authority = hub.token().authority;
         let channel = process::grpc::channel(&endpoint, &SERVER_NAME.try_into()?, move || {
@@ -127,13 +128,26 @@ impl Liar {
         let FromScheduler::Welcome(welcome) = first.try_into()? else { bail!("no welcome") };
         let talking = talk.run(incoming, frames, words, welcome.heartbeat);
         tokio::spawn(cancel.clone().run_until_cancelled_owned(talking));
-        Ok(Self { host: identity.host_id(), said, heard, _cancel: cancel.drop_guard() })
+        Ok(Self { host: identity.host_id(), said, heard, met, _cancel: cancel.drop_guard() })
     }
 
     /// Who it is.
     #[must_use]
     pub const fn host(&self) -> HostId {
         self.host
+    }
+
+    /// The other members that the scheduler has named to it, once they are so many.
+    ///
+    /// # Errors
+    /// If they do not come.
+    pub async fn meets(&self, count: usize) -> Result<Vec<Member>> {
+        poll::until_async("members are named", BOUND, || async {
+            let mut others = lock(&self.met).clone();
+            others.retain(|member| member.host != self.host);
+            Ok((others.len() >= count).then_some(others))
+        })
+        .await
     }
 
     /// Says something of a blob.
@@ -169,6 +183,7 @@ struct Talk {
     members: Members,
     script: Script,
     heard: Arc<Mutex<Vec<SchedulerMessage>>>,
+    met: Arc<Mutex<Vec<Member>>>,
 }
 
 impl Talk {
@@ -205,6 +220,7 @@ impl Talk {
                     let host = member.host();
                     let member =
                         Member { host, peer_id: member.peer_id, control: member.control, bulk: member.bulk };
+                    lock(&self.met).push(member.clone());
                     // Its own entry is of no use to it.
                     drop(self.members.insert(member));
                 }

@@ -27,7 +27,7 @@ pub(crate) struct Scene {
     pub(crate) attacked: Node,
     log: Logged,
     _other: Node,
-    _hub: Hub,
+    pub(crate) hub: Hub,
 }
 
 /// An answer to bytes that were sent as they are.
@@ -46,7 +46,7 @@ impl Scene {
         let hub = Hub::start(&settings).await?;
         let (attacked, other) = tokio::try_join!(Node::join(&hub, &settings), Node::join(&hub, &settings))?;
         hub.until_hosts(2).await?;
-        Ok(Self { origin, attacked, log, _other: other, _hub: hub })
+        Ok(Self { origin, attacked, log, _other: other, hub })
     }
 
     /// What the attack gives, and the lines that the attacked daemon's log has of the requests of it.
@@ -54,6 +54,19 @@ impl Scene {
         &self,
         seed: u64,
         attack: impl Future<Output = Result<T>>,
+    ) -> Result<(T, Vec<String>)> {
+        let ours = |line: &str| {
+            line.contains("dfdaemon::proxy") && !line.contains(BESIDE) && !line.contains("kind=\"ping\"")
+        };
+        self.beside_with(seed, attack, ours).await
+    }
+
+    /// What the attack gives, and the lines of the whole log that are `ours`.
+    pub(crate) async fn beside_with<T>(
+        &self,
+        seed: u64,
+        attack: impl Future<Output = Result<T>>,
+        ours: impl Fn(&str) -> bool,
     ) -> Result<(T, Vec<String>)> {
         let content = Content::random(seed, SIZE);
         self.origin.add_blob(BESIDE, content.bytes.clone());
@@ -76,9 +89,7 @@ impl Scene {
         ensure!(reply.status == 200, "the daemon goes on: {}", reply.summary());
         let text = self.log.since(mark);
         ensure!(!text.contains(SECRET), "a secret is in the log");
-        let ours = |line: &&str| line.contains("dfdaemon::proxy") && !line.contains(BESIDE);
-        let told = |line: &&str| !line.contains("kind=\"ping\"");
-        Ok((attacked, text.lines().filter(ours).filter(told).map(str::to_owned).collect()))
+        Ok((attacked, text.lines().filter(|line| ours(line)).map(str::to_owned).collect()))
     }
 
     /// How often the registry was asked for this.
