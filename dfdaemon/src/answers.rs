@@ -375,6 +375,16 @@ impl Answers {
         self.forgotten.load(Ordering::SeqCst) != asked
     }
 
+    /// The number of the last flush of the scheduler's that this host has heard of, in former lives too.
+    pub(crate) fn flushed(&self) -> u64 {
+        self.lasting.flushed()
+    }
+
+    /// A flush of this number has been carried out.
+    pub(crate) fn heard_of_flush(&self, number: u64) {
+        self.lasting.heard_of_flush(number);
+    }
+
     /// Forgets what origins permitted in this repository, or in all, the grace included: every next request is asked
     /// about anew.
     pub(crate) fn forget(&self, of: Option<&Repository>) {

@@ -280,6 +280,8 @@ fn hello(config: &Config, p2p: &P2p) -> proto::Hello {
             download_rate: config.p2p.download_rate.unwrap_or(0),
         },
         version: env!("CARGO_PKG_VERSION").to_owned(),
+        // As each stream begins.
+        flushed: 0,
     }
 }
 

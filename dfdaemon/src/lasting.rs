@@ -29,6 +29,9 @@ struct Answers {
     manifests: BTreeMap<String, u64>,
     /// By `registry/name`: when anyone could last read it, in seconds since 1970.
     open: BTreeMap<String, u64>,
+    /// The number of the last flush of the scheduler's that was carried out.
+    #[serde(default)]
+    flushed: u64,
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -86,7 +89,7 @@ impl Lasting {
         let (answers, dirty) = &mut *guard;
         *dirty = true;
         let Some(repository) = of else {
-            *answers = Answers::default();
+            *answers = Answers { flushed: answers.flushed, ..Answers::default() };
             return;
         };
         let name = repository.to_string();
@@ -94,6 +97,20 @@ impl Lasting {
         // A tag has no colon in it, and no digest has an at sign.
         answers.tags.retain(|key, _| key.rsplit_once(':').is_none_or(|(of, _)| of != name));
         answers.manifests.retain(|key, _| key.split_once('@').is_none_or(|(of, _)| of != name));
+    }
+
+    /// A flush of this number has been carried out: what is kept from now on is newer.
+    pub(crate) fn heard_of_flush(&self, number: u64) {
+        let mut guard = self.lock();
+        let (answers, dirty) = &mut *guard;
+        if answers.flushed < number {
+            (answers.flushed, *dirty) = (number, true);
+        }
+    }
+
+    /// The number of the last flush.
+    pub(crate) fn flushed(&self) -> u64 {
+        self.lock().0.flushed
     }
 
     /// What `reference` stood for, if that was confirmed within the grace.
@@ -210,8 +227,10 @@ mod tests {
         assert!(lasting.was_open(&app) && lasting.tag(&app, &another).is_some());
         assert_eq!((lasting.tag(&app, &tag), lasting.tag(&app, &Reference::Digest(digest))), (None, None));
         assert_eq!(lasting.tag(&other, &tag), Some(digest), "another's stays");
+        lasting.heard_of_flush(7);
         lasting.forget(None);
         assert!(!lasting.was_open(&other) && lasting.tag(&other, &tag).is_none());
+        assert_eq!(lasting.flushed(), 7);
     }
 
     #[test]

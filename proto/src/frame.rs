@@ -51,8 +51,17 @@ pub enum FromScheduler {
     },
     /// The answer to a ping.
     Pong(u64),
-    /// What origins permitted, and what tags stood for, is to be asked again: of this repository, or of all.
-    Forget(Option<(Registry, String)>),
+    /// What origins permitted, and what tags stood for, is to be asked again.
+    Forget(Forget),
+}
+
+/// What is to be asked again.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Forget {
+    /// Larger than that of all before.
+    pub number: u64,
+    /// What of: a repository by registry and name, or all.
+    pub of: Option<(Registry, String)>,
 }
 
 impl FromHost {
@@ -103,7 +112,7 @@ impl FromScheduler {
             Self::Messages(messages) => return scheduler_frames(&messages),
             Self::Members { reset, joined, left } => return member_frames(reset, &joined, &left),
             Self::Pong(number) => Content::Pong(number),
-            Self::Forget(of) => Content::Forget(forget_out(of)),
+            Self::Forget(forget) => Content::Forget(forget_out(forget)),
         };
         vec![wire::SchedulerFrame { content: Some(content) }]
     }
@@ -140,17 +149,18 @@ impl TryFrom<wire::SchedulerFrame> for FromScheduler {
     }
 }
 
-fn forget_out(of: Option<(Registry, String)>) -> wire::Forget {
+fn forget_out(Forget { number, of }: Forget) -> wire::Forget {
     let (registry, repository) = of.map(|(registry, name)| (registry.to_string(), name)).unwrap_or_default();
-    wire::Forget { registry, repository }
+    wire::Forget { registry, repository, number }
 }
 
-fn forget_in(forget: wire::Forget) -> Result<Option<(Registry, String)>, ConvertError> {
+fn forget_in(forget: wire::Forget) -> Result<Forget, ConvertError> {
+    let number = forget.number;
     if forget.registry.is_empty() && forget.repository.is_empty() {
-        return Ok(None);
+        return Ok(Forget { number, of: None });
     }
     bounded("repository", forget.repository.len(), NAME_BYTES_MAX)?;
-    Ok(Some((Registry::parse(&forget.registry)?, forget.repository)))
+    Ok(Forget { number, of: Some((Registry::parse(&forget.registry)?, forget.repository)) })
 }
 
 fn keys_in(keys: Vec<wire::BlobKey>) -> Result<Vec<BlobKey>, ConvertError> {

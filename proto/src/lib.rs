@@ -16,7 +16,7 @@ mod tests;
 mod words;
 
 pub use error::ConvertError;
-pub use frame::{FromHost, FromScheduler, host_frames, scheduler_frames};
+pub use frame::{Forget, FromHost, FromScheduler, host_frames, scheduler_frames};
 pub use join::{Credentials, JoinRequest, ServiceAccountJoinRequest};
 pub use link::{Hello, Member, PeerTraffic, TRAFFIC_PEERS_MAX, Traffic, Welcome};
 pub use requests::{

@@ -35,6 +35,8 @@ pub struct Hello {
     pub spec: HostSpec,
     /// The program's version, for people.
     pub version: String,
+    /// The number of the last [`Forget`](crate::Forget) that it has heard of; 0 if of none.
+    pub flushed: u64,
 }
 
 impl Hello {
@@ -53,6 +55,7 @@ impl Hello {
             control: self.control.map(address_out),
             spec: Some(spec_out(&self.spec)),
             version: self.version.clone(),
+            flushed: self.flushed,
         }
     }
 
@@ -66,6 +69,7 @@ impl Hello {
             control: hello.control.map(|a| address_in("control address", &a)).transpose()?,
             spec: spec_in(hello.spec)?,
             version: hello.version,
+            flushed: hello.flushed,
         })
     }
 }

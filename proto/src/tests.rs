@@ -226,6 +226,7 @@ fn hello() -> impl Strategy<Value = Hello> {
             control,
             spec,
             version: "0.1.0".to_owned(),
+            flushed: 1 << 50,
         },
     )
 }
@@ -288,8 +289,8 @@ proptest! {
         let registry = Registry::parse("r.example:5000").expect("a registry");
         for of in [None, Some((registry, format!("team/app{number}")))] {
             prop_assert_eq!(
-                scheduler_trip(FromScheduler::Forget(of.clone())),
-                vec![FromScheduler::Forget(of)]
+                scheduler_trip(FromScheduler::Forget(Forget { number, of: of.clone() })),
+                vec![FromScheduler::Forget(Forget { number, of })]
             );
         }
     }

@@ -4,11 +4,12 @@
 //! The driver takes a few inputs at a time, lets the core handle them, sorts the effects by host and puts one batch
 //! into each host's outbox. It decides nothing.
 
+use crate::cluster::Flushes;
 use crate::metrics::{self, Published};
 use crate::outbox::{End, Out, Outbox};
 use crate::roster::{Roster, StreamId};
 use crate::{Options, status};
-use proto::{Hello, Traffic};
+use proto::{Forget, Hello, Traffic};
 use scheduler_core::{Effect, Event, Scheduler, Summary};
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -16,7 +17,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tonic::Status;
-use types::{HostId, HostMessage, Registry, SchedulerMessage, Timestamp};
+use types::{HostId, HostMessage, SchedulerMessage, Timestamp};
 
 /// Inputs that may wait for the driver. A frame from a host is one.
 const QUEUE: usize = 256;
@@ -46,8 +47,8 @@ pub(crate) enum Input {
     Traffic { host: HostId, stream: StreamId, traffic: Traffic },
     /// To be answered, so that a silent driver is noticed.
     Ping { host: HostId, stream: StreamId, number: u64 },
-    /// All hosts are to ask anew what origins permit, of this repository or of all; how many were told.
-    Forget { of: Option<(Registry, String)>, told: oneshot::Sender<usize> },
+    /// All hosts are to ask anew what origins permit; how many were told.
+    Forget { forget: Forget, told: oneshot::Sender<usize> },
     /// Whether a host of this id, as people see it, is connected.
     IsConnected { id: String, answer: oneshot::Sender<bool> },
     /// Somebody wants to know.
@@ -65,6 +66,8 @@ pub(crate) struct Driver {
     effects: Vec<Effect>,
     published: Published,
     summary: Option<Recent>,
+    /// What hosts may have missed.
+    flushes: Option<Flushes>,
 }
 
 /// The last summary, and what it cost.
@@ -75,7 +78,13 @@ struct Recent {
 }
 
 impl Driver {
-    pub(crate) fn new(options: &Options, seed: u64, first_epoch: u64, published: Published) -> Self {
+    pub(crate) fn new(
+        options: &Options,
+        seed: u64,
+        first_epoch: u64,
+        published: Published,
+        flushes: Option<Flushes>,
+    ) -> Self {
         Self {
             core: Scheduler::new(options.core(first_epoch), seed),
             roster: Roster::default(),
@@ -84,6 +93,7 @@ impl Driver {
             effects: Vec::new(),
             published,
             summary: None,
+            flushes,
         }
     }
 
@@ -189,10 +199,10 @@ impl Driver {
                     self.send(host, Out::Pong(number));
                 }
             }
-            Input::Forget { of, told } => {
+            Input::Forget { forget, told } => {
                 let hosts: Vec<HostId> = self.roster.iter().map(|(id, _)| id).collect();
                 for host in &hosts {
-                    self.send(*host, Out::Forget(of.clone()));
+                    self.send(*host, Out::Forget(forget.clone()));
                 }
                 // Who asked may have given up, here and below.
                 let _ = told.send(hosts.len());
@@ -220,7 +230,11 @@ impl Driver {
         tracing::info!(%host, bulk = %hello.bulk, zone = %hello.spec.zone, rack = %hello.spec.rack,
             version = %hello.version, "a host has joined");
         let spec = hello.spec.clone();
+        let missed = self.flushes.as_ref().map(|flushes| flushes.since(hello.flushed)).unwrap_or_default();
         self.roster.join(host, hello, stream, outbox, Instant::now());
+        for forget in missed {
+            self.send(host, Out::Forget(forget));
+        }
         self.handle(Event::HostJoined { host, spec });
     }
 

@@ -4,13 +4,13 @@
 //! read grows here up to a bound, and beyond it the host is disconnected: it comes back and announces, which costs less
 //! than remembering for it.
 
-use proto::{Member, Welcome};
+use proto::{Forget, Member, Welcome};
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use tonic::Status;
-use types::{HostId, Registry, SchedulerBody, SchedulerMessage};
+use types::{HostId, SchedulerBody, SchedulerMessage};
 
 /// What may wait for one host, in bytes as [`cost_of`] estimates them. The largest single message, a lease with the
 /// states of 65,536 pieces, is 4 MiB; beside it there is room for about 50,000 assignments.
@@ -34,8 +34,8 @@ pub(crate) enum Out {
     },
     Messages(Vec<SchedulerMessage>),
     Pong(u64),
-    /// Ask origins anew, about this repository or all.
-    Forget(Option<(Registry, String)>),
+    /// Ask origins anew.
+    Forget(Forget),
 }
 
 impl Out {
@@ -171,7 +171,7 @@ mod tests {
     use types::{BlobKey, Digest, Epoch};
 
     fn message(epoch: u64) -> SchedulerMessage {
-        let registry = Registry::parse("docker.io").unwrap();
+        let registry = types::Registry::parse("docker.io").unwrap();
         let key = BlobKey { digest: Digest::sha256(b"x"), size: 1, registry };
         SchedulerMessage { key, body: SchedulerBody::Revoke { epoch: Epoch(epoch) } }
     }

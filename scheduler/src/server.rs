@@ -217,7 +217,8 @@ impl Parts {
         let first_epoch = SystemTime::now().duration_since(UNIX_EPOCH).map_or(1, |t| t.as_micros());
         let first_epoch = u64::try_from(first_epoch).unwrap_or(u64::MAX / 2).max(1);
         let seed = self.options.scheduling.seed.unwrap_or_else(|| fastrand::u64(..));
-        let driver = Driver::new(&self.options, seed, first_epoch, self.published.clone());
+        let flushes = self.cluster.as_ref().map(|cluster| cluster.flushes.clone());
+        let driver = Driver::new(&self.options, seed, first_epoch, self.published.clone(), flushes);
         tasks.spawn(driver.run(queue, self.cancel.clone()));
 
         let readiness = Readiness::new();

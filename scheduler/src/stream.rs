@@ -220,7 +220,7 @@ fn frames(out: Out) -> Vec<wire::SchedulerFrame> {
         }
         Out::Messages(messages) => FromScheduler::Messages(messages),
         Out::Pong(number) => FromScheduler::Pong(number),
-        Out::Forget(of) => FromScheduler::Forget(of),
+        Out::Forget(forget) => FromScheduler::Forget(forget),
     };
     said.into_frames()
 }

@@ -69,8 +69,8 @@ pub enum Command {
         image: Image,
     },
     /// Have the whole cluster ask the registries anew who may read what, on the scheduler's machine: after somebody's right
-    /// has ended. A host that is not connected does not hear of it: it goes by what it knows for five minutes at most, and
-    /// while the registry is out of reach, for the grace.
+    /// has ended. A host that is not connected hears of it as soon as it is again: until then it goes by what it knows, for
+    /// five minutes at most, and while the registry is out of reach too, for the grace.
     Flush {
         /// The scheduler's operator socket, in its state directory.
         #[arg(long, value_name = "PATH", default_value = OPERATOR_SOCKET)]

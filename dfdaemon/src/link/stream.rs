@@ -10,7 +10,7 @@ use download_core::LinkState;
 use origin::Repository;
 use p2p::Members;
 use process::audit::{Event, Log, Operation};
-use proto::{FromHost, FromScheduler, Hello, SCHEDULER_FRAME_BYTES_MAX, Welcome, wire};
+use proto::{Forget, FromHost, FromScheduler, Hello, SCHEDULER_FRAME_BYTES_MAX, Welcome, wire};
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -21,7 +21,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 use tonic::Streaming;
 use tonic::transport::Channel;
-use types::{HostId, Registry};
+use types::HostId;
 
 /// How long the scheduler may take for its first words.
 const WELCOME_TIMEOUT: Duration = Duration::from_secs(3);
@@ -136,7 +136,8 @@ impl LinkTask {
             return Err(StreamEnd::NotJoined);
         }
         let (frames, outgoing) = mpsc::channel::<wire::HostFrame>(FRAMES);
-        for frame in FromHost::Hello(served.hello.clone()).into_frames() {
+        let hello = Hello { flushed: served.answers.flushed(), ..served.hello.clone() };
+        for frame in FromHost::Hello(hello).into_frames() {
             drop(frames.try_send(frame));
         }
         let mut client = proto::client::SchedulerClient::new(self.channel.clone())
@@ -240,16 +241,17 @@ impl LinkTask {
             FromScheduler::Members { reset, joined, left } => {
                 self.change_members(served, reset, joined, left);
             }
-            FromScheduler::Forget(of) => forget(served, of),
+            FromScheduler::Forget(flush) => forget(served, flush),
             FromScheduler::Welcome(_) | FromScheduler::Pong(_) => {}
         }
     }
 }
 
 /// A name that makes no sense stands for all: better to ask too much.
-fn forget(served: &Served, of: Option<(Registry, String)>) {
+fn forget(served: &Served, Forget { number, of }: Forget) {
     let of = of.and_then(|(registry, name)| Some(Repository::new(&registry, name.parse().ok()?)));
     served.answers.forget(of.as_ref());
+    served.answers.heard_of_flush(number);
     let detail = of.map_or_else(|| "all repositories".to_owned(), |of| of.to_string());
     tracing::info!(of = detail, "the answers of origins are forgotten");
     if let Some(audit) = &served.audit {

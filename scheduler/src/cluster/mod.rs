@@ -4,6 +4,7 @@
 //! What is kept lies in the state directory: `ca.key` and `ticket.key`, the tokens' hashes, the removed hosts, the first
 //! token, and the socket on which operators change all this ([`operator`]).
 
+mod flushes;
 pub(crate) mod operator;
 mod removed;
 mod service_accounts;
@@ -11,6 +12,7 @@ mod service_accounts;
 mod tests;
 mod tokens;
 
+pub(crate) use flushes::Flushes;
 pub(crate) use removed::Removed;
 pub(crate) use tokens::{NewToken, Tokens};
 
@@ -62,6 +64,7 @@ pub(crate) struct Cluster {
     pub(crate) authority: Authority,
     pub(crate) tokens: Arc<Tokens>,
     pub(crate) removed: Removed,
+    pub(crate) flushes: Flushes,
     /// Unless no service account joins.
     pub(crate) reviews: Option<Arc<TokenReviews>>,
     dir: PathBuf,
@@ -75,8 +78,9 @@ impl Cluster {
         let authority = Authority::load_or_create(dir)?;
         let tokens = Tokens::load(dir.join("tokens.json")).map_err(failed)?;
         let removed = Removed::load(dir.join("removed.json")).map_err(failed)?;
+        let flushes = Flushes::load(dir.join("flushes.json")).map_err(failed)?;
         let (tokens, dir) = (Arc::new(tokens), dir.to_owned());
-        let cluster = Self { authority, tokens, removed, reviews: None, dir };
+        let cluster = Self { authority, tokens, removed, flushes, reviews: None, dir };
         if cluster.tokens.is_fresh() {
             cluster.first_token().map_err(failed)?;
         }

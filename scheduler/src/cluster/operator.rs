@@ -313,8 +313,12 @@ async fn flush(
     let meant = of.as_ref().map(|of| (of.registry.clone(), of.name.as_str().to_owned()));
     let what = of.map_or_else(|| "all repositories".to_owned(), |of| of.to_string());
     desk.done(operator, "flush", what.clone());
-    let hosts = desk.ask(|told| Input::Forget { of: meant, told }).await?;
+    let flushes = desk.cluster.flushes.clone();
+    let (forget, written) = on_disk(move || Ok(flushes.add(meant))).await?;
+    let hosts = desk.ask(|told| Input::Forget { forget, told }).await?;
     tracing::info!(what, hosts, "an operator had the answers of origins forgotten");
+    // Those that are here have heard of it all the same.
+    on_disk(|| written).await?;
     Ok(Json(Flushed { hosts }))
 }
 

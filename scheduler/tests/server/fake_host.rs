@@ -85,6 +85,7 @@ pub(crate) fn hello(name: &str) -> Hello {
             download_rate: 0,
         },
         version: "test".to_owned(),
+        flushed: 0,
     }
 }
 

@@ -160,6 +160,7 @@ impl Host {
                 download_rate: 0,
             },
             version: env!("CARGO_PKG_VERSION").to_owned(),
+            flushed: 0,
         };
         for frame in FromHost::Hello(hello).into_frames() {
             frames.send(frame).await?;

@@ -110,6 +110,7 @@ impl Liar {
                 download_rate: 1 << 40,
             },
             version: "liar".to_owned(),
+            flushed: 0,
         };
         let (said, words) = mpsc::channel(FRAMES);
         let (heard, met) = (Arc::default(), Arc::default());

@@ -85,7 +85,8 @@ async fn attack_strangers_at_the_ports_of_peers_are_told_of_once() -> Result<()>
         }
         Ok(())
     };
-    let ((), lines) = scene.beside_with(32, attack, |line| line.contains("a peer is refused")).await?;
+    let ((), lines) =
+        scene.beside_with(32, Box::pin(attack), |line| line.contains("a peer is refused")).await?;
     // Of one address each of the two members says each once, at whichever port it comes first.
     for reason in [
         "no ticket",

@@ -87,6 +87,42 @@ async fn attack_a_right_that_has_ended_is_gone_with_a_flush() -> Result<()> {
     Ok(())
 }
 
+/// A daemon that was stopped at a flush hears of it when it comes back, though the registry is away by then.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn attack_a_right_that_ended_while_a_host_was_away() -> Result<()> {
+    let stage = Stage::bearer().await?;
+    let mut settings = stage.settings();
+    settings.audit = true;
+    let (hub, a, b) = cluster(&settings).await?;
+    for node in [&a, &b] {
+        stage.pull_public(node).await?;
+    }
+    let [by_tag, by_digest, layer] = stage.public_targets();
+    let (kept, away) = (a.stop().await?, b.stop().await?);
+    stage.origin.make_private(PUBLIC);
+    stage.origin.set_reachable(false);
+    // One that comes back before has the grace.
+    let a = Node::join_again(&hub, &settings, kept).await?;
+    hub.until_hosts(1).await?;
+    until_status(&a, &layer, 200).await?;
+    let repository = format!("{}/{PUBLIC}", stage.origin.registry());
+    dfctl(&hub, &["flush", &repository]).await?;
+    let b = Node::join_again(&hub, &settings, away).await?;
+    hub.until_hosts(2).await?;
+    for target in [&layer, &by_tag, &by_digest] {
+        poll::until_async("the daemon hears of it", BOUND, || async {
+            Ok(matches!(b.get(target).await?.status, 401 | 503).then_some(()))
+        })
+        .await?;
+    }
+    // It hears of each once, in one life or another.
+    let b = Node::join_again(&hub, &settings, b.stop().await?).await?;
+    hub.until_hosts(2).await?;
+    let told = operations(audit_lines(b.stop().await?.path())?);
+    ensure!(told == [("scheduler".to_owned(), "flush".to_owned(), repository, None)], "{told:?}");
+    Ok(())
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_operators_do_at_the_scheduler_is_told() -> Result<()> {
     let stage = Stage::bearer().await?;
