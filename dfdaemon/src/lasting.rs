@@ -99,13 +99,10 @@ impl Lasting {
         answers.manifests.retain(|key, _| key.split_once('@').is_none_or(|(of, _)| of != name));
     }
 
-    /// A flush of this number has been carried out: what is kept from now on is newer.
+    /// The flush of this number has been carried out, and all before it.
     pub(crate) fn heard_of_flush(&self, number: u64) {
         let mut guard = self.lock();
-        let (answers, dirty) = &mut *guard;
-        if answers.flushed < number {
-            (answers.flushed, *dirty) = (number, true);
-        }
+        (guard.0.flushed, guard.1) = (number, true);
     }
 
     /// The number of the last flush.

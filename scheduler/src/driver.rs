@@ -17,7 +17,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tonic::Status;
-use types::{HostId, HostMessage, SchedulerMessage, Timestamp};
+use types::{HostId, HostMessage, Registry, SchedulerMessage, Timestamp};
 
 /// Inputs that may wait for the driver. A frame from a host is one.
 const QUEUE: usize = 256;
@@ -47,8 +47,8 @@ pub(crate) enum Input {
     Traffic { host: HostId, stream: StreamId, traffic: Traffic },
     /// To be answered, so that a silent driver is noticed.
     Ping { host: HostId, stream: StreamId, number: u64 },
-    /// All hosts are to ask anew what origins permit; how many were told.
-    Forget { forget: Forget, told: oneshot::Sender<usize> },
+    /// All hosts are to ask anew what origins permit, of this repository or of all; how many were told.
+    Forget { of: Option<(Registry, String)>, told: oneshot::Sender<usize> },
     /// Whether a host of this id, as people see it, is connected.
     IsConnected { id: String, answer: oneshot::Sender<bool> },
     /// Somebody wants to know.
@@ -199,7 +199,9 @@ impl Driver {
                     self.send(host, Out::Pong(number));
                 }
             }
-            Input::Forget { forget, told } => {
+            Input::Forget { of, told } => {
+                // Where there are no operators, nobody asks for it.
+                let forget = self.flushes.as_ref().map_or(Forget { number: 0, of: None }, |all| all.add(of));
                 let hosts: Vec<HostId> = self.roster.iter().map(|(id, _)| id).collect();
                 for host in &hosts {
                     self.send(*host, Out::Forget(forget.clone()));

@@ -43,7 +43,9 @@ impl Service {
             };
             if connection.is_over() {
                 connection.part();
-                return Err(Status::unauthenticated("the host certificate of this connection has expired"));
+                let status = Status::unauthenticated("the host certificate of this connection has expired");
+                self.refused.tell(&connection, "a call is refused", &status);
+                return Err(status);
             }
             cluster.admits(host.host()).inspect_err(|status| {
                 connection.part();

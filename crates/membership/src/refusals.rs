@@ -7,8 +7,10 @@ use std::time::{Duration, Instant};
 
 /// The same of the same one is said once in this time.
 const PAUSE: Duration = Duration::from_secs(60);
-/// So much is said in that time at most, of whomever.
-const SAID_MAX: usize = 64;
+/// Of one, so much is said in that time at most.
+const OF_ONE_MAX: usize = 8;
+/// Of all together.
+const SAID_MAX: usize = 256;
 
 /// What was said of late.
 #[derive(Debug, Default)]
@@ -30,7 +32,8 @@ impl Refusals {
         let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         state.said.retain(|_, at| now.duration_since(*at) < PAUSE);
         let what = (who.to_string(), why.to_string());
-        if state.said.len() >= SAID_MAX || state.said.contains_key(&what) {
+        let of_one = state.said.keys().filter(|(who, _)| *who == what.0).count();
+        if state.said.len() >= SAID_MAX || of_one >= OF_ONE_MAX || state.said.contains_key(&what) {
             state.unsaid += 1;
             return None;
         }
@@ -60,6 +63,8 @@ mod tests {
         let (refusals, start) = (Refusals::default(), Instant::now());
         let said = (0..1_000u32).filter(|who| refusals.note_at(who, &"why", start).is_some()).count();
         assert_eq!(said, SAID_MAX);
-        assert_eq!(refusals.note_at(&5_000, &"why", start + PAUSE), Some(1_000 - SAID_MAX as u64));
+        let said = (0..100).filter(|why| refusals.note_at(&7, why, start + PAUSE).is_some()).count();
+        assert_eq!(said, OF_ONE_MAX, "one alone leaves room for others");
+        assert_eq!(refusals.note_at(&8, &"why", start + PAUSE), Some(100 - OF_ONE_MAX as u64));
     }
 }

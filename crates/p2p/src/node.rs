@@ -32,7 +32,8 @@ struct Inner {
     fetcher: Fetcher,
     asker: Asker,
     metrics: Arc<Metrics>,
-    refusals: Arc<Refusals>,
+    /// Apart from those at the ports, so that strangers cannot hide them.
+    disbelieved: Refusals,
     bulk_addr: SocketAddr,
     control_addr: SocketAddr,
     cancel: CancellationToken,
@@ -95,7 +96,7 @@ impl P2p {
             fetcher,
             asker,
             metrics,
-            refusals,
+            disbelieved: Refusals::default(),
             bulk_addr,
             control_addr,
             cancel,
@@ -174,7 +175,7 @@ impl P2p {
             FetchError::Unreachable(error @ ConnectError::WrongPeer { .. }) => error,
             _ => return,
         };
-        if let Some(unsaid) = self.inner.refusals.note(&parent, reason) {
+        if let Some(unsaid) = self.inner.disbelieved.note(&parent, reason) {
             tracing::warn!(peer = %parent, %reason, unsaid, "a peer is not believed");
         }
     }

@@ -211,9 +211,12 @@ impl Server {
         };
         drop(turn);
         let Child { host: child, remote, .. } = *child;
-        let Some(gone) = self.introduction(child).await else {
-            self.tell(remote, Some(child), &"the scheduler has not named it");
-            return self.turn_away(stream, Refusal::NotAllowed).await;
+        let gone = match self.introduction(child).await {
+            Ok(gone) => gone,
+            Err(why) => {
+                self.tell(remote, Some(child), &why);
+                return self.turn_away(stream, Refusal::NotAllowed).await;
+            }
         };
         let Some(_place) = self.places.take(child) else {
             self.tell(remote, Some(child), &"too many connections of this peer");
@@ -228,12 +231,16 @@ impl Server {
     }
 
     /// The token of the child's removal, if it is a member or becomes one within the grace.
-    async fn introduction(&self, child: HostId) -> Option<CancellationToken> {
+    ///
+    /// # Errors
+    /// Why it is none.
+    async fn introduction(&self, child: HostId) -> Result<CancellationToken, &'static str> {
         if let Some(gone) = self.members.gone(child) {
-            return Some(gone);
+            return Ok(gone);
         }
-        let _stranger = self.strangers.try_acquire().ok()?;
-        timeout(self.options.introduction_grace, self.members.introduced(child)).await.ok()
+        let _stranger = self.strangers.try_acquire().map_err(|_| "too many wait to be named")?;
+        let introduced = timeout(self.options.introduction_grace, self.members.introduced(child)).await;
+        introduced.map_err(|_| "the scheduler has not named it")
     }
 
     /// Answers the first request with a refusal and closes. The request is read first: a connection that is closed

@@ -18,8 +18,9 @@ struct Brief {
     coming: [PieceIndex; COMING],
 }
 
-/// So many members are kept together: as more come, nothing moves.
-const PAGE: usize = 64;
+/// At most so many members are kept together, and bitmaps of at most so many words: as more come, nothing moves.
+const PAGE_MEMBERS_MAX: usize = 64;
+const PAGE_WORDS_MAX: usize = 4096;
 
 #[derive(Debug)]
 struct Page {
@@ -31,6 +32,8 @@ struct Page {
 pub(crate) struct Overview {
     /// How many words a member's bitmap has.
     width: usize,
+    /// The logarithm of how many members a page has.
+    page: u32,
     pages: Vec<Page>,
     by_host: Vec<u32>,
 }
@@ -38,14 +41,17 @@ pub(crate) struct Overview {
 impl Overview {
     /// Of nobody yet, for a blob of `count` pieces.
     pub(crate) fn new(count: u32) -> Self {
-        Self { width: count.div_ceil(64) as usize, pages: Vec::new(), by_host: Vec::new() }
+        let width = count.div_ceil(64) as usize;
+        let page = (PAGE_WORDS_MAX / width.max(1)).clamp(1, PAGE_MEMBERS_MAX).ilog2();
+        Self { width, page, pages: Vec::new(), by_host: Vec::new() }
     }
 
     pub(crate) fn join(&mut self, member: MemberIx, host: HostIx, held: &PieceSet) {
         let brief = Brief { host, coming: [NOTHING; COMING] };
-        while self.pages.len() <= member.index() / PAGE {
-            let bitmaps = vec![0; PAGE * self.width].into();
-            self.pages.push(Page { bitmaps, briefs: vec![brief; PAGE].into() });
+        let (page, _) = self.place(member);
+        while self.pages.len() <= page {
+            let bitmaps = vec![0; self.width << self.page].into();
+            self.pages.push(Page { bitmaps, briefs: vec![brief; 1 << self.page].into() });
         }
         self.bitmap(member).copy_from_slice(held.words());
         *self.brief_mut(member) = brief;
@@ -74,7 +80,8 @@ impl Overview {
 
     /// The bitmap of what a member holds.
     pub(crate) fn held(&self, member: MemberIx) -> &[u64] {
-        &self.pages[member.index() / PAGE].bitmaps[member.index() % PAGE * self.width..][..self.width]
+        let (page, at) = self.place(member);
+        &self.pages[page].bitmaps[at * self.width..][..self.width]
     }
 
     /// Some of what is on its way to a member; in place of others, pieces that no blob has.
@@ -101,23 +108,47 @@ impl Overview {
         &mut self.bitmap(member)[piece.as_usize() / 64]
     }
 
+    /// A member's page, and where in it it is.
+    fn place(&self, member: MemberIx) -> (usize, usize) {
+        (member.index() >> self.page, member.index() & ((1 << self.page) - 1))
+    }
+
     fn bitmap(&mut self, member: MemberIx) -> &mut [u64] {
-        let page = &mut self.pages[member.index() / PAGE];
-        &mut page.bitmaps[member.index() % PAGE * self.width..][..self.width]
+        let (page, at) = self.place(member);
+        &mut self.pages[page].bitmaps[at * self.width..][..self.width]
     }
 
     fn brief(&self, member: MemberIx) -> &Brief {
-        &self.pages[member.index() / PAGE].briefs[member.index() % PAGE]
+        let (page, at) = self.place(member);
+        &self.pages[page].briefs[at]
     }
 
     fn brief_mut(&mut self, member: MemberIx) -> &mut Brief {
-        &mut self.pages[member.index() / PAGE].briefs[member.index() % PAGE]
+        let (page, at) = self.place(member);
+        &mut self.pages[page].briefs[at]
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn wide_bitmaps_make_small_pages() {
+        let (piece, many) = (PieceIndex(65_535), 65_536);
+        for (count, pages) in [(65_536, 3), (100, 1), (524_288, 9)] {
+            let mut overview = Overview::new(count);
+            for n in 0..9 {
+                overview.join(MemberIx::new(n), HostIx::new(n), &PieceSet::empty(count));
+            }
+            if count >= many {
+                overview.gain(MemberIx::new(5), piece);
+                let held = (0..9).map(|n| overview.held(MemberIx::new(n))[1023] != 0).collect::<Vec<_>>();
+                assert_eq!(held, [false, false, false, false, false, true, false, false, false]);
+            }
+            assert_eq!(overview.pages.len(), pages, "{count} pieces");
+        }
+    }
 
     #[test]
     fn each_member_has_its_own_bitmap() {

@@ -313,13 +313,14 @@ async fn flush(
     let meant = of.as_ref().map(|of| (of.registry.clone(), of.name.as_str().to_owned()));
     let what = of.map_or_else(|| "all repositories".to_owned(), |of| of.to_string());
     desk.done(operator, "flush", what.clone());
-    let flushes = desk.cluster.flushes.clone();
-    let (forget, written) = on_disk(move || Ok(flushes.add(meant))).await?;
-    let hosts = desk.ask(|told| Input::Forget { forget, told }).await?;
-    tracing::info!(what, hosts, "an operator had the answers of origins forgotten");
-    // Those that are here have heard of it all the same.
-    on_disk(|| written).await?;
-    Ok(Json(Flushed { hosts }))
+    // Goes on though the operator goes: hosts that are away are to hear of it after a restart too.
+    let flushing = tokio::spawn(async move {
+        let hosts = desk.ask(|told| Input::Forget { of: meant, told }).await?;
+        tracing::info!(what, hosts, "an operator had the answers of origins forgotten");
+        on_disk(move || desk.cluster.flushes.save()).await?;
+        Ok(Json(Flushed { hosts }))
+    });
+    flushing.await.map_err(|error| Refusal(StatusCode::INTERNAL_SERVER_ERROR, error.to_string()))?
 }
 
 fn bad(why: String) -> Refusal {
