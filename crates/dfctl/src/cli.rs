@@ -2,11 +2,13 @@
 
 use crate::audit::Filter;
 use crate::image::Platform;
+use crate::runtime::{Place, Runtime};
 use clap::{Parser, Subcommand, ValueEnum};
 use origin::{ImageName, NameError, Reference};
 use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
+use types::Registry;
 use url::Url;
 
 /// Where a scheduler that was told nothing else has its operator's socket.
@@ -78,6 +80,14 @@ pub enum Command {
         /// Of one repository, as in ghcr.io/org/app [default: of all].
         repository: Option<Image>,
     },
+    /// Have this machine's container runtimes pull through the daemon, or no longer.
+    Runtime {
+        #[command(flatten)]
+        place: Place,
+        /// What to do.
+        #[command(subcommand)]
+        command: RuntimeCommand,
+    },
     /// Show who pulled what, and what permitted it, from the daemon's audit log and the older files beside it.
     Audit {
         /// The log, as in the daemon's [audit] or --audit.
@@ -89,6 +99,47 @@ pub enum Command {
         #[arg(long)]
         json: bool,
     },
+}
+
+/// What to do with container runtimes.
+#[derive(Debug, Subcommand)]
+pub enum RuntimeCommand {
+    /// Put the daemon before the registries; what others wrote stays, and while the daemon is away the registries are asked.
+    Install {
+        /// Which [default: all that are here].
+        #[arg(value_name = "RUNTIME")]
+        runtimes: Vec<Runtime>,
+        /// Where the daemon serves container runtimes.
+        #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:6500", value_parser = address)]
+        proxy: Url,
+        /// A registry that is to be named, as in ghcr.io or host:5000: one that containerd has files for, or that is none of
+        /// the well-known ones for podman and CRI-O.
+        #[arg(long, value_name = "NAME", value_parser = registry)]
+        registry: Vec<Registry>,
+        /// Show what would change, and change nothing.
+        #[arg(long)]
+        dry_run: bool,
+        /// Restart or reload a runtime that has to read its configuration again.
+        #[arg(long)]
+        restart: bool,
+        /// Stay, look after it, and take it away at SIGTERM.
+        #[arg(long, conflicts_with = "dry_run")]
+        hold: bool,
+    },
+    /// Take it away again: the files are as they were before, with what others changed since.
+    Uninstall {
+        /// Which [default: all that were set up].
+        #[arg(value_name = "RUNTIME")]
+        runtimes: Vec<Runtime>,
+        /// Show what would change, and change nothing.
+        #[arg(long)]
+        dry_run: bool,
+        /// Restart or reload a runtime that has to read its configuration again.
+        #[arg(long)]
+        restart: bool,
+    },
+    /// Show which runtimes pull through the daemon.
+    Status,
 }
 
 /// What to do with join tokens.
@@ -171,6 +222,10 @@ fn id(text: &str) -> Result<String, String> {
     if good { Ok(text.to_owned()) } else { Err("an id has hexadecimal digits only".to_owned()) }
 }
 
+fn registry(text: &str) -> Result<Registry, String> {
+    Registry::parse(text).map_err(|error| error.to_string())
+}
+
 /// A daemon's address: it speaks plain HTTP.
 fn address(text: &str) -> Result<Url, String> {
     let url: Url = text.parse().map_err(|error| format!("{error}; as in http://127.0.0.1:6503"))?;
@@ -222,6 +277,12 @@ mod tests {
             "dfctl status -o xml",
             "dfctl audit --status many",
             "dfctl audit file",
+            "dfctl runtime",
+            "dfctl runtime install rkt",
+            "dfctl runtime install --registry a/b",
+            "dfctl runtime install --proxy 127.0.0.1:6500",
+            "dfctl runtime install --hold --dry-run",
+            "dfctl runtime uninstall --hold",
         ] {
             assert!(parse(line).is_err(), "{line}");
         }

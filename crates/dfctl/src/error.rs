@@ -97,6 +97,17 @@ pub enum Error {
         /// Why not.
         source: std::io::Error,
     },
+    /// A file of this machine cannot be read or written.
+    #[error("{}: {source}", path.display())]
+    File {
+        /// Which.
+        path: PathBuf,
+        /// Why not.
+        source: std::io::Error,
+    },
+    /// Some container runtimes could not be set up, or set back; why is in what was printed.
+    #[error("not done for {0}")]
+    Runtimes(String),
     /// The result cannot be written.
     #[error("cannot write: {0}")]
     Output(#[from] std::io::Error),

@@ -1,8 +1,8 @@
 //! Damselfly's command line for operators: what the cluster does, a pull by hand, a tag read anew, who pulled
-//! what, who may join.
+//! what, who may join, which runtimes pull through it.
 //!
 //! `main` parses [`Cli`] and calls [`run`]; everything goes through the daemon of this node, but for the audit log, which
-//! is read from its files, and for who may join, which is the scheduler's.
+//! is read from its files, for who may join, which is the scheduler's, and for runtimes, whose files it changes itself.
 
 pub mod audit;
 mod blob;
@@ -12,10 +12,11 @@ mod error;
 pub mod image;
 mod membership;
 mod pull;
+mod runtime;
 mod status;
 mod table;
 
-pub use cli::{Cli, Command, HostCommand, Output, TokenCommand};
+pub use cli::{Cli, Command, HostCommand, Output, RuntimeCommand, TokenCommand};
 pub use error::Error;
 
 use client::Client;
@@ -47,6 +48,7 @@ pub async fn run(cli: Cli, out: &mut impl Write) -> Result<(), Error> {
         Command::Flush { socket, repository } => {
             membership::flush(&Client::operator(&socket)?, repository.as_ref(), out).await
         }
+        Command::Runtime { place, command } => runtime::run(&place, command, out).await,
         Command::Audit { file, filter, json } => {
             let form = if json { audit::Form::Json } else { audit::Form::Table };
             let malformed = audit::run(&file, &filter, form, out)?;

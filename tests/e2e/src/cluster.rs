@@ -200,6 +200,12 @@ impl Cluster {
         Ok(cluster)
     }
 
+    /// The programs.
+    #[must_use]
+    pub const fn binaries(&self) -> &Binaries {
+        &self.binaries
+    }
+
     /// The directory of the test.
     #[must_use]
     pub fn dir(&self) -> &Path {

@@ -9,6 +9,7 @@ pub mod cluster;
 pub mod debian;
 pub mod gate;
 pub mod inside;
+pub mod machine;
 pub mod mounts;
 pub mod runtime;
 pub mod silent;

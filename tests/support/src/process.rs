@@ -27,6 +27,7 @@ pub struct Spec {
     args: Vec<OsString>,
     env: Vec<(OsString, OsString)>,
     namespace: Option<PathBuf>,
+    mounts: Option<PathBuf>,
     dir: PathBuf,
 }
 
@@ -39,6 +40,7 @@ impl Spec {
             args: Vec::new(),
             env: Vec::new(),
             namespace: None,
+            mounts: None,
             dir: dir.into(),
         }
     }
@@ -71,15 +73,26 @@ impl Spec {
         self
     }
 
+    /// Runs it in the mount namespace of this file.
+    #[must_use]
+    pub fn in_mounts(mut self, path: impl Into<PathBuf>) -> Self {
+        self.mounts = Some(path.into());
+        self
+    }
+
     fn command(&self) -> Command {
         let mut words: Vec<&OsStr> = Vec::new();
-        let enter = self.namespace.as_ref().map(|path| {
-            let mut option = OsString::from("--net=");
-            option.push(path);
-            option
-        });
-        if let Some(enter) = &enter {
-            words.extend([OsStr::new("nsenter"), enter]);
+        let option = |name: &str, path: &Option<PathBuf>| {
+            path.as_ref().map(|path| {
+                let mut option = OsString::from(name);
+                option.push(path);
+                option
+            })
+        };
+        let enter = [option("--net=", &self.namespace), option("--mount=", &self.mounts)];
+        if enter.iter().any(Option::is_some) {
+            words.push(OsStr::new("nsenter"));
+            words.extend(enter.iter().flatten().map(OsString::as_os_str));
         }
         if Path::new(SETPRIV).exists() {
             words.extend(["setpriv", "--pdeathsig", "KILL"].map(OsStr::new));

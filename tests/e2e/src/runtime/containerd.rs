@@ -2,6 +2,7 @@
 
 use super::{COMMAND_LIMIT, PULL_LIMIT};
 use crate::REGISTRY;
+use crate::machine::Machine;
 use crate::mounts::unmount_below;
 use anyhow::{Context, Result};
 use std::path::{Path, PathBuf};
@@ -46,7 +47,7 @@ impl Containerd {
             "server = {server:?}\nca = {ca:?}\n\n\
              [host.{mirror:?}]\n  capabilities = [\"pull\", \"resolve\"]\n  ca = {ca:?}\n"
         );
-        Self::start_with(host, dir, &hosts, &(configuration(dir, &[]) + &cri(dir)))
+        Self::start_with(host, dir, &hosts, &(configuration(dir, &[]) + &cri(dir) + &registries(dir)))
     }
 
     fn start_with(host: &Namespace, dir: &Path, hosts: &str, configuration: &str) -> Result<Self> {
@@ -56,8 +57,32 @@ impl Containerd {
         let config = dir.join("config.toml");
         std::fs::write(&config, configuration)?;
         let spec = Spec::new("containerd", "containerd", dir).arg("--config").arg(&config);
-        let program = Program::start(&spec.in_namespace(host.path()))?;
-        let mut containerd = Self { program, namespace: host.path(), dir: dir.to_owned() };
+        Self::run_in(&spec.in_namespace(host.path()), host.path(), dir)
+    }
+
+    /// Starts it on a machine as it is configured there; its directories and sockets are below `dir`, as in
+    /// [`own_configuration`](Self::own_configuration).
+    ///
+    /// # Errors
+    /// If it does not start.
+    pub fn start_on(machine: &Machine, dir: &Path) -> Result<Self> {
+        std::fs::create_dir_all(dir)?;
+        Self::run_in(
+            &machine.inside(Spec::new("containerd", "containerd", dir)),
+            machine.network().to_owned(),
+            dir,
+        )
+    }
+
+    /// A configuration with the CRI that has no registries.
+    #[must_use]
+    pub fn own_configuration(dir: &Path) -> String {
+        configuration(dir, &[]) + &cri(dir)
+    }
+
+    fn run_in(spec: &Spec, namespace: PathBuf, dir: &Path) -> Result<Self> {
+        let program = Program::start(spec)?;
+        let mut containerd = Self { program, namespace, dir: dir.to_owned() };
         let ready = poll::until("containerd", COMMAND_LIMIT, || {
             containerd.program.check_running()?;
             Ok(run(&mut containerd.ctr(["version"]), COMMAND_LIMIT).ok())
@@ -128,15 +153,20 @@ fn configuration(dir: &Path, unwanted: &[&str]) -> String {
     )
 }
 
-/// The CRI with `hosts.toml`. Images need no network of pods, and it starts without one.
+const CRI: &str = "plugins.\"io.containerd.grpc.v1.cri\"";
+
+/// The registries' `hosts.toml`, for the CRI.
+fn registries(dir: &Path) -> String {
+    format!("[{CRI}.registry]\nconfig_path = \"{}/certs.d\"\n", dir.display())
+}
+
+/// The CRI. Images need no network of pods, and it starts without one.
 fn cri(dir: &Path) -> String {
-    let (dir, plugin) = (dir.display(), "plugins.\"io.containerd.grpc.v1.cri\"");
+    let dir = dir.display();
     format!(
-        "[{plugin}]\n\
+        "[{CRI}]\n\
          restrict_oom_score_adj = true\n\
-         [{plugin}.registry]\n\
-         config_path = \"{dir}/certs.d\"\n\
-         [{plugin}.cni]\n\
+         [{CRI}.cni]\n\
          bin_dir = \"{dir}/cni/bin\"\n\
          conf_dir = \"{dir}/cni/conf\"\n"
     )

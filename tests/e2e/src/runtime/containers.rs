@@ -4,6 +4,7 @@
 
 use super::{COMMAND_LIMIT, PULL_LIMIT};
 use crate::REGISTRY;
+use crate::machine::Machine;
 use crate::mounts::unmount_below;
 use anyhow::{Context, Result};
 use std::path::{Path, PathBuf};
@@ -17,6 +18,8 @@ pub struct Containers {
     namespace: PathBuf,
     dir: PathBuf,
     ca: Option<PathBuf>,
+    /// The mount namespace of a machine whose `registries.conf` they read; their own, if there is none.
+    mounts: Option<PathBuf>,
 }
 
 impl Containers {
@@ -44,14 +47,33 @@ impl Containers {
         server: &str,
         ca: Option<PathBuf>,
     ) -> Result<Self> {
-        std::fs::create_dir_all(dir)?;
-        let insecure = ca.is_none();
+        let containers = Self { namespace: host.path(), dir: dir.to_owned(), ca, mounts: None };
+        containers.prepare()?;
+        let insecure = containers.ca.is_none();
         let registries = format!(
             "unqualified-search-registries = []\n\
              [[registry]]\nprefix = {REGISTRY:?}\nlocation = {server:?}\ninsecure = {insecure}\n\
              [[registry.mirror]]\nlocation = \"{mirror}/{REGISTRY}\"\ninsecure = true\n"
         );
         std::fs::write(dir.join("registries.conf"), registries)?;
+        Ok(containers)
+    }
+
+    /// On a machine, with its `registries.conf`.
+    ///
+    /// # Errors
+    /// If a file cannot be written.
+    pub fn on(machine: &Machine, dir: &Path) -> Result<Self> {
+        let (namespace, mounts) = (machine.network().to_owned(), Some(machine.mounts()));
+        let containers = Self { namespace, dir: dir.to_owned(), ca: None, mounts };
+        containers.prepare()?;
+        Ok(containers)
+    }
+
+    /// All but the registries.
+    fn prepare(&self) -> Result<()> {
+        let dir = &self.dir;
+        std::fs::create_dir_all(dir)?;
         std::fs::write(dir.join("policy.json"), "{\"default\":[{\"type\":\"insecureAcceptAnything\"}]}")?;
         let storage = format!(
             "[storage]\ndriver = \"overlay\"\ngraphroot = \"{0}/root\"\nrunroot = \"{0}/run\"\n",
@@ -63,7 +85,7 @@ impl Containers {
         std::fs::write(dir.join("containers.conf"), containers)?;
         // Nobody is logged in, whatever the machine's own user is.
         std::fs::write(dir.join("auth.json"), "{}")?;
-        Ok(Self { namespace: host.path(), dir: dir.to_owned(), ca })
+        Ok(())
     }
 
     /// Pulls with podman; the image's digest.
@@ -100,8 +122,12 @@ impl Containers {
 
     fn command(&self, program: &str, args: &[&str]) -> Command {
         let mut command = Command::new("nsenter");
-        command.arg(format!("--net={}", self.namespace.display())).arg(program).args(args);
-        command.env("CONTAINERS_REGISTRIES_CONF", self.dir.join("registries.conf"));
+        command.arg(format!("--net={}", self.namespace.display()));
+        match &self.mounts {
+            Some(mounts) => drop(command.arg(format!("--mount={}", mounts.display()))),
+            None => drop(command.env("CONTAINERS_REGISTRIES_CONF", self.dir.join("registries.conf"))),
+        }
+        command.arg(program).args(args);
         command.env("CONTAINERS_STORAGE_CONF", self.dir.join("storage.conf"));
         command.env("CONTAINERS_CONF", self.dir.join("containers.conf"));
         command.env("REGISTRY_AUTH_FILE", self.dir.join("auth.json"));

@@ -43,7 +43,14 @@ impl Cri {
     /// # Errors
     /// If it does not start.
     pub fn start(host: &Namespace, dir: &Path, mirror: &str, server: &str, ca: &Path) -> Result<Self> {
-        let containerd = Containerd::start_with_cri(host, dir, mirror, server, ca)?;
+        Self::of(Containerd::start_with_cri(host, dir, mirror, server, ca)?)
+    }
+
+    /// The CRI of a running containerd.
+    ///
+    /// # Errors
+    /// If no runtime for the calls can be made.
+    pub fn of(containerd: Containerd) -> Result<Self> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let endpoint = Endpoint::from_shared(format!("unix://{}", containerd.socket().display()))?;
         let channel = {

@@ -1,6 +1,7 @@
 //! dockerd with the daemon as its registry mirror, which it uses for Docker Hub's names only.
 
 use super::{COMMAND_LIMIT, PULL_LIMIT};
+use crate::machine::Machine;
 use crate::mounts::unmount_below;
 use anyhow::{Context, Result};
 use std::path::{Path, PathBuf};
@@ -24,24 +25,44 @@ impl Dockerd {
     /// If it does not start.
     pub fn start(host: &Namespace, dir: &Path, mirror: &str) -> Result<Self> {
         std::fs::create_dir_all(dir)?;
-        let config = serde_json::json!({
+        let mut config = Self::own_configuration(dir);
+        config["registry-mirrors"] = serde_json::json!([mirror]);
+        let file = dir.join("daemon.json");
+        std::fs::write(&file, config.to_string())?;
+        let spec = Spec::new("dockerd", "dockerd", dir).arg("--config-file").arg(&file);
+        Self::run_in(&spec.in_namespace(host.path()), host.path(), dir)
+    }
+
+    /// Starts it on a machine as it is configured there; its directories and sockets are below `dir`, as in
+    /// [`own_configuration`](Self::own_configuration).
+    ///
+    /// # Errors
+    /// If it does not start.
+    pub fn start_on(machine: &Machine, dir: &Path) -> Result<Self> {
+        std::fs::create_dir_all(dir)?;
+        Self::run_in(&machine.inside(Spec::new("dockerd", "dockerd", dir)), machine.network().to_owned(), dir)
+    }
+
+    /// A configuration without mirrors.
+    #[must_use]
+    pub fn own_configuration(dir: &Path) -> serde_json::Value {
+        serde_json::json!({
             "data-root": dir.join("root"),
             "exec-root": dir.join("exec"),
             "pidfile": dir.join("pid"),
             "hosts": [format!("unix://{}", socket(dir))],
-            "registry-mirrors": [mirror],
             "storage-driver": "overlay2",
             "bridge": "none",
             "iptables": false,
             "ip6tables": false,
             "ip-forward": false,
             "userland-proxy": false,
-        });
-        let file = dir.join("daemon.json");
-        std::fs::write(&file, config.to_string())?;
-        let spec = Spec::new("dockerd", "dockerd", dir).arg("--config-file").arg(&file);
-        let program = Program::start(&spec.in_namespace(host.path()))?;
-        let mut dockerd = Self { program, namespace: host.path(), dir: dir.to_owned() };
+        })
+    }
+
+    fn run_in(spec: &Spec, namespace: PathBuf, dir: &Path) -> Result<Self> {
+        let program = Program::start(spec)?;
+        let mut dockerd = Self { program, namespace, dir: dir.to_owned() };
         let ready = poll::until("dockerd", COMMAND_LIMIT, || {
             dockerd.program.check_running()?;
             Ok(run(&mut dockerd.docker(&["version"]), COMMAND_LIMIT).ok())

@@ -7,6 +7,7 @@ mod open_ports;
 mod private_registry;
 mod record;
 mod replay;
+mod runtime_setup;
 mod scene;
 mod source_dies;
 mod warm_restart;

@@ -1,0 +1,183 @@
+//! The files of a machine, which may be mounted below a directory; without what is ours in them, where that is asked for.
+
+use super::target::Refusal;
+use rustix::fs::{Mode, OFlags};
+use std::collections::BTreeMap;
+use std::fs;
+use std::io::{self, Read, Write};
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+/// The largest file that is read: configurations are small.
+const FILE_MAX: u64 = 4 << 20;
+
+/// The machine's files.
+#[derive(Debug)]
+pub(super) struct Files {
+    root: PathBuf,
+    /// What is to be read in the place of a file: its text, or nothing where there is to be no file.
+    instead: BTreeMap<PathBuf, Option<String>>,
+}
+
+impl Files {
+    /// The files below `root`, which is `/` on a running machine.
+    pub(super) fn below(root: &Path) -> io::Result<Self> {
+        let root = fs::canonicalize(root)?;
+        Ok(Self { root, instead: BTreeMap::new() })
+    }
+
+    /// The same, with other texts in some places.
+    pub(super) fn with(&self, instead: BTreeMap<PathBuf, Option<String>>) -> Self {
+        Self { root: self.root.clone(), instead }
+    }
+
+    /// Whether these are the files of the machine that runs this.
+    pub(super) fn of_this_machine(&self) -> bool {
+        self.root == Path::new("/")
+    }
+
+    /// Where a path of the machine's is from here.
+    pub(super) fn place(&self, path: &Path) -> PathBuf {
+        self.root.join(path.strip_prefix("/").unwrap_or(path))
+    }
+
+    /// Whether something is there.
+    pub(super) fn exists(&self, path: &Path) -> bool {
+        self.place(path).exists()
+    }
+
+    /// A file's text; nothing if there is none.
+    ///
+    /// # Errors
+    /// If it cannot be read, is no text, or is a link to somewhere else: that is made by another program, which would
+    /// undo what is done to it.
+    pub(super) fn read(&self, path: &Path) -> Result<Option<String>, Refusal> {
+        if let Some(text) = self.instead.get(path) {
+            return Ok(text.clone());
+        }
+        let refuse = |why: &str| Refusal(format!("{}: {why}", path.display()));
+        let place = self.place(path);
+        match fs::symlink_metadata(&place) {
+            Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
+                return Ok(None);
+            }
+            Err(error) => return Err(refuse(&error.to_string())),
+            Ok(meta) if meta.is_symlink() => {
+                return Err(refuse("it is a symbolic link; change what it is made from"));
+            }
+            Ok(meta) if !meta.is_file() => return Err(refuse("it is no file")),
+            Ok(meta) if meta.len() > FILE_MAX => return Err(refuse("it is too large for a configuration")),
+            Ok(_) => {}
+        }
+        self.inside(&place).map_err(|error| refuse(&error.to_string()))?;
+        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK;
+        let file =
+            rustix::fs::open(&place, flags, Mode::empty()).map_err(|error| refuse(&error.to_string()))?;
+        let mut bytes = Vec::new();
+        fs::File::from(file)
+            .take(FILE_MAX)
+            .read_to_end(&mut bytes)
+            .map_err(|error| refuse(&error.to_string()))?;
+        String::from_utf8(bytes).map(Some).map_err(|_| refuse("it is no UTF-8 text"))
+    }
+
+    /// The names in a directory, sorted; none if there is no directory.
+    ///
+    /// # Errors
+    /// If it cannot be read.
+    pub(super) fn names(&self, dir: &Path) -> Result<Vec<String>, Refusal> {
+        let refuse = |error: &io::Error| Refusal(format!("{}: {error}", dir.display()));
+        let entries = match fs::read_dir(self.place(dir)) {
+            Ok(entries) => entries,
+            Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
+                return Ok(Vec::new());
+            }
+            Err(error) => return Err(refuse(&error)),
+        };
+        let mut names = Vec::new();
+        for entry in entries {
+            let path = dir.join(entry.map_err(|error| refuse(&error))?.file_name());
+            // A file that is to be read as absent is absent, and so is a directory with nothing else in it.
+            let gone = |path: &Path| self.instead.get(path) == Some(&None);
+            let emptied =
+                self.instead.iter().any(|(file, text)| text.is_none() && file.parent() == Some(&path))
+                    && fs::read_dir(self.place(&path)).is_ok_and(|mut inner| {
+                        inner.all(|entry| entry.is_ok_and(|entry| gone(&path.join(entry.file_name()))))
+                    });
+            if !gone(&path) && !emptied {
+                names.extend(path.file_name().and_then(|name| name.to_str()).map(str::to_owned));
+            }
+        }
+        names.sort();
+        Ok(names)
+    }
+
+    /// Makes the directories above a file that are not there; those that were made, from the outermost.
+    ///
+    /// # Errors
+    /// If one cannot be made.
+    pub(super) fn make_room(&self, path: &Path) -> io::Result<Vec<PathBuf>> {
+        let missing: Vec<&Path> =
+            path.ancestors().skip(1).take_while(|dir| !self.place(dir).exists()).collect();
+        for dir in missing.iter().rev() {
+            fs::create_dir(self.place(dir))?;
+            fs::set_permissions(self.place(dir), fs::Permissions::from_mode(0o755))?;
+        }
+        Ok(missing.into_iter().rev().map(Path::to_owned).collect())
+    }
+
+    /// Has a file have this text, in one step; its mode and owner stay.
+    ///
+    /// # Errors
+    /// If it cannot be written.
+    pub(super) fn write(&self, path: &Path, text: &str) -> io::Result<()> {
+        let place = self.place(path);
+        self.inside(&place)?;
+        let dir = place.parent().unwrap_or(Path::new("/"));
+        let mut file = tempfile::Builder::new().prefix(".dfctl-").tempfile_in(dir)?;
+        file.write_all(text.as_bytes())?;
+        let old = match fs::metadata(&place) {
+            Ok(meta) => Some(meta),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+            Err(error) => return Err(error),
+        };
+        if let Some(old) = &old {
+            std::os::unix::fs::fchown(file.as_file(), Some(old.uid()), Some(old.gid()))?;
+        }
+        let mode = old.map_or(0o644, |old| old.mode() & 0o7777);
+        file.as_file().set_permissions(fs::Permissions::from_mode(mode))?;
+        file.as_file().sync_all()?;
+        file.persist(&place).map_err(|error| error.error)?;
+        fs::File::open(dir)?.sync_all()
+    }
+
+    /// Removes a file.
+    ///
+    /// # Errors
+    /// If it is there and cannot be removed.
+    pub(super) fn remove(&self, path: &Path) -> io::Result<()> {
+        self.inside(&self.place(path))?;
+        match fs::remove_file(self.place(path)) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+            _ => Ok(()),
+        }
+    }
+
+    /// Removes directories that are empty; the others stay.
+    pub(super) fn remove_empty(&self, dirs: &[PathBuf]) {
+        for dir in dirs.iter().rev() {
+            // What cannot be removed is in use.
+            let _ = fs::remove_dir(self.place(dir));
+        }
+    }
+
+    /// A directory below the root may be a link out of it, to a file of the machine that looks after the other.
+    fn inside(&self, place: &Path) -> io::Result<()> {
+        let dir = fs::canonicalize(place.parent().unwrap_or(Path::new("/")))?;
+        if dir.starts_with(&self.root) {
+            return Ok(());
+        }
+        let why = format!("{} leads out of {}", place.display(), self.root.display());
+        Err(io::Error::new(io::ErrorKind::InvalidInput, why))
+    }
+}

@@ -1,0 +1,189 @@
+//! What was done to each runtime, or would be, in words and as JSON.
+
+use super::Runtime;
+use super::plan::{Change, Plan};
+use super::restart::Again;
+use super::target::Refusal;
+use crate::{Error, Output};
+use serde::Serialize;
+use similar::TextDiff;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+/// How a runtime stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub(super) enum Standing {
+    /// It is not on this machine.
+    Absent,
+    /// It pulls without Damselfly.
+    NotSetUp,
+    /// It pulls through the daemon.
+    SetUp,
+    /// It does, and others have set it up.
+    ByOthers,
+    /// Others have changed what was set up.
+    Incomplete,
+    /// It cannot be set up safely, or set back.
+    Refused,
+}
+
+impl Standing {
+    const fn words(self) -> &'static str {
+        match self {
+            Self::Absent => "not here",
+            Self::NotSetUp => "not set up",
+            Self::SetUp => "set up",
+            Self::ByOthers => "set up by other hands",
+            Self::Incomplete => "changed by other hands; `dfctl runtime install` sets it up again",
+            Self::Refused => "left as it is",
+        }
+    }
+}
+
+/// What was done to one file, or would be.
+#[derive(Debug, Serialize)]
+struct Changed {
+    path: PathBuf,
+    diff: String,
+}
+
+/// What makes it read its configuration again.
+#[derive(Debug, Serialize)]
+struct Needed {
+    command: String,
+    done: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    error: Option<String>,
+}
+
+/// What was done to one runtime, or would be.
+#[derive(Debug, Serialize)]
+pub(super) struct Report {
+    runtime: Runtime,
+    standing: Standing,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    refused: Option<String>,
+    /// The files with something of ours in them.
+    pub(super) files: Vec<PathBuf>,
+    changes: Vec<Changed>,
+    /// Whether the changes were only worked out.
+    dry_run: bool,
+    needs: Option<Needed>,
+    pub(super) notes: Vec<String>,
+}
+
+impl Report {
+    pub(super) fn standing(runtime: Runtime, standing: Standing) -> Self {
+        Self {
+            runtime,
+            standing,
+            refused: None,
+            files: Vec::new(),
+            changes: Vec::new(),
+            dry_run: false,
+            needs: None,
+            notes: Vec::new(),
+        }
+    }
+
+    pub(super) fn refused(runtime: Runtime, refusal: Refusal) -> Self {
+        Self { refused: Some(refusal.0), ..Self::standing(runtime, Standing::Refused) }
+    }
+
+    pub(super) fn of(plan: &Plan, again: Option<Again>, dry_run: bool) -> Self {
+        let standing = if plan.entries.is_empty() { Standing::NotSetUp } else { Standing::SetUp };
+        Self {
+            files: plan.entries.keys().cloned().collect(),
+            changes: plan
+                .changes
+                .iter()
+                .map(|change| Changed { path: change.path.clone(), diff: diff(change) })
+                .collect(),
+            dry_run,
+            needs: again.map(|again| Needed { command: again.command(), done: false, error: None }),
+            notes: plan.notes.clone(),
+            ..Self::standing(plan.runtime, standing)
+        }
+    }
+
+    pub(super) fn restarted(&mut self, result: Result<(), String>) {
+        if let Some(needs) = &mut self.needs {
+            needs.done = result.is_ok();
+            needs.error = result.err();
+        }
+    }
+
+    pub(super) fn has_changes(&self) -> bool {
+        !self.changes.is_empty()
+    }
+
+    fn write(&self, out: &mut impl Write) -> std::io::Result<()> {
+        let name = self.runtime.name();
+        match &self.refused {
+            Some(why) => writeln!(out, "{name}: left as it is: {why}")?,
+            None if self.changes.is_empty() => writeln!(out, "{name}: {}", self.standing.words())?,
+            None => {}
+        }
+        for change in &self.changes {
+            if self.dry_run {
+                write!(out, "{}", change.diff)?;
+            } else {
+                writeln!(out, "{name}: changed {}", change.path.display())?;
+            }
+        }
+        for note in &self.notes {
+            writeln!(out, "{name}: {note}")?;
+        }
+        match &self.needs {
+            Some(Needed { done: true, command, .. }) => writeln!(out, "{name}: did `{command}`"),
+            Some(Needed { error: Some(error), .. }) => writeln!(out, "{name}: not in force yet: {error}"),
+            Some(Needed { command, .. }) => {
+                writeln!(out, "{name}: in force after `{command}` (--restart does it)")
+            }
+            None => Ok(()),
+        }
+    }
+}
+
+/// What was done to all runtimes, or would be.
+#[derive(Debug, Default)]
+pub(super) struct Reports(pub(super) Vec<Report>);
+
+impl Reports {
+    pub(super) fn write(&self, output: Output, out: &mut impl Write) -> std::io::Result<()> {
+        if output == Output::Json {
+            serde_json::to_writer_pretty(&mut *out, &self.0)?;
+            return writeln!(out);
+        }
+        if self.0.is_empty() {
+            return writeln!(out, "nothing to do: no runtime is set up, or none is here");
+        }
+        self.0.iter().try_for_each(|report| report.write(out))
+    }
+
+    /// Whether all could be done.
+    ///
+    /// # Errors
+    /// The names of those that could not.
+    pub(super) fn outcome(&self) -> Result<(), Error> {
+        let failed = |report: &&Report| {
+            report.refused.is_some() || report.needs.as_ref().is_some_and(|needs| needs.error.is_some())
+        };
+        let names: Vec<&str> = self.0.iter().filter(failed).map(|report| report.runtime.name()).collect();
+        if names.is_empty() { Ok(()) } else { Err(Error::Runtimes(names.join(", "))) }
+    }
+}
+
+/// As `diff -u` shows it.
+fn diff(change: &Change) -> String {
+    let text = |text: &Option<String>| text.clone().unwrap_or_default();
+    let name = |text: &Option<String>, path: &Path| {
+        if text.is_some() { path.display().to_string() } else { "/dev/null".to_owned() }
+    };
+    let (before, after) = (text(&change.before), text(&change.after));
+    TextDiff::from_lines(&before, &after)
+        .unified_diff()
+        .header(&name(&change.before, &change.path), &name(&change.after, &change.path))
+        .to_string()
+}
