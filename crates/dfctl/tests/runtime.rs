@@ -91,6 +91,10 @@ impl Machine {
 fn node() -> Machine {
     Machine::with(&[
         (
+            "usr/lib/systemd/system/docker.service",
+            "[Service]\nExecStart=/usr/sbin/dockerd -H fd:// $DOCKER_OPTS\n",
+        ),
+        (
             CONFIG,
             "version = 2\n\n[plugins]\n  [plugins.\"io.containerd.internal.v1.opt\"]\n    path = \"/var/lib/x\"\n",
         ),
@@ -111,7 +115,7 @@ fn set_up_and_back() {
     assert!(diff.contains("+  config_path = \"/etc/containerd/certs.d\""), "{diff}");
     let said = machine.done("install");
     assert!(
-        said.contains("containerd: in force after `systemctl restart containerd` (--restart does it)"),
+        said.contains("containerd: in force after `systemctl try-restart containerd` (--restart does it)"),
         "{said}"
     );
     assert_eq!(fs::metadata(machine.path(CONFIG)).unwrap().permissions().mode() & 0o777, 0o600);
@@ -120,8 +124,10 @@ fn set_up_and_back() {
     let after = machine.tree();
     let said = machine.done("install");
     assert_eq!(machine.tree(), after);
-    assert!(said.contains("containerd: set up\n") && !said.contains("in force"), "{said}");
+    // Nobody has restarted it: that is remembered.
+    assert!(said.contains("containerd: set up\n") && said.contains("containerd: in force after"), "{said}");
     let status = machine.done("status");
+    assert!(status.contains("containerd: in force after"), "{status}");
     for runtime in ["containerd", "containers", "docker"] {
         assert!(status.contains(&format!("{runtime}: set up\n")), "{status}");
     }
@@ -210,7 +216,7 @@ fn configurations_of_containerd() {
         machine.done("install");
         assert_eq!(machine.read(CONFIG) != config, changed.is_some(), "{}", machine.read(CONFIG));
         let hosts = match config.as_str() {
-            text if text.contains("/a:/b") => "a/_default/hosts.toml",
+            text if text.contains("/a:/b") => "b/_default/hosts.toml",
             text if text.contains("imports") => "imported/_default/hosts.toml",
             _ => HOSTS,
         };
@@ -258,6 +264,90 @@ fn dockers_own_flags_and_links_are_refused() {
     std::os::unix::fs::symlink(outside.path(), machine.path("etc/containerd")).unwrap();
     assert!(machine.refused("install containerd").contains("leads out of"));
     assert_eq!(fs::read_dir(outside.path()).unwrap().count(), 1);
+}
+
+/// containerd goes through a list of directories, and takes the first in which a registry has files, or there is a default.
+#[test]
+fn a_list_of_directories() {
+    let config = "version = 2\n[plugins.\"io.containerd.grpc.v1.cri\".registry]\n  config_path = \"/a:/b\"\n";
+    let machine =
+        Machine::with(&[(CONFIG, config), ("b/harbor.local/ca.crt", "c"), ("a/own.example/hosts.toml", "")]);
+    let before = machine.tree();
+    let said = machine.done("install --registry own.example");
+    assert!(!machine.path("a/_default").exists() && machine.path("b/_default/hosts.toml").exists());
+    assert!(machine.read("a/own.example/hosts.toml").contains("6500"));
+    assert!(said.contains("harbor.local has files of their own in /b"), "{said}");
+    machine.done("uninstall");
+    assert_eq!(machine.tree(), before);
+    // Somebody has a default in an earlier one: that is the one in force.
+    machine.write("a/_default/hosts.toml", "[host.'https://m']\n");
+    machine.done("install");
+    assert!(machine.read("a/_default/hosts.toml").contains("6500") && !machine.path("b/_default").exists());
+}
+
+#[test]
+fn what_containerd_imports() {
+    let config = "version = 2\nimports = [\"conf.d/*.toml\"]\n";
+    let nvidia = "version = 2\n[plugins.\"io.containerd.grpc.v1.cri\".containerd]\n  default_runtime_name = \"nvidia\"\n";
+    let machine = Machine::with(&[(CONFIG, config), ("etc/containerd/conf.d/99-nvidia.toml", nvidia)]);
+    assert!(
+        machine.refused("install").contains("/etc/containerd/conf.d/99-nvidia.toml has the CRI's section")
+    );
+    machine.write("etc/containerd/conf.d/99-nvidia.toml", "version = 2\n[debug]\n  level = \"info\"\n");
+    machine.done("install");
+    machine.done("uninstall");
+    machine.write("etc/containerd/conf.d/99-nvidia.toml", "imports = [\"more.toml\"]\n");
+    assert!(machine.refused("install").contains("imports files of its own"));
+    for pattern in ["*/*.toml", "a*b*.toml", "a?.toml"] {
+        machine.write(CONFIG, &config.replace("conf.d/*.toml", pattern));
+        assert!(machine.refused("install").contains("not understood"), "{pattern}");
+    }
+}
+
+/// One that cannot be written is told of, and the others are done all the same.
+#[test]
+fn one_of_several_cannot_be_written() {
+    let machine = node();
+    fs::create_dir_all(machine.path("etc/containerd")).unwrap();
+    std::os::unix::fs::symlink("/nowhere/at/all", machine.path("etc/containerd/certs.d")).unwrap();
+    let (said, result) = machine.dfctl("install");
+    assert!(matches!(&result, Err(Error::Runtimes(names)) if names == "containerd"), "{result:?}");
+    assert!(said.contains("containerd: left as it is") && said.contains("certs.d"), "{said}");
+    assert!(machine.read(DAEMON_JSON).contains("6500") && machine.read(OURS).contains("6500"));
+}
+
+/// A crash between the record and a file, of an address that is exchanged for another.
+#[test]
+fn after_a_crash_in_an_exchange() {
+    for path in [HOSTS, DAEMON_JSON, OURS] {
+        for command in ["uninstall", "install --proxy http://127.0.0.1:7000", "install"] {
+            let machine = node();
+            let before = machine.tree();
+            machine.done("install");
+            let old = machine.read(path);
+            // The record as it is between: with what is to be, and what was.
+            let record = machine.read(&format!("{STATE}/installed.json"));
+            let was: serde_json::Value = serde_json::from_str(&record).unwrap();
+            machine.done("install --proxy http://127.0.0.1:7000");
+            let record = machine.read(&format!("{STATE}/installed.json"));
+            let mut is: serde_json::Value = serde_json::from_str(&record).unwrap();
+            let key = format!("/{path}");
+            let entry = &was["files"][&key];
+            is["files"][&key]["former"] = serde_json::json!([entry["target"], entry["edit"]]);
+            machine.write(&format!("{STATE}/installed.json"), &is.to_string());
+            machine.write(path, &old);
+            machine.done(command);
+            if command == "uninstall" {
+                assert_eq!(machine.tree(), before, "{path}");
+            } else {
+                let text = machine.read(path);
+                assert_eq!(text.contains("7000"), command.contains("7000"), "{path} {command}: {text}");
+                assert_eq!(text.contains("6500"), !command.contains("7000"), "{path} {command}: {text}");
+                machine.done("uninstall");
+                assert_eq!(machine.tree(), before, "{path} {command}");
+            }
+        }
+    }
 }
 
 /// Recorded first, written then: whatever a crash left in between is put in order by either command.

@@ -11,7 +11,10 @@ use types::Registry;
 pub(super) const CONFIG: &str = "/etc/containerd/config.toml";
 const CERTS: &str = "/etc/containerd/certs.d";
 
-/// How many files an `imports` may lead to; those after them are not looked at.
+/// What counts for registries that have no files of their own.
+const DEFAULT: &str = "_default/hosts.toml";
+
+/// How many files an `imports` may lead to.
 const IMPORTS_MAX: usize = 64;
 
 /// The plugins that pull for the CRI, by the version of the configuration.
@@ -22,28 +25,32 @@ const CRI_V3: &str = "io.containerd.cri.v1.images";
 pub(super) fn wanted(files: &Files, mirror: &str, registries: &[Registry]) -> Result<Wanted, Refusal> {
     let config = Config::read(files)?;
     let mut wanted = Wanted::default();
-    let certs = if config.cri_is_off {
+    let roots = if config.cri_is_off {
         wanted.notes.push(format!(
             "the CRI is switched off in {CONFIG}: ctr needs --hosts-dir {CERTS}, nerdctl has it"
         ));
         CERTS.to_owned()
     } else if let Some(path) = config.config_path {
-        // It may be a list: the first that knows a registry, or has a default, is the one that counts.
-        path.split(':').find(|dir| !dir.is_empty()).unwrap_or(CERTS).to_owned()
+        path
     } else {
         let table = vec!["plugins".to_owned(), config.plugin.to_owned(), "registry".to_owned()];
         let target = Target::ConfigToml { table, config_path: CERTS.to_owned() };
         wanted.targets.push((CONFIG.into(), target));
         CERTS.to_owned()
     };
-    let certs = Path::new(&certs);
-    if !certs.is_absolute() {
-        return Err(Refusal(format!("config_path in {CONFIG} is no absolute path: {}", certs.display())));
+    let roots: Vec<&Path> = roots.split(':').filter(|dir| !dir.is_empty()).map(Path::new).collect();
+    if let Some(dir) = roots.iter().find(|dir| !dir.is_absolute()) {
+        return Err(Refusal(format!("config_path in {CONFIG} is no absolute path: {}", dir.display())));
     }
     let target = Target::HostsToml { mirror: mirror.to_owned() };
-    wanted.targets.push((certs.join("_default/hosts.toml"), target.clone()));
+    // containerd goes through the list, and takes the first directory in which a registry has files or there is a default:
+    // one in an earlier directory would put the files of all later ones out of force.
+    let with_default = roots.iter().position(|dir| files.exists(&dir.join(DEFAULT)));
+    let last = with_default.unwrap_or(roots.len() - 1);
+    wanted.targets.push((roots[last].join(DEFAULT), target.clone()));
+    let in_force = &roots[..=last];
     for registry in registries {
-        let dir = certs.join(directory(files, certs, registry)?);
+        let dir = directory(files, in_force, registry)?;
         let hosts = dir.join("hosts.toml");
         if files.read(&hosts)?.is_none() && !files.names(&dir)?.is_empty() {
             return Err(Refusal(format!(
@@ -53,20 +60,20 @@ pub(super) fn wanted(files: &Files, mirror: &str, registries: &[Registry]) -> Re
         }
         wanted.targets.push((hosts, target.clone()));
     }
-    let others: Vec<String> = files
-        .names(certs)?
-        .into_iter()
-        .filter(|name| {
-            name != "_default" && !wanted.targets.iter().any(|(path, _)| path.starts_with(certs.join(name)))
-        })
-        .collect();
-    if !others.is_empty() {
-        wanted.notes.push(format!(
-            "{} has files of their own in {} and {} pulled without Damselfly; --registry NAME puts it first there too",
-            others.join(", "),
-            certs.display(),
-            if others.len() == 1 { "is" } else { "are" },
-        ));
+    for root in in_force {
+        let is_ours =
+            |name: &String| wanted.targets.iter().any(|(path, _)| path.starts_with(root.join(name)));
+        let others: Vec<String> =
+            files.names(root)?.into_iter().filter(|name| name != "_default" && !is_ours(name)).collect();
+        if !others.is_empty() {
+            wanted.notes.push(format!(
+                "{} has files of their own in {} and {} pulled without Damselfly; --registry NAME puts it first there too",
+                // Whoever may write there is not to steer a terminal.
+                others.join(", ").escape_debug(),
+                root.display(),
+                if others.len() == 1 { "is" } else { "are" },
+            ));
+        }
     }
     Ok(wanted)
 }
@@ -102,8 +109,14 @@ impl Config {
         let mut config = Self { plugin, config_path: None, cri_is_off: false };
         config.merge(Path::new(CONFIG), &document)?;
         for path in imports(files, &document)? {
-            let Some(text) = files.read(&path)? else { continue };
+            let Some(text) = files.look(&path)? else { continue };
             let imported = parse(&text).map_err(|refusal| about(&path, refusal))?;
+            if imported.get("imports").is_some() {
+                return Err(Refusal(format!(
+                    "{} imports files of its own; set config_path by hand",
+                    path.display()
+                )));
+            }
             config.merge(&path, &imported)?;
         }
         Ok(config)
@@ -118,7 +131,7 @@ impl Config {
                 .and_then(|plugins| plugins.get(plugin))
                 .and_then(|plugin| plugin.get("registry"))
         });
-        for registry in registries.into_iter().flatten() {
+        for registry in registries.iter().copied().flatten() {
             let is_set = |item: Option<&Item>| {
                 item.and_then(Item::as_table_like).is_some_and(|table| !table.is_empty())
             };
@@ -137,13 +150,19 @@ impl Config {
             }
             if let Some(value) = registry.get("config_path").and_then(Item::as_str) {
                 self.config_path = Some(value.to_owned()).filter(|value| !value.is_empty());
-                if value.is_empty() && path != Path::new(CONFIG) {
-                    return Err(Refusal(format!(
-                        "{} sets config_path to nothing; take it out there",
-                        path.display()
-                    )));
-                }
             }
+        }
+        let plugins = document.get("plugins");
+        let has_section = [CRI_V2, CRI_V3]
+            .iter()
+            .any(|plugin| plugins.is_some_and(|plugins| plugins.get(plugin).is_some()));
+        let sets_it = registries.iter().flatten().any(|registry| registry.get("config_path").is_some());
+        // In containerd 1.x a plugin's section in an imported file takes the place of the whole of the main file's.
+        if has_section && path != Path::new(CONFIG) && !(sets_it && self.config_path.is_some()) {
+            return Err(Refusal(format!(
+                "{} has the CRI's section, which stands in the place of that in {CONFIG}: set config_path there",
+                path.display()
+            )));
         }
         Ok(())
     }
@@ -165,7 +184,11 @@ fn imports(files: &Files, document: &Document<&str>) -> Result<Vec<PathBuf>, Ref
         else {
             continue;
         };
+        let odd = |text: &str| text.contains(['*', '?', '[', '\\']);
         match name.split_once('*') {
+            _ if odd(&dir.to_string_lossy()) => return Err(not_understood(&pattern)),
+            None if odd(name) => return Err(not_understood(&pattern)),
+            Some((head, tail)) if odd(head) || odd(tail) => return Err(not_understood(&pattern)),
             None => found.push(pattern.clone()),
             Some((head, tail)) => {
                 let names = files.names(dir)?.into_iter();
@@ -176,18 +199,31 @@ fn imports(files: &Files, document: &Document<&str>) -> Result<Vec<PathBuf>, Ref
             }
         }
     }
-    found.truncate(IMPORTS_MAX);
+    if found.len() > IMPORTS_MAX {
+        return Err(Refusal(format!(
+            "{CONFIG} imports more than {IMPORTS_MAX} files; set config_path by hand"
+        )));
+    }
     Ok(found)
 }
 
-/// The directory of a registry's files: containerd looks for `host_port_` before `host:port`.
-fn directory(files: &Files, certs: &Path, registry: &Registry) -> Result<String, Refusal> {
+fn not_understood(pattern: &Path) -> Refusal {
+    Refusal(format!("{CONFIG} imports {}, a pattern that is not understood here", pattern.display()))
+}
+
+/// The directory of a registry's files: the first that there is. containerd looks for `host_port_` before `host:port`.
+fn directory(files: &Files, roots: &[&Path], registry: &Registry) -> Result<PathBuf, Refusal> {
     let name = registry.as_str();
+    let mut names = vec![name.to_owned()];
     if let Some((host, port)) = name.rsplit_once(':') {
-        let other = format!("{host}_{port}_");
-        if !files.names(&certs.join(&other))?.is_empty() {
-            return Ok(other);
+        names.insert(0, format!("{host}_{port}_"));
+    }
+    for root in roots {
+        for dir in names.iter().map(|name| root.join(name)) {
+            if !files.names(&dir)?.is_empty() {
+                return Ok(dir);
+            }
         }
     }
-    Ok(name.to_owned())
+    Ok(roots.last().unwrap_or(&Path::new(CERTS)).join(name))
 }

@@ -15,19 +15,29 @@ pub(super) const CONFIG: &str = "/etc/docker/daemon.json";
 const KEY: &str = "registry-mirrors";
 
 /// Where a service's command line may stand.
-const UNITS: [&str; 4] = [
+const COMMAND_LINES: [&str; 6] = [
     "/etc/systemd/system/docker.service",
+    "/run/systemd/system/docker.service",
     "/usr/lib/systemd/system/docker.service",
     "/lib/systemd/system/docker.service",
     "/etc/default/docker",
+    "/etc/sysconfig/docker",
 ];
-const UNIT_DROP_INS: &str = "/etc/systemd/system/docker.service.d";
+const DROP_INS: [&str; 3] = [
+    "/etc/systemd/system/docker.service.d",
+    "/run/systemd/system/docker.service.d",
+    "/usr/lib/systemd/system/docker.service.d",
+];
 
 pub(super) fn wanted(files: &Files, mirror: &str) -> Result<Wanted, Refusal> {
-    let drop_ins =
-        files.names(Path::new(UNIT_DROP_INS))?.into_iter().map(|name| Path::new(UNIT_DROP_INS).join(name));
-    for path in UNITS.iter().map(PathBuf::from).chain(drop_ins) {
-        let text = files.read(&path)?.unwrap_or_default();
+    let mut paths: Vec<PathBuf> = COMMAND_LINES.iter().map(PathBuf::from).collect();
+    for dir in DROP_INS.map(Path::new) {
+        paths.extend(files.names(dir)?.into_iter().map(|name| dir.join(name)));
+    }
+    let mut seen = false;
+    for path in paths {
+        let Some(text) = files.look(&path)? else { continue };
+        seen = true;
         let mut lines = text.lines().map(str::trim_start).filter(|line| !line.starts_with('#'));
         if lines.any(|line| line.contains("--registry-mirror")) {
             return Err(Refusal(format!(
@@ -35,6 +45,12 @@ pub(super) fn wanted(files: &Files, mirror: &str) -> Result<Wanted, Refusal> {
                 path.display()
             )));
         }
+    }
+    if !seen && !files.of_this_machine() {
+        return Err(Refusal(
+            "how dockerd is started cannot be seen below this root, and with --registry-mirror it would not start again"
+                .to_owned(),
+        ));
     }
     let target = Target::DaemonJson { mirror: mirror.to_owned() };
     Ok(Wanted {

@@ -11,6 +11,9 @@ use std::path::{Path, PathBuf};
 /// The largest file that is read: configurations are small.
 const FILE_MAX: u64 = 4 << 20;
 
+/// How the name of a file begins that is not written to its end.
+const HALF: &str = ".dfctl-";
+
 /// The machine's files.
 #[derive(Debug)]
 pub(super) struct Files {
@@ -57,28 +60,41 @@ impl Files {
         }
         let refuse = |why: &str| Refusal(format!("{}: {why}", path.display()));
         let place = self.place(path);
-        match fs::symlink_metadata(&place) {
-            Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
-                return Ok(None);
-            }
-            Err(error) => return Err(refuse(&error.to_string())),
-            Ok(meta) if meta.is_symlink() => {
-                return Err(refuse("it is a symbolic link; change what it is made from"));
-            }
-            Ok(meta) if !meta.is_file() => return Err(refuse("it is no file")),
-            Ok(meta) if meta.len() > FILE_MAX => return Err(refuse("it is too large for a configuration")),
-            Ok(_) => {}
-        }
         self.inside(&place).map_err(|error| refuse(&error.to_string()))?;
-        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK;
-        let file =
-            rustix::fs::open(&place, flags, Mode::empty()).map_err(|error| refuse(&error.to_string()))?;
+        match fs::symlink_metadata(&place) {
+            Err(error) if is_absent(&error) => Ok(None),
+            Err(error) => Err(refuse(&error.to_string())),
+            Ok(meta) if meta.is_symlink() => {
+                Err(refuse("it is a symbolic link; change what it is made from"))
+            }
+            Ok(meta) if !meta.is_file() => Err(refuse("it is no file")),
+            Ok(_) => self.open(path, OFlags::NOFOLLOW).map(Some),
+        }
+    }
+
+    /// The text of a file that is only looked at, wherever it is a link to; nothing if there is none, or it is no file.
+    ///
+    /// # Errors
+    /// If it cannot be read, or is no text.
+    pub(super) fn look(&self, path: &Path) -> Result<Option<String>, Refusal> {
+        if !self.place(path).is_file() {
+            return Ok(None);
+        }
+        self.open(path, OFlags::empty()).map(Some)
+    }
+
+    fn open(&self, path: &Path, how: OFlags) -> Result<String, Refusal> {
+        let refuse = |why: &str| Refusal(format!("{}: {why}", path.display()));
+        let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK | how;
+        let file = rustix::fs::open(self.place(path), flags, Mode::empty());
+        let file = file.map_err(|error| refuse(&error.to_string()))?;
         let mut bytes = Vec::new();
-        fs::File::from(file)
-            .take(FILE_MAX)
-            .read_to_end(&mut bytes)
-            .map_err(|error| refuse(&error.to_string()))?;
-        String::from_utf8(bytes).map(Some).map_err(|_| refuse("it is no UTF-8 text"))
+        let read = fs::File::from(file).take(FILE_MAX + 1).read_to_end(&mut bytes);
+        read.map_err(|error| refuse(&error.to_string()))?;
+        if bytes.len() as u64 > FILE_MAX {
+            return Err(refuse("it is too large for a configuration"));
+        }
+        String::from_utf8(bytes).map_err(|_| refuse("it is no UTF-8 text"))
     }
 
     /// The names in a directory, sorted; none if there is no directory.
@@ -89,9 +105,7 @@ impl Files {
         let refuse = |error: &io::Error| Refusal(format!("{}: {error}", dir.display()));
         let entries = match fs::read_dir(self.place(dir)) {
             Ok(entries) => entries,
-            Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
-                return Ok(Vec::new());
-            }
+            Err(error) if is_absent(&error) => return Ok(Vec::new()),
             Err(error) => return Err(refuse(&error)),
         };
         let mut names = Vec::new();
@@ -104,26 +118,37 @@ impl Files {
                     && fs::read_dir(self.place(&path)).is_ok_and(|mut inner| {
                         inner.all(|entry| entry.is_ok_and(|entry| gone(&path.join(entry.file_name()))))
                     });
+            let name = path.file_name().and_then(|name| name.to_str());
             if !gone(&path) && !emptied {
-                names.extend(path.file_name().and_then(|name| name.to_str()).map(str::to_owned));
+                names.extend(name.filter(|name| !name.starts_with(HALF)).map(str::to_owned));
             }
         }
         names.sort();
         Ok(names)
     }
 
-    /// Makes the directories above a file that are not there; those that were made, from the outermost.
+    /// The directories above a file that are not there, from the outermost.
     ///
     /// # Errors
-    /// If one cannot be made.
-    pub(super) fn make_room(&self, path: &Path) -> io::Result<Vec<PathBuf>> {
-        let missing: Vec<&Path> =
-            path.ancestors().skip(1).take_while(|dir| !self.place(dir).exists()).collect();
-        for dir in missing.iter().rev() {
-            fs::create_dir(self.place(dir))?;
-            fs::set_permissions(self.place(dir), fs::Permissions::from_mode(0o755))?;
+    /// If they would be somewhere else than below the root.
+    pub(super) fn missing(&self, path: &Path) -> io::Result<Vec<PathBuf>> {
+        self.inside(&self.place(path))?;
+        let missing = path.ancestors().skip(1).take_while(|dir| !self.place(dir).exists());
+        let mut missing: Vec<PathBuf> = missing.map(Path::to_owned).collect();
+        missing.reverse();
+        Ok(missing)
+    }
+
+    /// Makes a directory, unless it is there.
+    ///
+    /// # Errors
+    /// If it cannot be made.
+    pub(super) fn make(&self, dir: &Path) -> io::Result<()> {
+        match fs::create_dir(self.place(dir)) {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => return Ok(()),
+            made => made?,
         }
-        Ok(missing.into_iter().rev().map(Path::to_owned).collect())
+        fs::set_permissions(self.place(dir), fs::Permissions::from_mode(0o755))
     }
 
     /// Has a file have this text, in one step; its mode and owner stay.
@@ -134,7 +159,7 @@ impl Files {
         let place = self.place(path);
         self.inside(&place)?;
         let dir = place.parent().unwrap_or(Path::new("/"));
-        let mut file = tempfile::Builder::new().prefix(".dfctl-").tempfile_in(dir)?;
+        let mut file = tempfile::Builder::new().prefix(HALF).tempfile_in(dir)?;
         file.write_all(text.as_bytes())?;
         let old = match fs::metadata(&place) {
             Ok(meta) => Some(meta),
@@ -165,19 +190,33 @@ impl Files {
 
     /// Removes directories that are empty; the others stay.
     pub(super) fn remove_empty(&self, dirs: &[PathBuf]) {
-        for dir in dirs.iter().rev() {
+        for dir in dirs.iter().rev().map(|dir| self.place(dir)) {
+            // What a crash left of a file that was being written.
+            for entry in fs::read_dir(&dir).into_iter().flatten().flatten() {
+                if entry.file_name().as_encoded_bytes().starts_with(HALF.as_bytes()) {
+                    let _ = fs::remove_file(entry.path());
+                }
+            }
             // What cannot be removed is in use.
-            let _ = fs::remove_dir(self.place(dir));
+            let _ = fs::remove_dir(dir);
         }
     }
 
     /// A directory below the root may be a link out of it, to a file of the machine that looks after the other.
     fn inside(&self, place: &Path) -> io::Result<()> {
-        let dir = fs::canonicalize(place.parent().unwrap_or(Path::new("/")))?;
+        let above = place.ancestors().skip(1).find(|dir| fs::symlink_metadata(dir).is_ok());
+        let above = above.unwrap_or(Path::new("/"));
+        let about = |why: &dyn std::fmt::Display| {
+            io::Error::new(io::ErrorKind::InvalidInput, format!("{}: {why}", above.display()))
+        };
+        let dir = fs::canonicalize(above).map_err(|error| about(&error))?;
         if dir.starts_with(&self.root) {
             return Ok(());
         }
-        let why = format!("{} leads out of {}", place.display(), self.root.display());
-        Err(io::Error::new(io::ErrorKind::InvalidInput, why))
+        Err(about(&format_args!("it leads out of {}", self.root.display())))
     }
+}
+
+fn is_absent(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
 }

@@ -23,16 +23,19 @@ use plan::Plan;
 use process::shutdown::Shutdown;
 use record::{Record, State};
 use report::{Report, Reports, Standing};
-use restart::Again;
 use serde::{Deserialize, Serialize};
 use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use types::Registry;
 use url::Url;
 
 /// How often a set-up that is held is looked after: what brings up a node may write its files anew.
 const HOLD_INTERVAL: Duration = Duration::from_secs(60);
+
+/// How long a set-up that is to be taken away waits for another `dfctl` that is at work.
+const LOCK_LIMIT: Duration = Duration::from_secs(10);
+const LOCK_PAUSE: Duration = Duration::from_millis(100);
 
 /// What pulls images.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, clap::ValueEnum)]
@@ -121,12 +124,11 @@ pub(crate) async fn run(place: &Place, command: RuntimeCommand, out: &mut impl W
         RuntimeCommand::Install { runtimes, proxy, registry, dry_run, restart, hold } => {
             let setting = Setting::new(&proxy, &registry);
             let install = Job { runtimes: &runtimes, setting: Some(&setting), dry_run, restart };
-            let reports = desk.work(&install).await?;
-            reports.write(place.output, out)?;
             if hold {
-                out.flush()?;
                 return desk.hold(&install, out, place.output).await;
             }
+            let reports = desk.work(&install).await?;
+            reports.write(place.output, out)?;
             reports.outcome()
         }
         RuntimeCommand::Uninstall { runtimes, dry_run, restart } => {
@@ -191,22 +193,31 @@ impl Desk {
         record: &mut Record,
     ) -> Result<Report, Error> {
         let plan = match job.setting {
-            Some(setting) => Plan::install(&self.files, state, record, runtime, setting),
-            None => Plan::uninstall(&self.files, state, record, runtime),
+            Some(setting) => Plan::install(&self.files, record, runtime, setting),
+            None => Plan::uninstall(&self.files, record, runtime),
         };
         let plan = match plan {
             Ok(plan) => plan,
             Err(refusal) => return Ok(Report::refused(runtime, refusal)),
         };
-        let again = Again::after(&self.files, runtime, &plan.changes);
-        let mut report = Report::of(&plan, again, job.dry_run);
+        let to_be_told = restart::needed(&self.files, runtime, &plan.changes);
+        let to_be_told = to_be_told || (job.setting.is_some() && record.pending.contains(&runtime));
+        let mut report = Report::of(&plan, to_be_told, job.dry_run);
         if job.dry_run {
             return Ok(report);
         }
-        plan.carry_out(&self.files, state, record, job.setting)
-            .map_err(|(path, source)| Error::File { path, source })?;
-        if let (Some(again), true) = (again, job.restart) {
-            report.restarted(again.run(&self.files).await);
+        if to_be_told && job.setting.is_some() {
+            record.pending.insert(runtime);
+        }
+        if let Err((path, error)) = plan.carry_out(&self.files, state, record, job.setting) {
+            return Ok(Report::failed(&plan, &path, &error));
+        }
+        if to_be_told && job.restart {
+            let told = restart::run(&self.files, runtime).await;
+            if told.is_ok() && record.pending.remove(&runtime) {
+                state.write(record).map_err(|source| self.broken(source))?;
+            }
+            report.restarted(told);
         }
         Ok(report)
     }
@@ -214,21 +225,36 @@ impl Desk {
     /// Looks after a set-up until the process is told to end, and takes it away then.
     async fn hold(&self, install: &Job<'_>, out: &mut impl Write, output: Output) -> Result<(), Error> {
         let shutdown = Shutdown::install()?;
+        let mut said = Vec::new();
         loop {
+            match self.work(install).await {
+                // Nobody may be listening; what is set up is to be taken away all the same.
+                Ok(reports) if reports.0.iter().any(|report| report.is_news(&said)) => {
+                    let _ = reports.write(output, out).and_then(|()| out.flush());
+                    said = reports.0;
+                }
+                Ok(_) => {}
+                Err(error) => eprintln!("error: {error}; it is tried again"),
+            }
             tokio::select! {
                 () = shutdown.token().cancelled() => break,
-                () = tokio::time::sleep(HOLD_INTERVAL) => {
-                    let reports = self.work(install).await?;
-                    if reports.0.iter().any(Report::has_changes) {
-                        reports.write(output, out)?;
-                        out.flush()?;
-                    }
-                }
+                () = tokio::time::sleep(HOLD_INTERVAL) => {}
             }
         }
         let job = Job { runtimes: install.runtimes, setting: None, dry_run: false, restart: install.restart };
-        let reports = self.work(&job).await?;
-        reports.write(output, out)?;
+        let deadline = Instant::now() + LOCK_LIMIT;
+        let reports = loop {
+            match self.work(&job).await {
+                // Another dfctl is at work, for a moment.
+                Err(Error::File { source, .. })
+                    if source.kind() == std::io::ErrorKind::WouldBlock && Instant::now() < deadline =>
+                {
+                    tokio::time::sleep(LOCK_PAUSE).await;
+                }
+                result => break result?,
+            }
+        };
+        let _ = reports.write(output, out);
         reports.outcome()
     }
 
@@ -244,18 +270,21 @@ impl Desk {
                 continue;
             }
             let setting = recorded.unwrap_or(&usual);
-            let report = match Plan::install(&self.files, &state, &record, runtime, setting) {
+            let report = match Plan::install(&self.files, &record, runtime, setting) {
                 Err(refusal) => Report::refused(runtime, refusal),
                 Ok(plan) => {
                     let standing = match (recorded.is_some(), plan.changes.is_empty()) {
                         (true, true) => Standing::SetUp,
                         (true, false) => Standing::Incomplete,
-                        (false, true) => Standing::ByOthers,
-                        (false, false) => Standing::NotSetUp,
+                        (false, true) if plan.by_others => Standing::ByOthers,
+                        (false, _) => Standing::NotSetUp,
                     };
                     let mut report = Report::standing(runtime, standing);
                     report.files = plan.entries.keys().cloned().collect();
                     report.notes = plan.notes;
+                    if record.pending.contains(&runtime) {
+                        report.still_to_be_told();
+                    }
                     report
                 }
             };

@@ -4,8 +4,7 @@ use super::files::Files;
 use super::record::{Entry, Record, State};
 use super::target::{Put, Refusal, Wanted};
 use super::{Runtime, Setting, containerd, daemon_json, registries_conf};
-use sha2::{Digest, Sha256};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -28,6 +27,8 @@ pub(super) struct Plan {
     pub(super) entries: BTreeMap<PathBuf, Entry>,
     /// What is to be said about it.
     pub(super) notes: Vec<String>,
+    /// Whether something that is wanted is there by other hands.
+    pub(super) by_others: bool,
     /// The files without what is ours.
     pub(super) without: BTreeMap<PathBuf, Option<String>>,
 }
@@ -39,7 +40,6 @@ impl Plan {
     /// If that cannot be done safely.
     pub(super) fn install(
         files: &Files,
-        state: &State,
         record: &Record,
         runtime: Runtime,
         setting: &Setting,
@@ -47,7 +47,7 @@ impl Plan {
         if !runtime.is_here(files) {
             return Err(Refusal(format!("it is not here: there is none of {}", runtime.marks().join(", "))));
         }
-        let mut plan = Self::bare(files, state, record, runtime)?;
+        let mut plan = Self::bare(files, record, runtime)?;
         let theirs = files.with(plan.without.clone());
         let Wanted { targets, notes } = runtime.wanted(&theirs, setting)?;
         plan.notes = notes;
@@ -59,15 +59,20 @@ impl Plan {
             if let (Some(entry), Some(text)) = (recorded, &now)
                 && entry.edit.undo(text).is_some()
             {
-                plan.keep(&path, entry.clone(), now);
+                plan.keep(&path, Entry { former: None, ..entry.clone() }, now);
                 continue;
             }
             let without = theirs.read(&path)?;
             match target.put(without.as_deref()).map_err(about)? {
-                Put::Already => plan.notes.push(format!("{} has it already, by other hands", path.display())),
+                Put::Already => {
+                    plan.by_others = true;
+                    plan.notes.push(format!("{} has it already, by other hands", path.display()));
+                }
                 Put::Done(after, edit) => {
                     let existed = without.is_some();
-                    let entry = Entry { runtime, target, edit, existed, sha256: sha256(&after) };
+                    let former =
+                        record.files.get(&path).map(|entry| (entry.target.clone(), entry.edit.clone()));
+                    let entry = Entry { runtime, target, edit, existed, former };
                     plan.without.insert(path.clone(), without);
                     plan.keep(&path, entry, Some(after));
                 }
@@ -80,20 +85,15 @@ impl Plan {
     ///
     /// # Errors
     /// If that cannot be done safely.
-    pub(super) fn uninstall(
-        files: &Files,
-        state: &State,
-        record: &Record,
-        runtime: Runtime,
-    ) -> Result<Self, Refusal> {
-        Self::bare(files, state, record, runtime)?.compare(files)
+    pub(super) fn uninstall(files: &Files, record: &Record, runtime: Runtime) -> Result<Self, Refusal> {
+        Self::bare(files, record, runtime)?.compare(files)
     }
 
     /// Each file that was changed for the runtime, with nothing of ours in it.
-    fn bare(files: &Files, state: &State, record: &Record, runtime: Runtime) -> Result<Self, Refusal> {
+    fn bare(files: &Files, record: &Record, runtime: Runtime) -> Result<Self, Refusal> {
         let mut without = BTreeMap::new();
         for (path, entry) in record.files.iter().filter(|(_, entry)| entry.runtime == runtime) {
-            let text = bare(files, state, path, entry)
+            let text = bare(files, path, entry)
                 .map_err(|refusal| Refusal(format!("{}: {refusal}", path.display())))?;
             without.insert(path.clone(), text);
         }
@@ -101,7 +101,7 @@ impl Plan {
             .iter()
             .map(|(path, text)| Change { path: path.clone(), before: None, after: text.clone() })
             .collect();
-        Ok(Self { runtime, changes, entries: BTreeMap::new(), notes: Vec::new(), without })
+        Ok(Self { runtime, changes, entries: BTreeMap::new(), notes: Vec::new(), by_others: false, without })
     }
 
     fn keep(&mut self, path: &Path, entry: Entry, after: Option<String>) {
@@ -134,9 +134,10 @@ impl Plan {
             let path = path.to_owned();
             move |error| (path, error)
         };
+        // The outermost first.
+        let mut missing = BTreeSet::new();
         for (path, entry) in &self.entries {
-            let made = files.make_room(path).map_err(at(path))?;
-            record.directories.extend(made);
+            missing.extend(files.missing(path).map_err(at(path))?);
             if record.files.get(path) != Some(entry)
                 && let Some(Some(text)) = self.without.get(path)
             {
@@ -144,16 +145,29 @@ impl Plan {
             }
             record.files.insert(path.clone(), entry.clone());
         }
+        for dir in &missing {
+            if !record.directories.contains(dir) {
+                record.directories.push(dir.clone());
+            }
+        }
         if let Some(setting) = setting {
             record.settings.insert(self.runtime, setting.clone());
         }
-        state.write(record).map_err(at(&state.kept(Path::new(""))))?;
+        state.write(record).map_err(at(&state.file()))?;
+        for dir in &missing {
+            files.make(dir).map_err(at(dir))?;
+        }
         for change in &self.changes {
             match &change.after {
                 Some(text) => files.write(&change.path, text),
                 None => files.remove(&change.path),
             }
             .map_err(at(&change.path))?;
+        }
+        for path in self.entries.keys() {
+            if let Some(entry) = record.files.get_mut(path) {
+                entry.former = None;
+            }
         }
         // What was recorded before and is not wanted now is gone.
         let gone: Vec<PathBuf> = record
@@ -168,13 +182,15 @@ impl Plan {
         }
         if setting.is_none() {
             record.settings.remove(&self.runtime);
+            // Whoever takes Damselfly away is told what remains to be done; nothing is to remain here.
+            record.pending.remove(&self.runtime);
         }
         let needed = |dir: &PathBuf| record.files.keys().any(|path| path.starts_with(dir));
         let (kept, done): (Vec<_>, Vec<_>) = record.directories.iter().cloned().partition(needed);
         files.remove_empty(&done);
         record.directories = kept;
         let result = if *record == Record::default() { state.clear() } else { state.write(record) };
-        result.map_err(at(&state.kept(Path::new(""))))
+        result.map_err(at(&state.file()))
     }
 }
 
@@ -194,20 +210,11 @@ impl Runtime {
 }
 
 /// A file's text with nothing of ours in it; nothing where there would be no file.
-fn bare(files: &Files, state: &State, path: &Path, entry: &Entry) -> Result<Option<String>, Refusal> {
+fn bare(files: &Files, path: &Path, entry: &Entry) -> Result<Option<String>, Refusal> {
     let Some(text) = files.read(path)? else { return Ok(None) };
-    if sha256(&text) == entry.sha256 {
-        if !entry.existed {
-            return Ok(None);
-        }
-        if let Ok(before) = state.before(path) {
-            return Ok(Some(before));
-        }
+    let mut without = entry.target.take_out(&text, &entry.edit)?;
+    if let Some((target, edit)) = &entry.former {
+        without = target.take_out(&without, edit)?;
     }
-    let without = entry.target.take_out(&text, &entry.edit)?;
     Ok(Some(without).filter(|text| entry.existed || !text.trim().is_empty()))
-}
-
-pub(super) fn sha256(text: &str) -> String {
-    Sha256::digest(text.as_bytes()).iter().map(|byte| format!("{byte:02x}")).collect()
 }

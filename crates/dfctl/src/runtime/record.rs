@@ -6,10 +6,10 @@ use super::edit::Edit;
 use super::target::Target;
 use super::{Runtime, Setting};
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
 use std::io::{self, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
 /// The record's file in its directory.
@@ -28,6 +28,8 @@ pub(super) struct Record {
     pub(super) files: BTreeMap<PathBuf, Entry>,
     /// Directories that were made, from the outermost.
     pub(super) directories: Vec<PathBuf>,
+    /// What still has to read its configuration again.
+    pub(super) pending: BTreeSet<Runtime>,
 }
 
 /// What was put into one file.
@@ -42,8 +44,8 @@ pub(super) struct Entry {
     pub(super) edit: Edit,
     /// Whether the file was there before.
     pub(super) existed: bool,
-    /// SHA-256 of the file with it, in hexadecimal digits: while it has that, nobody else has changed it.
-    pub(super) sha256: String,
+    /// What stood there until then, while it may stand there still: a crash can come between this and the file.
+    pub(super) former: Option<(Target, Edit)>,
 }
 
 /// The directory of the record. While it is held, no other `dfctl` changes it.
@@ -80,12 +82,9 @@ impl State {
     /// # Errors
     /// If it cannot be read.
     pub(super) fn read(&self) -> io::Result<Record> {
-        match fs::read(self.dir.join(NAME)) {
+        match fs::read(self.file()) {
             Ok(bytes) => serde_json::from_slice(&bytes).map_err(|error| {
-                io::Error::new(
-                    io::ErrorKind::InvalidData,
-                    format!("{}: {error}", self.dir.join(NAME).display()),
-                )
+                io::Error::new(io::ErrorKind::InvalidData, format!("{}: {error}", self.file().display()))
             }),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Record::default()),
             Err(error) => Err(error),
@@ -101,7 +100,7 @@ impl State {
         serde_json::to_writer_pretty(&mut file, record)?;
         file.write_all(b"\n")?;
         file.as_file().sync_all()?;
-        file.persist(self.dir.join(NAME)).map_err(|error| error.error)?;
+        file.persist(self.file()).map_err(|error| error.error)?;
         File::open(&self.dir)?.sync_all()
     }
 
@@ -113,19 +112,11 @@ impl State {
         let place = self.kept(path);
         let dir = place.parent().unwrap_or(&self.dir);
         fs::DirBuilder::new().recursive(true).mode(0o700).create(dir)?;
-        // It may hold secrets, whatever the mode of the file itself.
-        let mut file =
-            fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&place)?;
+        // Of mode 0600: it may hold secrets, whatever the mode of the file itself.
+        let mut file = tempfile::NamedTempFile::new_in(dir)?;
         file.write_all(text.as_bytes())?;
-        file.sync_all()
-    }
-
-    /// The text that was kept.
-    ///
-    /// # Errors
-    /// If it cannot be read.
-    pub(super) fn before(&self, path: &Path) -> io::Result<String> {
-        fs::read_to_string(self.kept(path))
+        file.as_file().sync_all()?;
+        file.persist(&place).map(drop).map_err(|error| error.error)
     }
 
     /// Forgets the text that was kept.
@@ -144,7 +135,11 @@ impl State {
     /// # Errors
     /// If a file cannot be removed.
     pub(super) fn clear(&self) -> io::Result<()> {
-        match fs::remove_file(self.dir.join(NAME)) {
+        match fs::remove_file(self.file()) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+        match fs::remove_dir_all(self.dir.join(BEFORE)) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
             _ => {}
         }
@@ -153,7 +148,12 @@ impl State {
         Ok(())
     }
 
-    /// Where the text of a file is kept.
+    /// Where the record is.
+    pub(super) fn file(&self) -> PathBuf {
+        self.dir.join(NAME)
+    }
+
+    /// Where the text of a file is kept, for people.
     pub(super) fn kept(&self, path: &Path) -> PathBuf {
         self.dir.join(BEFORE).join(path.strip_prefix("/").unwrap_or(path))
     }

@@ -5,7 +5,7 @@ use super::edit::Edit;
 use super::files::Files;
 use super::target::{Put, Refusal, Target, Wanted};
 use std::path::{Path, PathBuf};
-use toml_edit::{Document, DocumentMut, Item};
+use toml_edit::{DocumentMut, Item};
 use types::Registry;
 
 /// Ours. The number puts it after what distributions bring.
@@ -28,7 +28,7 @@ pub(super) fn wanted(files: &Files, mirror: &str, registries: &[Registry]) -> Re
         if path == Path::new(OURS) {
             continue;
         }
-        let Some(text) = files.read(&path)? else { continue };
+        let Some(text) = files.look(&path)? else { continue };
         let named = prefixes(&text).map_err(|refusal| Refusal(format!("{}: {refusal}", path.display())))?;
         theirs.extend(named.into_iter().map(|prefix| (prefix, path.clone())));
     }
@@ -37,7 +37,7 @@ pub(super) fn wanted(files: &Files, mirror: &str, registries: &[Registry]) -> Re
     wanted.sort();
     wanted.dedup();
     let mut notes = Vec::new();
-    wanted.retain(|registry| match theirs.iter().find(|(prefix, _)| prefix == registry) {
+    wanted.retain(|registry| match theirs.iter().find(|(prefix, _)| speaks_of(prefix, registry)) {
         Some((_, path)) => {
             notes.push(format!(
                 "{registry} is left as {} has it, and pulled without Damselfly",
@@ -114,19 +114,27 @@ pub(super) fn take_out(text: &str, mirror: &str) -> Result<String, Refusal> {
 
 /// The registries, or parts of them, that a file speaks of.
 fn prefixes(text: &str) -> Result<Vec<String>, Refusal> {
-    let document = Document::parse(text).map_err(|error| unreadable(&error))?;
-    let first_format = document.get("registries").and_then(Item::as_table_like);
+    let document: toml::Table = text
+        .parse()
+        .map_err(|error: toml::de::Error| Refusal(format!("it is no TOML: {}", error.message())))?;
+    let first_format = document.get("registries").and_then(toml::Value::as_table);
     if first_format
-        .is_some_and(|kinds| ["search", "insecure", "block"].iter().any(|kind| kinds.contains_key(kind)))
+        .is_some_and(|kinds| ["search", "insecure", "block"].iter().any(|kind| kinds.contains_key(*kind)))
     {
         return Err(Refusal("it is of the first format, which has no mirrors".to_owned()));
     }
-    let registries = document.get("registry").and_then(Item::as_array_of_tables);
-    let name = |table: &toml_edit::Table| {
-        let key = |key| table.get(key).and_then(Item::as_str).filter(|value| !value.is_empty());
+    let name = |registry: &toml::Value| {
+        let key =
+            |key| registry.get(key).and_then(toml::Value::as_str).filter(|value: &&str| !value.is_empty());
         key("prefix").or_else(|| key("location")).map(str::to_owned)
     };
+    let registries = document.get("registry").and_then(toml::Value::as_array);
     Ok(registries.into_iter().flatten().filter_map(name).collect())
+}
+
+/// Whether what is said of `prefix` is said of the whole registry: `*.example.com` is all hosts below it.
+fn speaks_of(prefix: &str, registry: &str) -> bool {
+    prefix == registry || prefix.strip_prefix('*').is_some_and(|below| registry.ends_with(below))
 }
 
 fn unreadable(error: &toml_edit::TomlError) -> Refusal {
@@ -174,6 +182,14 @@ mod tests {
         let expected = format!("{theirs}[[registry.mirror]]\nlocation = 'other:1/ghcr.io'\n");
         assert_eq!(without.parse::<toml::Table>().unwrap(), expected.parse().unwrap());
         assert_eq!(take_out(theirs, MIRROR).unwrap(), theirs);
+    }
+
+    #[test]
+    fn whose_registry_it_is() {
+        let inline = "registry = [{ prefix = 'quay.io', blocked = true }]\n";
+        assert_eq!(prefixes(inline).unwrap(), ["quay.io"]);
+        assert!(speaks_of("*.k8s.io", "registry.k8s.io") && speaks_of("ghcr.io", "ghcr.io"));
+        assert!(!speaks_of("*.k8s.io", "k8s.io") && !speaks_of("docker.io/library", "docker.io"));
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use super::Runtime;
 use super::plan::{Change, Plan};
-use super::restart::Again;
+use super::restart;
 use super::target::Refusal;
 use crate::{Error, Output};
 use serde::Serialize;
@@ -45,7 +45,9 @@ impl Standing {
 #[derive(Debug, Serialize)]
 struct Changed {
     path: PathBuf,
-    diff: String,
+    /// Where it was only worked out: what stands beside ours may be a secret, and is not to get into logs.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    diff: Option<String>,
 }
 
 /// What makes it read its configuration again.
@@ -55,6 +57,12 @@ struct Needed {
     done: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
     error: Option<String>,
+}
+
+impl Needed {
+    fn of(runtime: Runtime, to_be_told: bool) -> Option<Self> {
+        to_be_told.then(|| Self { command: restart::command(runtime), done: false, error: None })
+    }
 }
 
 /// What was done to one runtime, or would be.
@@ -91,17 +99,22 @@ impl Report {
         Self { refused: Some(refusal.0), ..Self::standing(runtime, Standing::Refused) }
     }
 
-    pub(super) fn of(plan: &Plan, again: Option<Again>, dry_run: bool) -> Self {
+    /// What was tried, and did not come to its end.
+    pub(super) fn failed(plan: &Plan, path: &Path, error: &std::io::Error) -> Self {
+        Self::refused(plan.runtime, Refusal(format!("{}: {error}", path.display())))
+    }
+
+    pub(super) fn of(plan: &Plan, to_be_told: bool, dry_run: bool) -> Self {
         let standing = if plan.entries.is_empty() { Standing::NotSetUp } else { Standing::SetUp };
         Self {
             files: plan.entries.keys().cloned().collect(),
             changes: plan
                 .changes
                 .iter()
-                .map(|change| Changed { path: change.path.clone(), diff: diff(change) })
+                .map(|change| Changed { path: change.path.clone(), diff: dry_run.then(|| diff(change)) })
                 .collect(),
             dry_run,
-            needs: again.map(|again| Needed { command: again.command(), done: false, error: None }),
+            needs: Needed::of(plan.runtime, to_be_told),
             notes: plan.notes.clone(),
             ..Self::standing(plan.runtime, standing)
         }
@@ -114,8 +127,15 @@ impl Report {
         }
     }
 
-    pub(super) fn has_changes(&self) -> bool {
-        !self.changes.is_empty()
+    /// That it has to be told of changes that were made earlier.
+    pub(super) fn still_to_be_told(&mut self) {
+        self.needs = Needed::of(self.runtime, true);
+    }
+
+    /// Whether there is something to be said that was not said `before`.
+    pub(super) fn is_news(&self, before: &[Self]) -> bool {
+        let same = |other: &&Self| other.runtime == self.runtime && other.refused == self.refused;
+        !self.changes.is_empty() || before.iter().find(same).is_none()
     }
 
     fn write(&self, out: &mut impl Write) -> std::io::Result<()> {
@@ -126,10 +146,9 @@ impl Report {
             None => {}
         }
         for change in &self.changes {
-            if self.dry_run {
-                write!(out, "{}", change.diff)?;
-            } else {
-                writeln!(out, "{name}: changed {}", change.path.display())?;
+            match &change.diff {
+                Some(diff) => write!(out, "{diff}")?,
+                None => writeln!(out, "{name}: changed {}", change.path.display())?,
             }
         }
         for note in &self.notes {

@@ -5,7 +5,6 @@ use super::files::Files;
 use super::plan::Change;
 use super::{containerd, daemon_json};
 use rustix::process::{Pid, Signal, kill_process};
-use serde::Serialize;
 use std::path::Path;
 use std::process::Stdio;
 use std::time::Duration;
@@ -16,71 +15,60 @@ const LIMIT: Duration = Duration::from_secs(90);
 /// Present while systemd runs the machine.
 const SYSTEMD: &str = "/run/systemd/system";
 
-/// What makes a service read its configuration.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub(super) enum Again {
-    /// A new start. Containers go on.
-    Restart(&'static str),
-    /// A signal.
-    Reload(&'static str),
+/// Whether these changes are in force only when a service has read its configuration again.
+pub(super) fn needed(files: &Files, runtime: Runtime, changes: &[Change]) -> bool {
+    let changed = |path: &str| changes.iter().any(|change| change.path == Path::new(path));
+    match runtime {
+        Runtime::Containerd => changed(containerd::CONFIG),
+        Runtime::Docker => changed(daemon_json::CONFIG),
+        // podman and its kin read their files at each pull.
+        Runtime::Containers => {
+            let crio = ["/etc/crio", "/usr/bin/crio"].iter().any(|path| files.exists(Path::new(path)));
+            crio && !changes.is_empty()
+        }
+    }
 }
 
-impl Again {
-    /// What these changes need to be in force.
-    pub(super) fn after(files: &Files, runtime: Runtime, changes: &[Change]) -> Option<Self> {
-        let changed = |path: &str| changes.iter().any(|change| change.path == Path::new(path));
-        match runtime {
-            Runtime::Containerd => changed(containerd::CONFIG).then_some(Self::Restart("containerd")),
-            Runtime::Docker => changed(daemon_json::CONFIG).then_some(Self::Reload("docker")),
-            // podman and its kin read their files at each pull.
-            Runtime::Containers => {
-                let crio = ["/etc/crio", "/usr/bin/crio"].iter().any(|path| files.exists(Path::new(path)));
-                (crio && !changes.is_empty()).then_some(Self::Reload("crio"))
-            }
-        }
-    }
+/// What does that, and nothing where the service does not run: as an operator would type it.
+pub(super) fn command(runtime: Runtime) -> String {
+    let (verb, service) = words(runtime);
+    format!("systemctl {verb} {service}")
+}
 
-    /// As an operator would type it.
-    pub(super) fn command(self) -> String {
-        let (verb, service) = self.words();
-        format!("systemctl {verb} {service}")
+/// Containers go on while containerd restarts.
+const fn words(runtime: Runtime) -> (&'static str, &'static str) {
+    match runtime {
+        Runtime::Containerd => ("try-restart", "containerd"),
+        Runtime::Containers => ("try-reload-or-restart", "crio"),
+        Runtime::Docker => ("try-reload-or-restart", "docker"),
     }
+}
 
-    const fn words(self) -> (&'static str, &'static str) {
-        match self {
-            Self::Restart(service) => ("restart", service),
-            Self::Reload(service) => ("reload", service),
-        }
+/// Does it.
+///
+/// # Errors
+/// Why not, for the operator.
+pub(super) async fn run(files: &Files, runtime: Runtime) -> Result<(), String> {
+    if !files.of_this_machine() {
+        return Err("the service belongs to another root; it cannot be told from here".to_owned());
     }
-
-    /// Does it.
-    ///
-    /// # Errors
-    /// Why not, for the operator.
-    pub(super) async fn run(self, files: &Files) -> Result<(), String> {
-        if !files.of_this_machine() {
-            return Err("the service belongs to another root; it cannot be told from here".to_owned());
-        }
-        if !files.exists(Path::new(SYSTEMD)) {
-            return match self {
-                Self::Reload("docker") => reload_docker(files),
-                _ => {
-                    Err(format!("systemd does not run here: instead of `{}`, do it by hand", self.command()))
-                }
-            };
-        }
-        let (verb, service) = self.words();
-        let mut command = tokio::process::Command::new("systemctl");
-        command.args([verb, service]).stdin(Stdio::null()).kill_on_drop(true);
-        match tokio::time::timeout(LIMIT, command.output()).await {
-            Err(_) => Err(format!("`{}` took longer than {} s", self.command(), LIMIT.as_secs())),
-            Ok(Err(error)) => Err(format!("`{}`: {error}", self.command())),
-            Ok(Ok(output)) if output.status.success() => Ok(()),
-            Ok(Ok(output)) => {
-                let why = String::from_utf8_lossy(&output.stderr);
-                Err(format!("`{}` failed ({}): {}", self.command(), output.status, why.trim()))
-            }
+    let line = command(runtime);
+    if !files.exists(Path::new(SYSTEMD)) {
+        return match runtime {
+            Runtime::Docker => reload_docker(files),
+            _ => Err(format!("systemd does not run here: instead of `{line}`, do it by hand")),
+        };
+    }
+    let (verb, service) = words(runtime);
+    let mut command = tokio::process::Command::new("systemctl");
+    command.args([verb, service]).stdin(Stdio::null()).kill_on_drop(true);
+    match tokio::time::timeout(LIMIT, command.output()).await {
+        Err(_) => Err(format!("`{line}` took longer than {} s", LIMIT.as_secs())),
+        Ok(Err(error)) => Err(format!("`{line}`: {error}")),
+        Ok(Ok(output)) if output.status.success() => Ok(()),
+        Ok(Ok(output)) => {
+            let why = String::from_utf8_lossy(&output.stderr);
+            Err(format!("`{line}` failed ({}): {}", output.status, why.trim()))
         }
     }
 }

@@ -69,6 +69,9 @@ impl Target {
 
     /// Takes it out of a text that others have changed since; the text as it is if it is not in there.
     pub(super) fn take_out(&self, text: &str, edit: &Edit) -> Result<String, Refusal> {
+        if text.trim().is_empty() {
+            return Ok(text.to_owned());
+        }
         let sound = |text: &str| match self {
             Self::DaemonJson { .. } => daemon_json::parse(text).is_ok(),
             _ => text.parse::<toml_edit::Document<String>>().is_ok(),

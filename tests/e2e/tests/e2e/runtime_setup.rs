@@ -45,7 +45,7 @@ fn set_up(cluster: &Cluster, machine: &Machine, flags: &str) -> Result<()> {
     let again = dfctl(cluster, machine, &install)?;
     ensure!(trees(machine)? == after && !again.contains("changed"), "{again}");
     let status = dfctl(cluster, machine, "runtime status")?;
-    ensure!(status.contains("containerd: set up\n") && status.contains("docker: set up\n"), "{status}");
+    ensure!(status.contains("containers: set up\n") && status.contains("docker: set up\n"), "{status}");
     Ok(())
 }
 
@@ -63,10 +63,17 @@ fn runtimes_are_set_up_pull_and_are_set_back() -> Result<()> {
     machine.write(HOSTS, &theirs)?;
     machine.write(DOCKER, "{\n    \"log-level\": \"warn\"\n}\n")?;
     set_up(&cluster, &machine, &format!("--registry {REGISTRY}"))?;
+    let status = dfctl(&cluster, &machine, "runtime status")?;
+    ensure!(status.contains("containerd: set up\n"), "{status}");
     let cri = Cri::of(Containerd::start_on(&machine, &dir.join("containerd"))?)?;
     let reference = Containerd::reference(&image.repository, TAG);
     cri.pull(&reference, None)?;
     ensure!(cri.digests(&reference)?.iter().any(|digest| digest.ends_with(image.manifest())), "containerd");
+    // And one that only the default speaks of: there is no way to Docker Hub itself here.
+    let hub = &cluster.images.hub;
+    let reference = format!("docker.io/{}:{TAG}", hub.repository);
+    cri.pull(&reference, None)?;
+    ensure!(cri.digests(&reference)?.iter().any(|digest| digest.ends_with(hub.manifest())), "by default");
     let podman = Containers::on(&machine, &dir.join("podman"))?;
     ensure!(podman.podman_pull(&image.repository, TAG)? == image.manifest(), "podman");
 
@@ -75,8 +82,7 @@ fn runtimes_are_set_up_pull_and_are_set_back() -> Result<()> {
     let own = serde_json::to_string_pretty(&Dockerd::own_configuration(&dir.join("docker")))?;
     second.write(DOCKER, &own)?;
     let dockerd = Dockerd::start_on(&second, &dir.join("docker"))?;
-    set_up(&cluster, &second, "--restart docker containers containerd")?;
-    let hub = &cluster.images.hub;
+    set_up(&cluster, &second, "--restart docker containers")?;
     let name = format!("{}:{TAG}", hub.repository.trim_start_matches("library/"));
     ensure!(dockerd.pull(&name)? == hub.manifest(), "dockerd");
 
