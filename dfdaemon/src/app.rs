@@ -10,6 +10,7 @@ use crate::lasting::Lasting;
 use crate::link::{self, Link, LinkTask, Served};
 use crate::proxy::{self, Audit};
 use crate::registry::ClusterRegistry;
+use crate::standing::Standing;
 use crate::status;
 use crate::traffic::Traffic;
 use crate::trust::Trust;
@@ -19,6 +20,7 @@ use p2p::{Identity, Members, P2p, Tickets};
 use process::admin::{Admin, Readiness};
 use process::audit;
 use process::exit::{Exit, Failure};
+use process::{service, vitals};
 use prometheus_client::registry::Registry as Metrics;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
@@ -60,7 +62,9 @@ pub async fn run(config: Config, cancel: CancellationToken) -> Result<(), Failur
         );
     }
     let app = App::start(config, cancel.clone()).await?;
+    service::ready();
     cancel.cancelled().await;
+    service::stopping();
     tracing::info!("stopping");
     app.stopped().await;
     Ok(())
@@ -76,22 +80,23 @@ impl App {
         // What was started before a failure ends with this guard.
         let guard = cancel.clone().drop_guard();
         let tasks = TaskTracker::new();
-        let mut metrics = Metrics::default();
+        let mut all_metrics = vitals::registry("dfdaemon", env!("CARGO_PKG_VERSION"));
+        let metrics = vitals::ours(&mut all_metrics);
 
-        let store = open_store(&config, &mut metrics).await?;
+        let store = open_store(&config, metrics).await?;
         let identity = Identity::load_or_create(&config.store.dir.join("identity.key"))
             .map_err(|error| Failure::new(Exit::CannotCreate, error))?;
         let origin = Origin::new(config.origin.clone()).map_err(|error| Failure::new(Exit::Usage, error))?;
-        origin.register_metrics(&mut metrics);
+        origin.register_metrics(metrics);
         let resolver = Resolver::new(origin.clone(), config.resolver.clone());
         let admin =
             Admin::bind(config.admin.listen).await.map_err(|error| Failure::new(Exit::Unavailable, error))?;
 
-        let (audit, writing) = audit(&config, &mut metrics)?.unzip();
+        let (audit, writing) = audit(&config, metrics)?.unzip();
         let audit_log = audit.as_ref().map(|audit| audit.log().clone());
         let scheduler = embedded(&config, resolver.clone(), audit_log.clone(), &cancel).await?;
         if let Some(scheduler) = &scheduler {
-            scheduler.register_metrics(&mut metrics);
+            scheduler.register_metrics(metrics);
         }
         let (joining, members) = joining(&config, &identity, scheduler.as_ref()).await?;
         let (channel, joined) = match &joining {
@@ -104,8 +109,13 @@ impl App {
         let p2p = P2p::start(identity, p2p_options(&config), members.clone(), uploads, cancel.clone())
             .await
             .map_err(|error| Failure::new(Exit::Unavailable, error))?;
-        p2p.metrics().register(&mut metrics);
+        p2p.metrics().register(metrics);
         metrics.register_collector(Box::new(traffic.meter().clone()));
+        metrics.register_collector(Box::new(Standing {
+            link: link.state(),
+            quota_bytes: config.store.quota_bytes,
+            upload_slots: config.p2p.upload_slots,
+        }));
 
         let parts = Parts {
             store: store.clone(),
@@ -134,7 +144,7 @@ impl App {
             config.resolver.access_lifetime,
         ));
         let registry = ClusterRegistry::new(answers.clone(), engine.clone(), origin, store.clone(), trust);
-        let proxy_metrics = proxy::Metrics::register(&mut metrics);
+        let proxy_metrics = proxy::Metrics::register(metrics);
         let proxy = proxy::Server::start(
             proxy::Options::of(&config),
             Arc::new(registry),
@@ -170,7 +180,7 @@ impl App {
             audit: audit_log,
         };
         let routes = status::routes(status);
-        tasks.spawn(admin.serve(Arc::new(metrics), readiness, routes, cancel.clone()));
+        tasks.spawn(admin.serve(Arc::new(all_metrics), readiness, routes, cancel.clone()));
         tracing::info!(host = %p2p.host_id(), proxy = %proxy.address(), bulk = %p2p.bulk_addr(), "ready");
         Ok(Self {
             proxy,

@@ -36,6 +36,10 @@ pub struct Flags {
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
 
+    /// Say whether flags and file are good, and end.
+    #[arg(long)]
+    pub check: bool,
+
     /// Where container runtimes pull [default: 127.0.0.1:6500].
     #[arg(long, value_name = "ADDRESS", help_heading = "Proxy")]
     pub listen: Option<SocketAddr>,

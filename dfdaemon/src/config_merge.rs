@@ -37,6 +37,9 @@ const STORE_DIR: &str = "/var/lib/damselfly";
 const QUOTA: ByteSize = ByteSize::gib(50);
 const QUOTA_MIN: ByteSize = ByteSize::mib(64);
 const LABEL_LEN_MAX: usize = 128;
+
+/// How long the name of the scheduler may take to be looked up before anything else is begun.
+const LOOK_UP_LIMIT: Duration = Duration::from_secs(1);
 /// Below it a transfer looks like a stall.
 const RATE_MIN: ByteSize = ByteSize::kib(1);
 
@@ -308,7 +311,7 @@ impl Merge {
         let scheduler = match scheduler {
             SchedulerConfig::Remote { address, .. } => {
                 let place = self.scheduler_host(address, Place::Key("scheduler.address"))?;
-                place.to_socket_addrs().ok().and_then(|mut addresses| addresses.next())
+                first_address(place)
             }
             SchedulerConfig::Embedded { .. } => None,
         };
@@ -417,6 +420,18 @@ fn pick<T>(
         (None, Some(value)) => (value, Place::Key(key)),
         (None, None) => (default, Place::Key(key)),
     }
+}
+
+/// The first address of a name, if name servers give one soon: the daemon is not to wait for them to serve its node, and
+/// the system's resolver may wait for long.
+fn first_address(place: (String, u16)) -> Option<SocketAddr> {
+    let (send, receive) = std::sync::mpsc::sync_channel(1);
+    std::thread::spawn(move || {
+        let address = place.to_socket_addrs().ok().and_then(|mut addresses| addresses.next());
+        // Nobody may be waiting any more.
+        let _ = send.send(address);
+    });
+    receive.recv_timeout(LOOK_UP_LIMIT).ok().flatten()
 }
 
 /// Daemons meet where their scheduler is: on loopback if it is there, on every address otherwise.

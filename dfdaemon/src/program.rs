@@ -4,7 +4,7 @@ use crate::app;
 use crate::config::Config;
 use crate::config_flags::Flags;
 use process::exit::{self, Exit, Failure};
-use process::shutdown::Shutdown;
+use process::shutdown::{self, Shutdown};
 use process::{telemetry, tls};
 use std::process::ExitCode;
 
@@ -18,11 +18,15 @@ pub fn main() -> ExitCode {
 }
 
 fn start(flags: Flags) -> Result<(), Failure> {
+    let check = flags.check;
     let config = Config::load(flags)?;
+    if check {
+        println!("the configuration is good");
+        return Ok(());
+    }
     telemetry::init(&config.log.filter, config.log.format)?;
     tls::install_provider();
-    let runtime = tokio::runtime::Runtime::new().map_err(|error| Failure::new(Exit::Unavailable, error))?;
-    runtime.block_on(run(config))
+    shutdown::run(run(config))
 }
 
 async fn run(config: Config) -> Result<(), Failure> {

@@ -71,7 +71,7 @@ impl Traffic {
     /// Counters of a host that stands here.
     #[must_use]
     pub fn new(zone: Label, rack: Label) -> Self {
-        Self { zone, rack, meter: TrafficMeter::new("damselfly_traffic"), places: Arc::default() }
+        Self { zone, rack, meter: TrafficMeter::new("traffic"), places: Arc::default() }
     }
 
     /// The meter, to be registered.

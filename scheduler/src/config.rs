@@ -20,6 +20,9 @@ pub struct Flags {
     /// Configuration file (TOML); flags win over it
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
+    /// Say whether flags and file are good, and end
+    #[arg(long)]
+    pub check: bool,
     /// Where hosts connect, by gRPC [default: 127.0.0.1:6510]
     #[arg(long, value_name = "ADDRESS:PORT")]
     pub listen: Option<SocketAddr>,
@@ -29,6 +32,9 @@ pub struct Flags {
     /// The directory of the cluster's keys and join tokens [default: /var/lib/damselfly-scheduler]
     #[arg(long, value_name = "DIR")]
     pub state: Option<PathBuf>,
+    /// A directory with ca.key and ticket.key, and perhaps a join-token, that others keep: a mounted Secret
+    #[arg(long, value_name = "DIR", conflicts_with = "insecure_plain_grpc")]
+    pub identity: Option<PathBuf>,
     /// Speak gRPC without TLS: whoever reaches the port is a host
     #[arg(long)]
     pub insecure_plain_grpc: bool,
@@ -55,6 +61,9 @@ impl Flags {
         options.admin = self.admin.or(options.admin);
         options.insecure_plain_grpc |= self.insecure_plain_grpc;
         set(&mut options.state, self.state);
+        if self.identity.is_some() {
+            options.identity = self.identity;
+        }
         set(&mut options.cluster, self.cluster);
         set(&mut options.resolver.tag_lifetime, self.tag_lifetime);
         options.audit.file = self.audit.or(options.audit.file);

@@ -1,8 +1,8 @@
 //! The scheduler as a program: flags and file, ports, run, stop in good order.
 
 use process::exit::{self, Exit, Failure};
-use process::shutdown::Shutdown;
-use process::{telemetry, tls};
+use process::shutdown::{self, Shutdown};
+use process::{service, telemetry, tls};
 use scheduler::{Flags, Options, Server};
 use std::process::ExitCode;
 
@@ -14,11 +14,15 @@ fn main() -> ExitCode {
 }
 
 fn start(flags: Flags) -> Result<(), Failure> {
+    let check = flags.check;
     let options = scheduler::load(flags)?;
+    if check {
+        println!("the configuration is good");
+        return Ok(());
+    }
     telemetry::init(&options.log.filter, options.log.format)?;
     tls::install_provider();
-    let runtime = tokio::runtime::Runtime::new().map_err(|error| Failure::new(Exit::Unavailable, error))?;
-    runtime.block_on(run(options))
+    shutdown::run(run(options))
 }
 
 async fn run(options: Options) -> Result<(), Failure> {
@@ -34,6 +38,18 @@ async fn run(options: Options) -> Result<(), Failure> {
     if let Some(command) = server.join_command_by_service_account() {
         tracing::info!(command, "a pod joins with this, FILE being its service account's projected token");
     }
+    service::ready();
+    let ended = tokio::select! {
+        () = shutdown.token().cancelled() => false,
+        () = server.stopped() => !shutdown.token().is_cancelled(),
+    };
+    if ended {
+        return Err(Failure::new(
+            Exit::Bug,
+            std::io::Error::other("the scheduler has ended by itself; its log says why"),
+        ));
+    }
+    service::stopping();
     server.stopped().await;
     tracing::info!("the scheduler has stopped");
     Ok(())

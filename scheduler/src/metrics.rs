@@ -47,7 +47,7 @@ struct Core {
 impl Published {
     pub(crate) fn new() -> Self {
         Self {
-            traffic: TrafficMeter::new("damselfly_scheduler_host_traffic"),
+            traffic: TrafficMeter::new("scheduler_host_traffic"),
             sent: Counter::default(),
             received: Counter::default(),
             expelled: Counter::default(),
@@ -68,7 +68,7 @@ impl Published {
             ("questions_shed", "Questions refused since too many were open", &self.questions_shed),
         ];
         for (name, help, counter) in counters {
-            registry.register(format!("damselfly_scheduler_{name}"), help, counter.clone());
+            registry.register(format!("scheduler_{name}"), help, counter.clone());
         }
     }
 
@@ -122,23 +122,24 @@ impl Collector for Figures {
         ];
         for (name, help, value) in gauges {
             let gauge = ConstGauge::new(value);
-            let name = format!("damselfly_scheduler_{name}");
+            let name = format!("scheduler_{name}");
             gauge.encode(encoder.encode_descriptor(&name, help, None, gauge.metric_type())?)?;
         }
         for (name, help, value) in counters(&core.counters) {
             let counter = ConstCounter::new(value);
-            let name = format!("damselfly_scheduler_{name}");
+            let name = format!("scheduler_{name}");
             counter.encode(encoder.encode_descriptor(&name, help, None, counter.metric_type())?)?;
         }
         Ok(())
     }
 }
 
-fn counters(c: &Counters) -> [(&'static str, &'static str, u64); 18] {
+fn counters(c: &Counters) -> [(&'static str, &'static str, u64); 19] {
     [
         ("assigned", "Pieces assigned to a child", c.assigned),
         ("verified_peer", "Pieces verified that came from a peer", c.verified_peer),
         ("verified_origin", "Pieces verified that a source read", c.verified_origin),
+        ("origin_again", "Of those, pieces that another host held already", c.origin_again),
         ("verified_fallback", "Pieces verified that were read without a lease", c.verified_fallback),
         ("failed_corrupt", "Transfers whose bytes did not match the chain", c.failed_corrupt),
         ("failed_busy", "Transfers that the parent was too busy for", c.failed_busy),
@@ -183,7 +184,7 @@ mod tests {
         published.register(&mut registry);
         let mut text = String::new();
         prometheus_client::encoding::text::encode(&mut text, &registry).unwrap();
-        assert!(text.contains("\ndamselfly_scheduler_hosts 3\n"), "{text}");
-        assert!(text.contains("\ndamselfly_scheduler_leases_granted_total 0\n"), "{text}");
+        assert!(text.contains("\nscheduler_hosts 3\n"), "{text}");
+        assert!(text.contains("\nscheduler_leases_granted_total 0\n"), "{text}");
     }
 }

@@ -28,6 +28,10 @@ pub struct Options {
     /// The directory of the cluster's keys, tokens and removed hosts. Made with mode 0700 if there is none. Default
     /// /var/lib/damselfly-scheduler.
     pub state: PathBuf,
+    /// A directory with the keys `ca.key` and `ticket.key` (PKCS #8), which others have made and keep, as a Secret that is
+    /// mounted: none are made in `state` then, and no first token. A `join-token` there is good as long as it is there when
+    /// the scheduler starts. Default none.
+    pub identity: Option<PathBuf>,
     /// The cluster's name, which hosts are told. Default "damselfly", at most 253 bytes.
     pub cluster: String,
     /// How long hosts' streams and questions get to end when the scheduler stops. Default 5 s, at most 5 min.
@@ -115,6 +119,7 @@ impl Default for Options {
             admin: Some(SocketAddr::from((Ipv4Addr::LOCALHOST, 6511))),
             insecure_plain_grpc: false,
             state: PathBuf::from(STATE_DIR),
+            identity: None,
             cluster: "damselfly".to_owned(),
             drain_timeout: Duration::from_secs(5),
             log: LogOptions::default(),
@@ -212,6 +217,8 @@ impl Options {
     /// The first option that makes no sense.
     pub fn validate(&self) -> Result<(), Invalid> {
         check("cluster", "must have 1 to 253 bytes", (1..=253).contains(&self.cluster.len()))?;
+        let of_use = self.identity.is_none() || !self.insecure_plain_grpc;
+        check("identity", "has no use with insecure_plain_grpc: nobody joins", of_use)?;
         let minutes = |n: u64| Duration::from_secs(60 * n);
         check("drain_timeout", "must be at most 5min", self.drain_timeout <= minutes(5))?;
         let audit = &self.audit;

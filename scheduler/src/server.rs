@@ -17,7 +17,7 @@ use origin::{Origin, Resolver};
 use process::admin::{Admin, Readiness};
 use process::audit;
 use process::listen::{self, ListenError};
-use process::shutdown;
+use process::{shutdown, vitals};
 use prometheus_client::registry::Registry;
 use proto::server::SchedulerServer;
 use proto::{HOST_FRAME_BYTES_MAX, SCHEDULER_FRAME_BYTES_MAX};
@@ -177,8 +177,8 @@ impl Server {
 
 /// Opens the state directory and takes its socket.
 async fn open_cluster(options: &Options) -> Result<(Cluster, Operator), Error> {
-    let dir = options.state.clone();
-    let opened = tokio::task::spawn_blocking(move || Cluster::open(&dir)).await;
+    let (dir, identity) = (options.state.clone(), options.identity.clone());
+    let opened = tokio::task::spawn_blocking(move || Cluster::open(&dir, identity.as_deref())).await;
     let failed = |source| Error::State { path: options.state.clone(), source };
     let cluster = opened.map_err(|error| failed(std::io::Error::other(error)))??;
     let operator = Operator::bind(cluster.operator_socket()).await.map_err(failed)?;
@@ -223,17 +223,18 @@ impl Parts {
 
         let readiness = Readiness::new();
         readiness.set(true);
-        let mut registry = Registry::default();
+        let mut all_metrics = vitals::registry("scheduler", env!("CARGO_PKG_VERSION"));
+        let metrics = vitals::ours(&mut all_metrics);
         let own_audit = self.options.audit.log().filter(|_| self.audit.is_none());
         let own_audit =
-            own_audit.map(|log| audit::Log::start(log, audit::Metrics::register(&mut registry))).unzip();
+            own_audit.map(|log| audit::Log::start(log, audit::Metrics::register(metrics))).unzip();
         let (audit, writing) = (self.audit.clone().or(own_audit.0), own_audit.1);
         if let Some(admin) = doors.admin {
-            self.published.register(&mut registry);
-            self.resolver.origin().register_metrics(&mut registry);
+            self.published.register(metrics);
+            self.resolver.origin().register_metrics(metrics);
             let extra = status::routes(inputs.clone());
             let cancel = self.cancel.clone();
-            tasks.spawn(admin.serve(Arc::new(registry), readiness.clone(), extra, cancel));
+            tasks.spawn(admin.serve(Arc::new(all_metrics), readiness.clone(), extra, cancel));
         }
 
         if let (Some(operator), Some(cluster)) = (doors.operator, &self.cluster) {

@@ -2,6 +2,7 @@
 
 use crate::audit::Filter;
 use crate::image::Platform;
+use crate::node_labels::NodeLabels;
 use crate::runtime::{Place, Runtime};
 use clap::{Parser, Subcommand, ValueEnum};
 use origin::{ImageName, NameError, Reference};
@@ -88,6 +89,30 @@ pub enum Command {
         #[command(subcommand)]
         command: RuntimeCommand,
     },
+    /// Look after the cache of this node's daemon.
+    Cache {
+        /// What to do.
+        #[command(subcommand)]
+        command: CacheCommand,
+    },
+    /// Put a Kubernetes node's zone and rack, from its labels, into the daemon's configuration.
+    NodeLabels(NodeLabels),
+    /// Do nothing until SIGTERM, or for a time: for a container that has to stay.
+    Hold {
+        /// For how long, as in 60s [default: until SIGTERM].
+        #[arg(value_parser = humantime::parse_duration)]
+        time: Option<Duration>,
+    },
+    /// Print what a shell needs to complete dfctl's words.
+    Completion {
+        /// Which shell.
+        shell: clap_complete::Shell,
+    },
+    /// Write dfctl's man pages into a directory.
+    Man {
+        /// Which; made if there is none.
+        dir: PathBuf,
+    },
     /// Show who pulled what, and what permitted it, from the daemon's audit log and the older files beside it.
     Audit {
         /// The log, as in the daemon's [audit] or --audit.
@@ -98,6 +123,19 @@ pub enum Command {
         /// Write the lines as they are in the log.
         #[arg(long)]
         json: bool,
+    },
+}
+
+/// What to do with a cache.
+#[derive(Debug, Subcommand)]
+pub enum CacheCommand {
+    /// Remove it with its directory, when Damselfly is taken away from the node.
+    Remove {
+        /// The directory, as in the daemon's --store.
+        dir: PathBuf,
+        /// How long to wait for a daemon that still has it.
+        #[arg(long, value_name = "TIME", default_value = "0s", value_parser = humantime::parse_duration)]
+        wait: Duration,
     },
 }
 
@@ -278,6 +316,9 @@ mod tests {
             "dfctl audit --status many",
             "dfctl audit file",
             "dfctl runtime",
+            "dfctl cache remove",
+            "dfctl node-labels a --config b",
+            "dfctl hold ever",
             "dfctl runtime install rkt",
             "dfctl runtime install --registry a/b",
             "dfctl runtime install --proxy 127.0.0.1:6500",

@@ -6,20 +6,24 @@
 
 pub mod audit;
 mod blob;
+mod cache;
 mod cli;
 mod client;
 mod error;
 pub mod image;
 mod membership;
+mod node_labels;
 mod pull;
 mod runtime;
 mod status;
 mod table;
 
-pub use cli::{Cli, Command, HostCommand, Output, RuntimeCommand, TokenCommand};
+pub use cli::{CacheCommand, Cli, Command, HostCommand, Output, RuntimeCommand, TokenCommand};
 pub use error::Error;
 
+use clap::CommandFactory as _;
 use client::Client;
+use process::shutdown::Shutdown;
 use serde::Deserialize;
 use std::io::Write;
 
@@ -49,6 +53,27 @@ pub async fn run(cli: Cli, out: &mut impl Write) -> Result<(), Error> {
             membership::flush(&Client::operator(&socket)?, repository.as_ref(), out).await
         }
         Command::Runtime { place, command } => runtime::run(&place, command, out).await,
+        Command::Cache { command: CacheCommand::Remove { dir, wait } } => {
+            cache::remove(&dir, wait, out).await
+        }
+        Command::NodeLabels(options) => node_labels::run(&options, out).await,
+        Command::Hold { time } => {
+            let shutdown = Shutdown::install()?;
+            match time {
+                Some(time) => drop(tokio::time::timeout(time, shutdown.token().cancelled()).await),
+                None => shutdown.token().cancelled().await,
+            }
+            Ok(())
+        }
+        Command::Completion { shell } => {
+            clap_complete::generate(shell, &mut Cli::command(), "dfctl", out);
+            Ok(())
+        }
+        Command::Man { dir } => {
+            let failed = |source| Error::File { path: dir.clone(), source };
+            std::fs::create_dir_all(&dir).map_err(failed)?;
+            clap_mangen::generate_to(Cli::command(), &dir).map_err(failed)
+        }
         Command::Audit { file, filter, json } => {
             let form = if json { audit::Form::Json } else { audit::Form::Table };
             let malformed = audit::run(&file, &filter, form, out)?;

@@ -15,6 +15,25 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use types::Digest;
 
+#[tokio::test]
+async fn shells_and_man() {
+    for shell in ["bash", "zsh", "fish"] {
+        let cli = Cli::try_parse_from(["dfctl", "completion", shell]).unwrap();
+        let mut out = Vec::new();
+        dfctl::run(cli, &mut out).await.unwrap();
+        let script = String::from_utf8(out).unwrap();
+        assert!(script.contains("uninstall") && script.contains("dry-run"), "{shell}: {script}");
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let pages = dir.path().join("man1");
+    let cli = Cli::try_parse_from(["dfctl", "man", pages.to_str().unwrap()]).unwrap();
+    dfctl::run(cli, &mut Vec::new()).await.unwrap();
+    for page in ["dfctl.1", "dfctl-runtime-install.1", "dfctl-token-create.1"] {
+        let text = std::fs::read_to_string(pages.join(page)).unwrap();
+        assert!(text.contains(".SH SYNOPSIS"), "{page}: {text}");
+    }
+}
+
 /// What it has, by path; and what it was asked.
 #[derive(Default)]
 struct Daemon {

@@ -67,10 +67,25 @@ impl Authority {
     /// # Errors
     /// [`AuthorityError`]
     pub fn load_or_create(dir: &Path) -> Result<Self, AuthorityError> {
+        Self::of_keys(dir, |path, make| file::read_or_create(path, KEY_FILE_LEN_MAX, make))
+    }
+
+    /// That of the keys in `dir`, which others have made and keep: a Secret that is mounted there, with modes of kubelet's
+    /// choice. Blocks on the disk.
+    ///
+    /// # Errors
+    /// [`AuthorityError::File`] and [`AuthorityError::Form`], with the path.
+    pub fn load_mounted(dir: &Path) -> Result<Self, AuthorityError> {
+        Self::of_keys(dir, |path, _| file::read_mounted(path, KEY_FILE_LEN_MAX))
+    }
+
+    fn of_keys(
+        dir: &Path,
+        read: impl Fn(&Path, fn() -> io::Result<Vec<u8>>) -> io::Result<Vec<u8>>,
+    ) -> Result<Self, AuthorityError> {
         let key_file = |name: &str, make: fn() -> io::Result<Vec<u8>>| {
             let path = dir.join(name);
-            file::read_or_create(&path, KEY_FILE_LEN_MAX, make)
-                .map_err(|source| AuthorityError::File { path, source })
+            read(&path, make).map_err(|source| AuthorityError::File { path, source })
         };
         let ca = key_file(CA_KEY, || {
             KeyPair::generate().map(|key| key.serialize_der()).map_err(io::Error::other)

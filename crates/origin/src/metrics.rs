@@ -1,22 +1,23 @@
 //! What is counted of the traffic with origins.
 
 use http::{HeaderMap, StatusCode};
-use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue};
+use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue, LabelValueEncoder};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::{Registry as MetricsRegistry, Unit};
 use std::collections::BTreeSet;
+use std::fmt;
 use types::Registry;
 
 /// Registries that have a label of their own beside those of the configuration.
 const WELL_KNOWN: [&str; 5] = ["docker.io", "ghcr.io", "quay.io", "registry.k8s.io", "gcr.io"];
 
-/// The label of every other: clients choose names, and names must not become series.
+/// The label of every other registry, since clients choose names, and names must not become series; and of other requests.
 const OTHER: &str = "other";
 
 /// What was asked for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelValue)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Kind {
     /// HEAD of a manifest.
     ManifestHead,
@@ -32,7 +33,7 @@ pub(crate) enum Kind {
     Other,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelValue)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 enum Outcome {
     Success,
     Redirect,
@@ -40,6 +41,34 @@ enum Outcome {
     Throttled,
     ServerError,
     Failed,
+}
+
+impl EncodeLabelValue for Kind {
+    fn encode(&self, encoder: &mut LabelValueEncoder<'_>) -> fmt::Result {
+        let name = match self {
+            Self::ManifestHead => "manifest_head",
+            Self::Manifest => "manifest",
+            Self::BlobHead => "blob_head",
+            Self::Blob => "blob",
+            Self::Token => "token",
+            Self::Other => OTHER,
+        };
+        name.encode(encoder)
+    }
+}
+
+impl EncodeLabelValue for Outcome {
+    fn encode(&self, encoder: &mut LabelValueEncoder<'_>) -> fmt::Result {
+        let name = match self {
+            Self::Success => "success",
+            Self::Redirect => "redirect",
+            Self::Refused => "refused",
+            Self::Throttled => "throttled",
+            Self::ServerError => "server_error",
+            Self::Failed => "failed",
+        };
+        name.encode(encoder)
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -80,20 +109,28 @@ impl Metrics {
 
     pub(crate) fn register(&self, registry: &mut MetricsRegistry) {
         let registry = registry.sub_registry_with_prefix("origin");
-        registry.register("requests", "Requests to origins, each redirect counted", self.requests.clone());
+        registry.register(
+            "requests",
+            "Requests to origins, each redirect counted, by registry, kind and outcome",
+            self.requests.clone(),
+        );
         registry.register_with_unit(
             "received",
-            "Bytes of bodies from origins",
+            "Bytes of bodies from origins, by registry and kind",
             Unit::Bytes,
             self.bytes.clone(),
         );
         registry.register_with_unit(
             "skipped",
-            "Bytes that came before or after the range that was asked for",
+            "Bytes that came before or after the range that was asked for, by registry",
             Unit::Bytes,
             self.skipped.clone(),
         );
-        registry.register("resumed", "Bodies taken up again after a broken connection", self.resumed.clone());
+        registry.register(
+            "resumed",
+            "Bodies taken up again after a broken connection, by registry",
+            self.resumed.clone(),
+        );
         registry.register(
             "rate_limit_remaining",
             "Manifests that the registry will still give in its current window, as it says",
@@ -173,7 +210,7 @@ mod tests {
         let mut text = String::new();
         prometheus_client::encoding::text::encode(&mut text, &registry).unwrap();
         assert!(
-            text.contains(r#"requests_total{registry="other",kind="Manifest",outcome="Success"} 2"#),
+            text.contains(r#"requests_total{registry="other",kind="manifest",outcome="success"} 2"#),
             "{text}"
         );
         assert!(text.contains(r#"rate_limit_remaining{registry="docker.io"} 76"#), "{text}");

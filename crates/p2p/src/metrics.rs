@@ -41,6 +41,10 @@ macro_rules! label {
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
         pub(crate) enum $name { $($value),* }
 
+        impl $name {
+            const ALL: &'static [Self] = &[$(Self::$value),*];
+        }
+
         impl EncodeLabelValue for $name {
             fn encode(&self, encoder: &mut LabelValueEncoder<'_>) -> fmt::Result {
                 encoder.write_str(match self { $(Self::$value => $text),* })
@@ -74,6 +78,8 @@ label!(
     /// Why an inbound connection was closed before a request.
     Rejection { Handshake = "handshake", Full = "full", Ticket = "ticket" }
 );
+
+const REFUSALS: [Refusal; 4] = [Refusal::NotHeld, Refusal::Busy, Refusal::NotAllowed, Refusal::Malformed];
 
 impl From<Refusal> for Reason {
     fn from(refusal: Refusal) -> Self {
@@ -182,9 +188,27 @@ impl Metrics {
         );
         r.register("connections_opened", "Bulk connections opened, by direction", self.opened.clone());
         r.register("connections", "Bulk connections open, by direction", self.open.clone());
-        r.register("connections_rejected", "Inbound bulk connections closed unserved", self.rejected.clone());
+        r.register(
+            "connections_rejected",
+            "Inbound bulk connections closed unserved, by reason",
+            self.rejected.clone(),
+        );
         r.register("requests_refused", "Requests of peers refused, by reason", self.refused.clone());
         r.register("fetches_failed", "Fetches that brought no piece, by reason", self.failed.clone());
+        // From zero on, so that the first of a kind is seen as an increase.
+        for &direction in Direction::ALL {
+            drop(self.opened.get_or_create(&ByDirection { direction }));
+            drop(self.open.get_or_create(&ByDirection { direction }));
+        }
+        for &reason in Rejection::ALL {
+            drop(self.rejected.get_or_create(&ByRejection { reason }));
+        }
+        for &reason in Reason::ALL {
+            drop(self.failed.get_or_create(&ByReason { reason }));
+        }
+        for refusal in REFUSALS {
+            drop(self.refused.get_or_create(&ByReason { reason: refusal.into() }));
+        }
     }
 
     pub(crate) fn refused(&self, refusal: Refusal) {
@@ -212,8 +236,6 @@ impl Metrics {
 
     /// The counters as they stand.
     pub(crate) fn stats(&self) -> Stats {
-        const REFUSALS: [Refusal; 4] =
-            [Refusal::NotHeld, Refusal::Busy, Refusal::NotAllowed, Refusal::Malformed];
         let opened = |direction| self.opened.get_or_create(&ByDirection { direction }).get();
         let open = |direction| self.open.get_or_create(&ByDirection { direction }).get();
         let refused =

@@ -12,6 +12,8 @@ pub mod exit;
 pub mod grpc;
 pub mod listen;
 pub mod metrics;
+pub mod service;
 pub mod shutdown;
 pub mod telemetry;
 pub mod tls;
+pub mod vitals;

@@ -134,7 +134,7 @@ struct Inner {
 }
 
 impl TrafficMeter {
-    /// A counter named `name` (without the unit), such as `damselfly_traffic`.
+    /// A counter named `name` (without the unit), such as `traffic`.
     #[must_use]
     pub fn new(name: &'static str) -> Self {
         Self { name, inner: Arc::default() }
@@ -260,7 +260,7 @@ mod tests {
 
     #[test]
     fn it_encodes_what_it_counted() {
-        let meter = TrafficMeter::new("damselfly_traffic");
+        let meter = TrafficMeter::new("traffic");
         meter.add(None, Source::Origin, Direction::Down, 5);
         meter.add(Some(host(1)), Source::Rack, Direction::Up, 7);
         meter.add(Some(host(1)), Source::Rack, Direction::Up, 1);
@@ -269,13 +269,10 @@ mod tests {
         let mut text = String::new();
         prometheus_client::encoding::text::encode(&mut text, &registry).unwrap();
         assert!(
-            text.contains("damselfly_traffic_bytes_total{peer=\"\",source=\"origin\",direction=\"down\"} 5"),
+            text.contains("traffic_bytes_total{peer=\"\",source=\"origin\",direction=\"down\"} 5"),
             "{text}"
         );
-        let line = format!(
-            "damselfly_traffic_bytes_total{{peer=\"{}\",source=\"rack\",direction=\"up\"}} 8",
-            host(1)
-        );
+        let line = format!("traffic_bytes_total{{peer=\"{}\",source=\"rack\",direction=\"up\"}} 8", host(1));
         assert!(text.contains(&line), "{text}");
         assert_eq!(meter.totals().sum(Direction::Down), 5);
     }

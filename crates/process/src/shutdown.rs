@@ -1,5 +1,6 @@
 //! Stopping in good order: the first SIGINT or SIGTERM asks, the second insists.
 
+use crate::exit::{Exit, Failure};
 use std::io;
 use std::time::Duration;
 use tokio::signal::unix::{SignalKind, signal};
@@ -8,6 +9,20 @@ use tokio_util::task::TaskTracker;
 
 /// The code of a program that a second signal ended: 128 + SIGINT.
 const INTERRUPTED: i32 = 130;
+
+/// How long threads that still block may go on when a program has ended: one looks up a name that nobody answers.
+const STRAGGLERS: Duration = Duration::from_millis(500);
+
+/// Runs a program to its end on a runtime of its own. What it has to finish it has to wait for.
+///
+/// # Errors
+/// The program's, or that no runtime can be made.
+pub fn run<T>(program: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
+    let runtime = tokio::runtime::Runtime::new().map_err(|error| Failure::new(Exit::Unavailable, error))?;
+    let result = runtime.block_on(program);
+    runtime.shutdown_timeout(STRAGGLERS);
+    result
+}
 
 /// The process's wish to stop.
 #[derive(Clone, Debug)]
@@ -66,6 +81,21 @@ pub async fn drain(tasks: &TaskTracker, deadline: Duration) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// As a look-up of a name does that nobody answers: tokio waits for it when a runtime is dropped.
+    #[test]
+    fn a_thread_that_blocks_keeps_no_program() {
+        let (release, blocked) = std::sync::mpsc::sync_channel::<()>(1);
+        let begun = std::time::Instant::now();
+        let ended = run(async {
+            drop(tokio::task::spawn_blocking(move || blocked.recv_timeout(Duration::from_secs(30))));
+            tokio::time::sleep(Duration::from_millis(20)).await;
+            Ok(())
+        });
+        assert!(ended.is_ok());
+        assert!(begun.elapsed() < Duration::from_secs(10), "{:?}", begun.elapsed());
+        drop(release);
+    }
 
     #[tokio::test]
     async fn drain_waits_for_tasks_but_not_for_ever() {

@@ -76,6 +76,8 @@ pub struct Counters {
     pub verified_peer: u64,
     /// Pieces verified that a source read.
     pub verified_origin: u64,
+    /// Of those, the ones that somebody else held already: each is a piece that left the origin twice.
+    pub origin_again: u64,
     /// Pieces verified that a host read from the origin without a lease.
     pub verified_fallback: u64,
     /// Transfers that failed for another reason than those below.

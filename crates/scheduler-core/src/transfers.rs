@@ -224,6 +224,10 @@ impl Scheduler {
             }
         }
         let swarm = &mut self.swarms[six];
+        let held_by_others = swarm.demand.as_ref().is_some_and(|demand| demand.rarity.copies(piece) > 0);
+        if from == PieceFrom::Origin && held_by_others && !swarm.members[ix].held.contains(piece) {
+            self.counters.origin_again += 1;
+        }
         let is_source = swarm.demand.as_ref().is_some_and(|demand| demand.is_source(ix));
         if swarm.gain(ix, piece, self.now) && swarm.members[ix].held.is_full() {
             self.on_complete(six, ix);

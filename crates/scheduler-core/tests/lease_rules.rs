@@ -388,6 +388,40 @@ fn a_running_source_is_adopted_after_a_restart() {
     assert_eq!(s.scheduler.summary().counters.leases_granted, 0);
 }
 
+/// What a successor reads of what the others hold has left the origin twice, and is counted.
+#[test]
+fn pieces_that_leave_the_origin_twice_are_counted() {
+    let mut s = Script::new(options());
+    let blob = Blob::new(4, 1);
+    s.join(host(0));
+    s.join(host(1));
+    let told = s.want(host(0), &blob.key(), blob.none());
+    let (_, epoch, ..) = lease_in(&told).unwrap();
+    s.want(host(1), &blob.key(), blob.none());
+    s.read(host(0), &blob, epoch, 0);
+    s.verified(host(1), &blob.key(), 0, PieceFrom::Peer(host(0)));
+    let again = |s: &Script| s.scheduler.summary().counters.origin_again;
+    assert_eq!(again(&s), 0);
+    s.read(host(0), &blob, epoch, 1);
+    assert_eq!(again(&s), 0);
+    // Without a lease it is a fallback, and counted as such.
+    s.verified(host(1), &blob.key(), 1, PieceFrom::Fallback);
+    assert_eq!(again(&s), 0);
+    let told = s.leave(host(0));
+    let (who, epoch, ..) = lease_in(&told).unwrap();
+    assert_eq!(who, host(1));
+    s.read(host(1), &blob, epoch, 2);
+    assert_eq!(again(&s), 0);
+    // Somebody comes who holds what it is about to read.
+    s.join(host(2));
+    s.want(host(2), &blob.key(), set(4, [3]));
+    s.read(host(1), &blob, epoch, 3);
+    assert_eq!(again(&s), 1);
+    // Said twice, it left once.
+    s.read(host(1), &blob, epoch, 3);
+    assert_eq!(again(&s), 1);
+}
+
 #[test]
 fn of_two_that_claim_the_lease_the_later_epoch_prevails() {
     let mut s = Script::new(Options { quiet_period: Duration::from_secs(1), ..options() });

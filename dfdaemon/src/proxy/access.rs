@@ -5,7 +5,7 @@
 
 use super::audit::{Draft, End};
 use super::error::BodyError;
-use super::metrics::{Kind, Metrics, Outcome};
+use super::metrics::{Kind, Metrics, Outcome, Took};
 use super::route::Route;
 use http::{Method, StatusCode};
 use std::net::SocketAddr;
@@ -156,8 +156,9 @@ impl Record {
 impl Drop for Record {
     fn drop(&mut self) {
         let outcome = self.outcome();
-        let first_byte = self.first_byte.map(|at| at - self.started);
-        self.metrics.observe(self.kind, outcome, self.bytes, first_byte);
+        let took =
+            Took { first_byte: self.first_byte.map(|at| at - self.started), whole: self.started.elapsed() };
+        self.metrics.observe(self.kind, outcome, self.bytes, &took);
         self.write(outcome);
         if let Some(draft) = &mut self.draft {
             draft.tell(&End {

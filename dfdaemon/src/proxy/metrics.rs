@@ -40,6 +40,8 @@ pub(super) enum Outcome {
 }
 
 impl Kind {
+    const ALL: [Self; 5] = [Self::Ping, Self::Manifest, Self::Blob, Self::Forward, Self::Other];
+
     /// As in the log and in metrics.
     pub(super) const fn name(self) -> &'static str {
         match self {
@@ -53,6 +55,8 @@ impl Kind {
 }
 
 impl Outcome {
+    const ALL: [Self; 5] = [Self::Ok, Self::ClientError, Self::ServerError, Self::Broken, Self::ClientLeft];
+
     /// As in the log and in metrics.
     pub(super) const fn name(self) -> &'static str {
         match self {
@@ -88,12 +92,22 @@ struct KindLabel {
     kind: Kind,
 }
 
+/// How long a request took.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Took {
+    /// To the first byte of its content, if one came.
+    pub(super) first_byte: Option<Duration>,
+    /// To its end.
+    pub(super) whole: Duration,
+}
+
 /// The proxy's metrics; clones count into the same.
 #[derive(Clone, Debug)]
 pub struct Metrics {
     requests: Family<RequestLabels, Counter>,
     bytes: Family<KindLabel, Counter>,
     first_byte: Family<KindLabel, Histogram>,
+    whole: Family<KindLabel, Histogram>,
     connections: Gauge,
 }
 
@@ -101,33 +115,56 @@ impl Metrics {
     /// Declares the metrics in `registry`.
     #[must_use]
     pub fn register(registry: &mut Registry) -> Self {
-        // 1 ms to about 30 s.
+        // 1 ms to about 30 s, and for a whole layer to 15 minutes.
         let histogram: fn() -> Histogram =
             || Histogram::new([0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0]);
+        let long: fn() -> Histogram =
+            || Histogram::new([0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0, 300.0, 900.0]);
         let metrics = Self {
             requests: Family::default(),
             bytes: Family::default(),
             first_byte: Family::new_with_constructor(histogram),
+            whole: Family::new_with_constructor(long),
             connections: Gauge::default(),
         };
-        registry.register("proxy_requests", "Requests of clients, when they end", metrics.requests.clone());
+        registry.register(
+            "proxy_requests",
+            "Requests of clients, by kind and outcome, when they end",
+            metrics.requests.clone(),
+        );
         registry.register_with_unit(
             "proxy_sent",
-            "Content given to clients",
+            "Content given to clients, by kind",
             Unit::Bytes,
             metrics.bytes.clone(),
         );
-        let help = "From a request to the first byte of its content";
+        let help = "From a request to the first byte of its content, by kind";
         registry.register_with_unit("proxy_first_byte", help, Unit::Seconds, metrics.first_byte.clone());
+        let help = "From a request to its last byte, of those that got all that they asked for, by kind";
+        registry.register_with_unit("proxy_completion", help, Unit::Seconds, metrics.whole.clone());
         registry.register("proxy_connections", "Connections of clients", metrics.connections.clone());
+        // From zero on, so that the first of a kind is seen as an increase.
+        for kind in Kind::ALL {
+            for outcome in Outcome::ALL {
+                drop(metrics.requests.get_or_create(&RequestLabels { kind, outcome }));
+            }
+            drop(metrics.bytes.get_or_create(&KindLabel { kind }));
+        }
+        for kind in [Kind::Manifest, Kind::Blob] {
+            drop(metrics.first_byte.get_or_create(&KindLabel { kind }));
+            drop(metrics.whole.get_or_create(&KindLabel { kind }));
+        }
         metrics
     }
 
-    pub(super) fn observe(&self, kind: Kind, outcome: Outcome, bytes: u64, first_byte: Option<Duration>) {
+    pub(super) fn observe(&self, kind: Kind, outcome: Outcome, bytes: u64, took: &Took) {
         self.requests.get_or_create(&RequestLabels { kind, outcome }).inc();
         self.bytes.get_or_create(&KindLabel { kind }).inc_by(bytes);
-        if let Some(first_byte) = first_byte {
+        if let Some(first_byte) = took.first_byte {
             self.first_byte.get_or_create(&KindLabel { kind }).observe(first_byte.as_secs_f64());
+            if outcome == Outcome::Ok {
+                self.whole.get_or_create(&KindLabel { kind }).observe(took.whole.as_secs_f64());
+            }
         }
     }
 

@@ -58,6 +58,28 @@ impl Admitter {
 /// The first token, as a host takes it.
 const FIRST_TOKEN: &str = "join-token";
 
+/// The longest file with a token.
+const TOKEN_FILE_LEN_MAX: u64 = 1024;
+
+/// The token in a file that others keep, if there is one: good as long as it lies there.
+fn mounted_token(path: &Path, authority: &Authority) -> io::Result<Option<tokens::Record>> {
+    let content = match membership::file::read_mounted(path, TOKEN_FILE_LEN_MAX) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        content => content.map_err(|error| tokens::about(path, &error))?,
+    };
+    let invalid = |why: &str| tokens::about(path, &io::Error::new(io::ErrorKind::InvalidData, why));
+    // Its text is not quoted: it opens doors.
+    let token: JoinToken = std::str::from_utf8(&content)
+        .ok()
+        .and_then(|text| text.trim().parse().ok())
+        .ok_or_else(|| invalid("it is no join token"))?;
+    if token.authority != authority.hash() {
+        return Err(invalid("it is a token of another cluster: its hash is not that of ca.key"));
+    }
+    let note = "mounted".to_owned();
+    Ok(Some(tokens::Record::new(&token.secret, NewToken { note, lifetime: None }, SystemTime::now())))
+}
+
 /// A cluster's members-to-be; a clone is the same one.
 #[derive(Clone, Debug)]
 pub(crate) struct Cluster {
@@ -71,17 +93,26 @@ pub(crate) struct Cluster {
 }
 
 impl Cluster {
-    /// The cluster whose state is in `dir`; a new one, with a first token, if there is none. Blocks on the disk.
-    pub(crate) fn open(dir: &Path) -> Result<Self, Error> {
+    /// The cluster whose state is in `dir`; a new one, with a first token, if there is none. With an `identity`, its keys
+    /// are the ones in that directory, and its first token, if it has one. Blocks on the disk.
+    pub(crate) fn open(dir: &Path, identity: Option<&Path>) -> Result<Self, Error> {
         let failed = |source| Error::State { path: dir.to_owned(), source };
         DirBuilder::new().mode(0o700).recursive(true).create(dir).map_err(failed)?;
-        let authority = Authority::load_or_create(dir)?;
-        let tokens = Tokens::load(dir.join("tokens.json")).map_err(failed)?;
+        let authority = match identity {
+            Some(identity) => Authority::load_mounted(identity)?,
+            None => Authority::load_or_create(dir)?,
+        };
+        let mounted = match identity {
+            Some(identity) => mounted_token(&identity.join(FIRST_TOKEN), &authority)
+                .map_err(|source| Error::State { path: identity.to_owned(), source })?,
+            None => None,
+        };
+        let tokens = Tokens::load(dir.join("tokens.json"), mounted).map_err(failed)?;
         let removed = Removed::load(dir.join("removed.json")).map_err(failed)?;
         let flushes = Flushes::load(dir.join("flushes.json")).map_err(failed)?;
         let (tokens, dir) = (Arc::new(tokens), dir.to_owned());
         let cluster = Self { authority, tokens, removed, flushes, reviews: None, dir };
-        if cluster.tokens.is_fresh() {
+        if identity.is_none() && cluster.tokens.is_fresh() {
             cluster.first_token().map_err(failed)?;
         }
         Ok(cluster)
@@ -113,7 +144,7 @@ impl Cluster {
     fn revoke_token(&self, id: &str) -> io::Result<bool> {
         let Some(revoked) = self.tokens.revoke(id)? else { return Ok(false) };
         let path = self.dir.join(FIRST_TOKEN);
-        if let Ok(Some(kept)) = membership::file::read(&path, 1024)
+        if let Ok(Some(kept)) = membership::file::read(&path, TOKEN_FILE_LEN_MAX)
             && let Ok(kept) = std::str::from_utf8(&kept).unwrap_or_default().trim().parse::<JoinToken>()
             && kept.secret.hash() == revoked
         {

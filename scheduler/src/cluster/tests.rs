@@ -7,7 +7,7 @@ use tonic::Code;
 
 fn cluster() -> (tempfile::TempDir, Cluster) {
     let dir = tempfile::tempdir().unwrap();
-    let cluster = Cluster::open(&dir.path().join("state")).unwrap();
+    let cluster = Cluster::open(&dir.path().join("state"), None).unwrap();
     (dir, cluster)
 }
 
@@ -34,7 +34,7 @@ fn a_host_with_the_token_becomes_a_member_also_after_a_restart() {
     let token = first_token(&cluster);
     assert_eq!(token.authority, cluster.authority.hash());
     let key = host(1);
-    let again = Cluster::open(&dir.path().join("state")).unwrap();
+    let again = Cluster::open(&dir.path().join("state"), None).unwrap();
     assert_eq!(first_token(&again).secret.hash(), token.secret.hash());
     for cluster in [cluster, again] {
         let now = SystemTime::now();
@@ -45,6 +45,54 @@ fn a_host_with_the_token_becomes_a_member_also_after_a_restart() {
         Ticket::verify(&credentials.ticket, &keys, &joined, now).unwrap();
         cluster.renew(&joined, now).unwrap();
     }
+}
+
+/// As a Secret is mounted, with modes that nobody here chose; another directory for the state, which is lost now and then.
+#[test]
+fn an_identity_that_others_keep_outlives_the_state() {
+    let (source, made) = cluster();
+    let mounted = tempfile::tempdir().unwrap();
+    for name in ["ca.key", "ticket.key"] {
+        let key = std::fs::read(source.path().join("state").join(name)).unwrap();
+        std::fs::write(mounted.path().join(name), key).unwrap();
+    }
+    let open = |state: &Path| Cluster::open(state, Some(mounted.path()));
+    let state = tempfile::tempdir().unwrap();
+    let without = open(&state.path().join("a")).unwrap();
+    assert_eq!(without.authority.hash(), made.authority.hash());
+    assert!(without.first_token_file().is_none() && without.tokens.list(SystemTime::now()).is_empty());
+    let key = host(1);
+    let made_token = first_token(&made);
+    assert_eq!(code(without.join(&request(&key, &made_token), SystemTime::now())), Code::Unauthenticated);
+
+    let file = mounted.path().join("join-token");
+    std::fs::write(&file, made_token.expose()).unwrap();
+    for state in [state.path().join("a"), state.path().join("b")] {
+        let cluster = open(&state).unwrap();
+        cluster.join(&request(&key, &made_token), SystemTime::now()).unwrap();
+        let listed = cluster.tokens.list(SystemTime::now());
+        assert_eq!(listed.iter().map(tokens::Record::note).collect::<Vec<_>>(), ["mounted"]);
+        let error = cluster.revoke_token(&listed[0].id()).unwrap_err().to_string();
+        assert!(error.contains("mounted"), "{error}");
+        // Others can be made beside it, and are kept in the state.
+        let (other, _) = cluster.create_token(NewToken { note: String::new(), lifetime: None }).unwrap();
+        cluster.join(&request(&key, &other), SystemTime::now()).unwrap();
+        let again = open(&state).unwrap();
+        again.join(&request(&key, &other), SystemTime::now()).unwrap();
+        assert_eq!(again.tokens.list(SystemTime::now()).len(), 2);
+    }
+
+    let (_dir, foreign) = cluster();
+    std::fs::write(&file, first_token(&foreign).expose()).unwrap();
+    let error = format!("{:?}", open(&state.path().join("c")).unwrap_err());
+    assert!(error.contains("another cluster"), "{error}");
+    std::fs::write(&file, "dfjoin1.secret").unwrap();
+    let error = format!("{:?}", open(&state.path().join("c")).unwrap_err());
+    assert!(error.contains("no join token") && !error.contains("dfjoin1"), "{error}");
+    // Keys are not made where others keep them.
+    std::fs::remove_file(mounted.path().join("ca.key")).unwrap();
+    assert!(open(&state.path().join("c")).is_err());
+    assert!(!mounted.path().join("ca.key").exists());
 }
 
 #[test]
@@ -93,7 +141,7 @@ fn a_removed_host_stays_out_until_it_is_let_in_again() {
     cluster.join(&request(&key, &token), now).unwrap();
     let id = key.public().host().to_string();
     assert!(cluster.removed.add(&id).unwrap());
-    let again = Cluster::open(&dir.path().join("state")).unwrap();
+    let again = Cluster::open(&dir.path().join("state"), None).unwrap();
     for cluster in [&cluster, &again] {
         assert_eq!(code(cluster.join(&request(&key, &token), now)), Code::PermissionDenied);
         assert_eq!(code(cluster.renew(&key.public(), now)), Code::PermissionDenied);

@@ -77,12 +77,14 @@ impl Record {
 pub(crate) struct Tokens {
     path: PathBuf,
     fresh: bool,
+    /// One that is kept elsewhere.
+    mounted: Option<(SecretHash, Record)>,
     good: Mutex<BTreeMap<SecretHash, Record>>,
 }
 
 impl Tokens {
     /// Those in the file; none if there is no file. Blocks on the disk.
-    pub(super) fn load(path: PathBuf) -> io::Result<Self> {
+    pub(super) fn load(path: PathBuf, mounted: Option<Record>) -> io::Result<Self> {
         let content = file::read(&path, FILE_LEN_MAX).map_err(|error| about(&path, &error))?;
         let fresh = content.is_none();
         let records: Vec<Record> = match content {
@@ -90,7 +92,8 @@ impl Tokens {
             None => Vec::new(),
         };
         let good = records.into_iter().filter_map(|record| Some((record.hash()?, record)));
-        Ok(Self { fresh, good: Mutex::new(good.collect()), path })
+        let mounted = mounted.and_then(|record| Some((record.hash()?, record)));
+        Ok(Self { fresh, mounted, good: Mutex::new(good.collect()), path })
     }
 
     /// Whether there was no file: the cluster is new.
@@ -102,12 +105,14 @@ impl Tokens {
     pub(crate) fn list(&self, now: SystemTime) -> Vec<Record> {
         let now = seconds(now);
         let mut all: Vec<_> = self.lock().values().filter(|record| !record.is_over(now)).cloned().collect();
+        all.extend(self.mounted.iter().map(|(_, record)| record.clone()));
         all.sort_by_key(|record| (record.created, record.hash.clone()));
         all
     }
 
     pub(super) fn accepts(&self, hash: SecretHash, now: SystemTime) -> bool {
-        self.lock().get(&hash).is_some_and(|record| !record.is_over(seconds(now)))
+        let is_mounted = self.mounted.as_ref().is_some_and(|(mounted, _)| *mounted == hash);
+        is_mounted || self.lock().get(&hash).is_some_and(|record| !record.is_over(seconds(now)))
     }
 
     /// Blocks on the disk; what cannot be kept is not good.
@@ -127,6 +132,10 @@ impl Tokens {
 
     /// Blocks on the disk; the hash of the one that was revoked. After an error it is as good as before.
     pub(super) fn revoke(&self, id: &str) -> io::Result<Option<SecretHash>> {
+        if self.mounted.as_ref().is_some_and(|(hash, _)| hash.id() == id) {
+            let why = "this token is mounted (--identity): take it away where it is kept, and start the scheduler again";
+            return Err(io::Error::other(why));
+        }
         let mut good = self.lock();
         let Some(hash) = good.keys().find(|hash| hash.id() == id).copied() else { return Ok(None) };
         let mut next = good.clone();

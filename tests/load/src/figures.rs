@@ -113,14 +113,14 @@ impl From<&Exposition> for Figures {
             zone: down("zone"),
             elsewhere: down("elsewhere"),
             cache: text.sum("damselfly_traffic_bytes_total", &[("source", "cache")]),
-            connections_made: text.sum("p2p_connections_opened_total", &[("direction", "out")]),
-            connections_open: text.sum("p2p_connections", &[("direction", "out")]),
-            requests_reused: text.sum("p2p_requests_reused_total", &[]),
-            pieces: text.sum("p2p_downloaded_pieces_total", &[]),
-            refused: text.by_reason("p2p_requests_refused_total"),
-            failed: text.by_reason("p2p_fetches_failed_total"),
-            rejected: text.sum("p2p_connections_rejected_total", &[]),
-            syncs: text.sum("store_sync_seconds_count", &[]),
+            connections_made: text.sum("damselfly_p2p_connections_opened_total", &[("direction", "out")]),
+            connections_open: text.sum("damselfly_p2p_connections", &[("direction", "out")]),
+            requests_reused: text.sum("damselfly_p2p_requests_reused_total", &[]),
+            pieces: text.sum("damselfly_p2p_downloaded_pieces_total", &[]),
+            refused: text.by_reason("damselfly_p2p_requests_refused_total"),
+            failed: text.by_reason("damselfly_p2p_fetches_failed_total"),
+            rejected: text.sum("damselfly_p2p_connections_rejected_total", &[]),
+            syncs: text.sum("damselfly_store_sync_seconds_count", &[]),
         }
     }
 }

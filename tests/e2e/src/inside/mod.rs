@@ -249,6 +249,23 @@ impl Hub {
         client::json(&format!("http://{admin}/v1/status")).await
     }
 
+    /// Its metrics.
+    ///
+    /// # Errors
+    /// If it does not say.
+    pub async fn metrics(&self) -> Result<String> {
+        let client = reqwest::Client::builder().no_proxy().build()?;
+        Ok(client.get(format!("{}/metrics", self.admin()?)).send().await?.text().await?)
+    }
+
+    /// Where operators ask: `http://host:port`.
+    ///
+    /// # Errors
+    /// If it has no such port.
+    pub fn admin(&self) -> Result<String> {
+        Ok(format!("http://{}", self.server.admin_addr().context("an admin port")?))
+    }
+
     /// Waits until so many hosts have joined.
     ///
     /// # Errors

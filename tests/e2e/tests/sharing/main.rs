@@ -5,6 +5,8 @@
 
 mod coming_and_going;
 mod damage;
+mod dashboard;
+mod metrics_page;
 mod once;
 mod ranges;
 mod tags;

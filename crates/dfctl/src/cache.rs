@@ -1,0 +1,82 @@
+//! `dfctl cache remove`: a node's cache, when Damselfly is taken away from it.
+
+use crate::Error;
+use std::fs::{self, File};
+use std::io::{self, Write};
+use std::path::Path;
+use std::time::Duration;
+use tokio::time::{Instant, sleep};
+
+/// What a daemon holds while it has the cache, and what every cache has.
+const LOCK: &str = "lock";
+const METADATA: &str = "metadata.redb";
+
+/// Between two looks at whether a daemon still has it.
+const PAUSE: Duration = Duration::from_millis(200);
+
+/// Removes it, once no daemon has it any more; one that is not there is removed already.
+pub(crate) async fn remove(dir: &Path, wait: Duration, out: &mut impl Write) -> Result<(), Error> {
+    let failed = |source| Error::File { path: dir.to_owned(), source };
+    // It may be a link, as systemd makes one for a service with a user of its own.
+    let named = dir;
+    let canonical = fs::canonicalize(dir);
+    let dir = canonical.as_deref().unwrap_or(named);
+    match fs::read_dir(dir) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            writeln!(out, "there is no {}", dir.display())?;
+            return Ok(());
+        }
+        Err(error) => return Err(failed(error)),
+        Ok(mut entries) => {
+            let is_cache = dir.join(LOCK).is_file() || dir.join(METADATA).is_file();
+            if entries.next().is_some() && !is_cache {
+                let why = "it is no cache of a daemon's, and stays";
+                return Err(failed(io::Error::new(io::ErrorKind::InvalidInput, why)));
+            }
+        }
+    }
+    let deadline = Instant::now() + wait;
+    // Held until all is gone, so that no daemon begins with a half of it.
+    let _held = loop {
+        match hold(&dir.join(LOCK)).map_err(failed)? {
+            Some(held) => break held,
+            None if Instant::now() >= deadline => {
+                let why = "a daemon has it; stop that first";
+                return Err(failed(io::Error::new(io::ErrorKind::ResourceBusy, why)));
+            }
+            None => sleep(PAUSE).await,
+        }
+    };
+    // What tells that it is a cache goes last, so that one that is broken off can be begun again.
+    for entry in fs::read_dir(dir).map_err(failed)? {
+        let entry = entry.map_err(failed)?;
+        let name = entry.file_name();
+        if name == LOCK || name == METADATA {
+            continue;
+        }
+        let kind = entry.file_type().map_err(failed)?;
+        let removed =
+            if kind.is_dir() { fs::remove_dir_all(entry.path()) } else { fs::remove_file(entry.path()) };
+        removed.map_err(failed)?;
+    }
+    fs::remove_dir_all(dir).map_err(failed)?;
+    if named.is_symlink() {
+        fs::remove_file(named).map_err(failed)?;
+    }
+    writeln!(out, "removed {}", named.display())?;
+    Ok(())
+}
+
+/// The lock, or nothing if another process has it.
+fn hold(path: &Path) -> io::Result<Option<Option<File>>> {
+    let file = match File::open(path) {
+        Ok(file) => file,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Some(None)),
+        Err(error) => return Err(error),
+    };
+    match file.try_lock() {
+        Ok(()) => Ok(Some(Some(file))),
+        Err(fs::TryLockError::WouldBlock) => Ok(None),
+        Err(fs::TryLockError::Error(error)) => Err(error),
+    }
+}
