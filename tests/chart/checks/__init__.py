@@ -1,0 +1,1 @@
+"""What `tests/chart/run` checks, once it has helm and the schemas."""
