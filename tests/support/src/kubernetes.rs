@@ -1,5 +1,5 @@
-//! A stand-in for Kubernetes' API server: its one call that the scheduler makes, TokenReview, over HTTPS, with faults
-//! on demand.
+//! A stand-in for Kubernetes' API server: the one call that the scheduler makes, TokenReview, and the one of a daemon's
+//! pod, for its node, over HTTPS, with faults on demand.
 //!
 //! It is as strict as the real one about who asks, where and how, and answers in the same form. The tests of joining by
 //! a service account's token use it.
@@ -24,6 +24,7 @@ use tokio::task::{JoinHandle, JoinSet};
 use tokio_rustls::TlsAcceptor;
 
 const PATH: &str = "/apis/authentication.k8s.io/v1/tokenreviews";
+const NODES: &str = "/api/v1/nodes/";
 const API_VERSION: &str = "authentication.k8s.io/v1";
 const QUESTION_BYTES_MAX: usize = 1 << 20;
 
@@ -55,6 +56,7 @@ pub enum Fault {
 struct State {
     reviewer: String,
     grants: BTreeMap<String, Grant>,
+    nodes: BTreeMap<String, BTreeMap<String, String>>,
     fault: Option<Fault>,
     asked: Vec<String>,
     mistakes: Vec<String>,
@@ -138,6 +140,12 @@ impl ApiServer {
         lock(&self.state).grants.insert(token.to_owned(), grant);
     }
 
+    /// From now on there is a node of this name, with these labels.
+    pub fn node(&self, name: &str, labels: &[(&str, &str)]) {
+        let labels = labels.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
+        lock(&self.state).nodes.insert(name.to_owned(), labels);
+    }
+
     /// From now on it does this, or its duty.
     pub fn fault(&self, fault: Option<Fault>) {
         lock(&self.state).fault = fault;
@@ -186,6 +194,15 @@ async fn answer(state: &Mutex<State>, request: Request<Incoming>) -> Response<Fu
     let (parts, body) = request.into_parts();
     let body = Limited::new(body, QUESTION_BYTES_MAX).collect().await;
     let body = body.map(http_body_util::Collected::to_bytes).unwrap_or_default();
+    if let Some(name) = parts.uri.path().strip_prefix(NODES) {
+        let fault = lock(state).fault.clone();
+        return match fault {
+            Some(Fault::Hang) => std::future::pending().await,
+            Some(Fault::Status(status)) => respond(status, failure(status)),
+            Some(Fault::Body(text)) => respond(200, text),
+            Some(Fault::NoAudiences) | None => node(&lock(state), &parts.method, name, &parts.headers),
+        };
+    }
     let asked = question(&lock(state), &parts.method, parts.uri.path(), &parts.headers, &body);
     let fault = match asked {
         Ok(token) => {
@@ -205,6 +222,20 @@ async fn answer(state: &Mutex<State>, request: Request<Incoming>) -> Response<Fu
         Some(Fault::NoAudiences) => respond(201, review(&lock(state), &body, false)),
         None => respond(201, review(&lock(state), &body, true)),
     }
+}
+
+/// A node, as far as anybody here reads it.
+fn node(state: &State, method: &Method, name: &str, headers: &HeaderMap) -> Response<Full<Bytes>> {
+    let authorization = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
+    if authorization != Some(&format!("Bearer {}", state.reviewer)) {
+        return respond(401, failure(401));
+    }
+    if method != Method::GET {
+        return respond(405, failure(405));
+    }
+    let Some(labels) = state.nodes.get(name) else { return respond(404, failure(404)) };
+    let node = json!({ "kind": "Node", "apiVersion": "v1", "metadata": { "name": name, "labels": labels }, "spec": {} });
+    respond(200, node.to_string())
 }
 
 /// The token that is asked about, or the status and what is wrong with the question.

@@ -85,6 +85,32 @@ fn a_mistake_in_the_configuration_ends_with_64_and_names_key_and_line() -> Resul
     Ok(())
 }
 
+/// Good flags and a good file are told from bad ones without anything being made or opened.
+#[test]
+fn a_configuration_can_be_checked() -> Result<()> {
+    let binaries = Binaries::build(Profile::of_caller())?;
+    let dir = tempfile::tempdir()?;
+    let file = dir.path().join("file.toml");
+    let path = file.to_str().context("a path")?;
+    for (program, good, bad) in [
+        (&binaries.dfdaemon, "[store]\nquota = \"1GiB\"\n", "[store]\nquota = \"1\"\n"),
+        (&binaries.scheduler, "drain_timeout = \"1s\"\n", "drain_timeout = \"1h\"\n"),
+    ] {
+        let check = |text: &str| -> Result<(i32, String)> {
+            std::fs::write(&file, text)?;
+            let mut command = Command::new(program);
+            command.args(["--check", "--config", path]);
+            ends(command)
+        };
+        let (code, said) = check(good)?;
+        ensure!(code == 0 && said.is_empty(), "{good}: {code} {said}");
+        let (code, said) = check(bad)?;
+        ensure!(code == 64 && said.starts_with("error: "), "{bad}: {code} {said}");
+    }
+    ensure!(std::fs::read_dir(dir.path())?.count() == 1, "something was made");
+    Ok(())
+}
+
 #[test]
 fn what_is_taken_ends_with_69_and_is_named() -> Result<()> {
     let binaries = Binaries::build(Profile::of_caller())?;

@@ -4,6 +4,7 @@ mod crowd;
 mod dockerd;
 mod no_scheduler;
 mod open_ports;
+mod plain_hosts;
 mod private_registry;
 mod record;
 mod replay;

@@ -9,6 +9,7 @@ mod configured;
 mod flush;
 mod joining;
 mod kubernetes;
+mod node_labels;
 mod outage;
 mod secrets;
 mod stage;

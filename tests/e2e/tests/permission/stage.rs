@@ -158,6 +158,14 @@ pub(crate) async fn dfctl(hub: &Hub, args: &[&str]) -> Result<String> {
     Ok(String::from_utf8(out)?)
 }
 
+/// What `dfctl` prints for these words.
+pub(crate) async fn run_dfctl(words: &[String]) -> Result<String> {
+    let mut out = Vec::new();
+    let cli = dfctl::Cli::try_parse_from(std::iter::once("dfctl").chain(words.iter().map(String::as_str)))?;
+    Box::pin(dfctl::run(cli, &mut out)).await?;
+    Ok(String::from_utf8(out)?)
+}
+
 /// Whether any part of `secret` that is long enough to tell is in `seen`.
 pub(crate) fn shows(seen: &[u8], secret: &[u8]) -> bool {
     let sample = &secret[..secret.len().min(64)];
