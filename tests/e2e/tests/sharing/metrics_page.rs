@@ -51,7 +51,11 @@ fn families(text: &str) -> Result<BTreeMap<String, Metric>> {
 fn table(families: &BTreeMap<String, Metric>) -> String {
     let mut text = String::from("| metric | type | labels | what it says |\n|---|---|---|---|\n");
     for (name, metric) in families {
-        let suffix = if metric.kind == "counter" { "_total" } else { "" };
+        let suffix = match metric.kind.as_str() {
+            "counter" => "_total",
+            "info" => "_info",
+            _ => "",
+        };
         let labels: Vec<String> = metric.labels.iter().map(|label| format!("`{label}`")).collect();
         text +=
             &format!("| `{name}{suffix}` | {} | {} | {} |\n", metric.kind, labels.join(", "), metric.help);
