@@ -154,6 +154,8 @@ fn one_of_them() {
     assert_eq!(machine.tree(), before);
     let empty = Machine::with(&[("etc/hosts", "")]);
     assert!(empty.refused("install containerd").contains("not here"));
+    assert_eq!(empty.done("uninstall docker"), "docker: not set up\n");
+    assert!(!empty.path(STATE).exists());
     assert_eq!(empty.done("install"), "nothing to do: no runtime is set up, or none is here\n");
 }
 

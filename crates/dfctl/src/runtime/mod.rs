@@ -192,6 +192,9 @@ impl Desk {
         state: &State,
         record: &mut Record,
     ) -> Result<Report, Error> {
+        if job.setting.is_none() && !record.knows(runtime) {
+            return Ok(Report::standing(runtime, Standing::NotSetUp));
+        }
         let plan = match job.setting {
             Some(setting) => Plan::install(&self.files, record, runtime, setting),
             None => Plan::uninstall(&self.files, record, runtime),

@@ -32,6 +32,13 @@ pub(super) struct Record {
     pub(super) pending: BTreeSet<Runtime>,
 }
 
+impl Record {
+    /// Whether something was done for it.
+    pub(super) fn knows(&self, runtime: Runtime) -> bool {
+        self.settings.contains_key(&runtime) || self.files.values().any(|entry| entry.runtime == runtime)
+    }
+}
+
 /// What was put into one file.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

@@ -101,7 +101,8 @@ impl Report {
 
     /// What was tried, and did not come to its end.
     pub(super) fn failed(plan: &Plan, path: &Path, error: &std::io::Error) -> Self {
-        Self::refused(plan.runtime, Refusal(format!("{}: {error}", path.display())))
+        let refused = Some(format!("{}: {error}", path.display()));
+        Self { refused, ..Self::standing(plan.runtime, Standing::Incomplete) }
     }
 
     pub(super) fn of(plan: &Plan, to_be_told: bool, dry_run: bool) -> Self {
@@ -141,7 +142,8 @@ impl Report {
     fn write(&self, out: &mut impl Write) -> std::io::Result<()> {
         let name = self.runtime.name();
         match &self.refused {
-            Some(why) => writeln!(out, "{name}: left as it is: {why}")?,
+            Some(why) if self.standing == Standing::Refused => writeln!(out, "{name}: left as it is: {why}")?,
+            Some(why) => writeln!(out, "{name}: not done, or not wholly: {why}")?,
             None if self.changes.is_empty() => writeln!(out, "{name}: {}", self.standing.words())?,
             None => {}
         }
@@ -155,7 +157,9 @@ impl Report {
             writeln!(out, "{name}: {note}")?;
         }
         match &self.needs {
-            Some(Needed { done: true, command, .. }) => writeln!(out, "{name}: did `{command}`"),
+            Some(Needed { done: true, .. }) => {
+                writeln!(out, "{name}: was told to read its configuration again")
+            }
             Some(Needed { error: Some(error), .. }) => writeln!(out, "{name}: not in force yet: {error}"),
             Some(Needed { command, .. }) => {
                 writeln!(out, "{name}: in force after `{command}` (--restart does it)")
