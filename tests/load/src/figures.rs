@@ -211,9 +211,9 @@ mod tests {
     #[test]
     fn series_are_summed_by_name_and_labels() {
         let text = Exposition(
-            "# TYPE p2p_connections gauge\np2p_connections{direction=\"out\"} 3\np2p_connections{direction=\"in\"} 4\n\
-             p2p_connections_opened_total{direction=\"out\"} 9\np2p_downloaded_pieces_total 7\n\
-             p2p_fetches_failed_total{reason=\"busy\"} 2\np2p_fetches_failed_total{reason=\"stalled\"} 0\n\
+            "# TYPE damselfly_p2p_connections gauge\ndamselfly_p2p_connections{direction=\"out\"} 3\ndamselfly_p2p_connections{direction=\"in\"} 4\n\
+             damselfly_p2p_connections_opened_total{direction=\"out\"} 9\ndamselfly_p2p_downloaded_pieces_total 7\n\
+             damselfly_p2p_fetches_failed_total{reason=\"busy\"} 2\ndamselfly_p2p_fetches_failed_total{reason=\"stalled\"} 0\n\
              damselfly_traffic_bytes_total{peer=\"a\",source=\"zone\",direction=\"down\"} 10\n\
              damselfly_traffic_bytes_total{peer=\"b\",source=\"zone\",direction=\"down\"} 5\n\
              damselfly_traffic_bytes_total{peer=\"b\",source=\"zone\",direction=\"up\"} 100\n# EOF\n"
