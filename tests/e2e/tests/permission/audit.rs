@@ -198,7 +198,7 @@ async fn a_pull_that_breaks_off_is_told() -> Result<()> {
     node.leave_after(&target, 1000).await?;
     let metrics = || async {
         let metrics = node.metrics().await?;
-        Ok(metrics.lines().any(|line| line == "audit_lines_total 1").then_some(()))
+        Ok(metrics.lines().any(|line| line == "damselfly_audit_lines_total 1").then_some(()))
     };
     poll::until_async("the line is written", BOUND, metrics).await?;
     let dir = node.stop().await?;
@@ -241,7 +241,7 @@ async fn a_log_that_cannot_be_written_stops_no_pull() -> Result<()> {
     ensure!(node.get(&manifest_target(&stage.origin, PRIVATE, "v1")).await?.status == 401);
     poll::until_async("lost lines are counted", BOUND, || async {
         let metrics = node.metrics().await?;
-        Ok(metrics.lines().any(|line| line == "audit_lost_lines_total 4").then_some(()))
+        Ok(metrics.lines().any(|line| line == "damselfly_audit_lost_lines_total 4").then_some(()))
     })
     .await?;
     stage.pull_public(&node).await
