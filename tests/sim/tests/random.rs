@@ -62,6 +62,10 @@ fn a_thousand_networks_in_which_anything_goes_wrong_end_well() {
 
 /// Seeds that once found something, named after it.
 const FOUND: &[(u64, &str)] = &[
+    (
+        2_274,
+        "a source had claimed the last piece before it was one, and was done as soon as it could be told",
+    ),
     (19, "leases of a slow origin lapsed, and everybody read for himself"),
     (5_345, "a right that came as the lingering ended lost its reader"),
     (6_817, "a holder of false pieces told the states of one false chain after the other"),

@@ -10,6 +10,9 @@ struct Live {
     epochs: (Epoch, Epoch),
     /// What its source has still to read; unknown of one that it brought along from before.
     todo: Option<PieceSet>,
+    /// What its source had said that it holds before it got the lease, though no states told yet whether that is so: done
+    /// as soon as they can be told, true or not.
+    claimed: PieceSet,
 }
 
 /// Why a scheduler takes a lease back, if nothing else is known.
@@ -18,6 +21,8 @@ const SILENT: &str = "a source was silent";
 #[derive(Debug, Default)]
 struct Account {
     live: BTreeMap<HostId, Live>,
+    /// What each host has said last that it holds.
+    claims: BTreeMap<HostId, PieceSet>,
     /// The last that this scheduler has given.
     epoch: Option<Epoch>,
     /// How the last one ended, if not by its source having done.
@@ -35,8 +40,11 @@ impl Leases {
     pub(super) fn heard(&mut self, host: HostId, key: &BlobKey, body: &HostBody) {
         let account = self.accounts.entry(key.clone()).or_default();
         if let HostBody::Want { lease: Some(epoch), .. } = body {
-            let claimed = Live { epochs: (*epoch, *epoch), todo: None };
+            let claimed = Live { epochs: (*epoch, *epoch), todo: None, claimed: PieceSet::empty(0) };
             account.live.entry(host).or_insert(claimed);
+        }
+        if let HostBody::Hold { pieces, .. } | HostBody::Want { held: pieces, .. } = body {
+            account.claims.insert(host, pieces.clone());
         }
         let Some(live) = account.live.get_mut(&host) else { return };
         let is_of = |epoch: &Epoch| (live.epochs.0..=live.epochs.1).contains(epoch);
@@ -45,6 +53,20 @@ impl Leases {
             HostBody::ChainFalse { epoch } if is_of(epoch) => Some("a source found its chain false"),
             HostBody::Drop | HostBody::Leave => Some("a source's clients left"),
             HostBody::Chain { closed: true, .. } => None,
+            HostBody::Chain { boundary, states, .. } => {
+                let Some(todo) = &mut live.todo else { return };
+                let told = boundary.saturating_add(u32::try_from(states.len()).unwrap_or(u32::MAX));
+                // A piece can be told from its states on both sides; after the last comes the digest.
+                let count = todo.count();
+                let known = if told >= count { count } else { told.saturating_sub(1) };
+                for piece in live.claimed.iter().take_while(|piece| piece.0 < known) {
+                    todo.remove(piece);
+                }
+                if !todo.is_empty() {
+                    return;
+                }
+                None
+            }
             HostBody::Verified { piece, .. } => {
                 let Some(todo) = &mut live.todo else { return };
                 todo.remove(*piece);
@@ -81,7 +103,9 @@ impl Leases {
                     *self.takeovers.entry(why).or_default() += 1;
                 }
                 let since = account.live.get(&host).map_or(*epoch, |live| live.epochs.0);
-                let live = Live { epochs: (since, *epoch), todo: Some(missing.clone()) };
+                let claimed = account.claims.get(&host).cloned();
+                let claimed = claimed.unwrap_or_else(|| PieceSet::empty(missing.count()));
+                let live = Live { epochs: (since, *epoch), todo: Some(missing.clone()), claimed };
                 account.live.insert(host, live);
             }
             SchedulerBody::Revoke { epoch }
