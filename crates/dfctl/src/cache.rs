@@ -28,8 +28,10 @@ pub(crate) async fn remove(dir: &Path, wait: Duration, out: &mut impl Write) -> 
         }
         Err(error) => return Err(failed(error)),
         Ok(mut entries) => {
-            let is_cache = dir.join(LOCK).is_file() || dir.join(METADATA).is_file();
-            if entries.next().is_some() && !is_cache {
+            // Other programs have a file that is called like the lock, but nothing else is left of a cache that was removed
+            // nearly to its end.
+            let is_rest = entries.all(|entry| entry.is_ok_and(|entry| entry.file_name() == LOCK));
+            if !is_rest && !dir.join(METADATA).is_file() {
                 let why = "it is no cache of a daemon's, and stays";
                 return Err(failed(io::Error::new(io::ErrorKind::InvalidInput, why)));
             }
@@ -37,16 +39,22 @@ pub(crate) async fn remove(dir: &Path, wait: Duration, out: &mut impl Write) -> 
     }
     let deadline = Instant::now() + wait;
     // Held until all is gone, so that no daemon begins with a half of it.
-    let _held = loop {
-        match hold(&dir.join(LOCK)).map_err(failed)? {
-            Some(held) => break held,
-            None if Instant::now() >= deadline => {
+    let lock = match File::open(dir.join(LOCK)) {
+        Ok(lock) => Some(lock),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+        Err(error) => return Err(failed(error)),
+    };
+    while let Some(lock) = &lock {
+        match lock.try_lock() {
+            Ok(()) => break,
+            Err(fs::TryLockError::Error(error)) => return Err(failed(error)),
+            Err(fs::TryLockError::WouldBlock) if Instant::now() >= deadline => {
                 let why = "a daemon has it; stop that first";
                 return Err(failed(io::Error::new(io::ErrorKind::ResourceBusy, why)));
             }
-            None => sleep(PAUSE).await,
+            Err(fs::TryLockError::WouldBlock) => sleep(PAUSE).await,
         }
-    };
+    }
     // What tells that it is a cache goes last, so that one that is broken off can be begun again.
     for entry in fs::read_dir(dir).map_err(failed)? {
         let entry = entry.map_err(failed)?;
@@ -65,18 +73,4 @@ pub(crate) async fn remove(dir: &Path, wait: Duration, out: &mut impl Write) -> 
     }
     writeln!(out, "removed {}", named.display())?;
     Ok(())
-}
-
-/// The lock, or nothing if another process has it.
-fn hold(path: &Path) -> io::Result<Option<Option<File>>> {
-    let file = match File::open(path) {
-        Ok(file) => file,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Some(None)),
-        Err(error) => return Err(error),
-    };
-    match file.try_lock() {
-        Ok(()) => Ok(Some(Some(file))),
-        Err(fs::TryLockError::WouldBlock) => Ok(None),
-        Err(fs::TryLockError::Error(error)) => Err(error),
-    }
 }

@@ -230,7 +230,7 @@ pub enum HostCommand {
 pub enum Output {
     /// For people.
     Table,
-    /// As the daemon gives it.
+    /// For programs.
     Json,
 }
 

@@ -53,7 +53,9 @@ async fn half_a_cache_and_a_link_to_one() {
     let dir = tempfile::tempdir().unwrap();
     let path = cache(dir.path());
     fs::remove_dir_all(dir.path().join("cache/blobs")).unwrap();
-    fs::remove_file(dir.path().join("cache/metadata.redb")).unwrap();
+    for gone in ["identity.key", "metadata.redb"] {
+        fs::remove_file(dir.path().join("cache").join(gone)).unwrap();
+    }
     let link = dir.path().join("link");
     std::os::unix::fs::symlink(&path, &link).unwrap();
     dfctl(&["cache", "remove", link.to_str().unwrap()]).await.1.unwrap();
@@ -65,6 +67,11 @@ async fn what_is_no_cache_stays() {
     let dir = tempfile::tempdir().unwrap();
     fs::write(dir.path().join("letters"), "dear").unwrap();
     let path = dir.path().to_str().unwrap();
+    let (_, result) = dfctl(&["cache", "remove", path]).await;
+    assert!(result.unwrap_err().to_string().contains("no cache of a daemon's"));
+    assert!(dir.path().join("letters").exists());
+    // Other programs have a file of that name too, dpkg among them.
+    fs::write(dir.path().join("lock"), "").unwrap();
     let (_, result) = dfctl(&["cache", "remove", path]).await;
     assert!(result.unwrap_err().to_string().contains("no cache of a daemon's"));
     assert!(dir.path().join("letters").exists());

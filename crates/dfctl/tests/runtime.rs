@@ -238,6 +238,7 @@ fn configurations_of_containerd() {
         ),
         ("root = '/var/lib/containerd'\n".to_owned(), "first format"),
         (format!("{v2}config_path = 'certs'\n"), "absolute"),
+        (format!("{v2}config_path = ':'\n"), "names no directory"),
         ("version = \n".to_owned(), "no TOML"),
         ("imports = ['conf.d/own.toml']\nversion = 2\n".to_owned(), "/etc/containerd/conf.d/own.toml"),
     ] {

@@ -42,11 +42,14 @@ pub(super) fn wanted(files: &Files, mirror: &str, registries: &[Registry]) -> Re
     if let Some(dir) = roots.iter().find(|dir| !dir.is_absolute()) {
         return Err(Refusal(format!("config_path in {CONFIG} is no absolute path: {}", dir.display())));
     }
+    let Some(end) = roots.len().checked_sub(1) else {
+        return Err(Refusal(format!("config_path in {CONFIG} names no directory")));
+    };
     let target = Target::HostsToml { mirror: mirror.to_owned() };
     // containerd goes through the list, and takes the first directory in which a registry has files or there is a default:
     // one in an earlier directory would put the files of all later ones out of force.
     let with_default = roots.iter().position(|dir| files.exists(&dir.join(DEFAULT)));
-    let last = with_default.unwrap_or(roots.len() - 1);
+    let last = with_default.unwrap_or(end);
     wanted.targets.push((roots[last].join(DEFAULT), target.clone()));
     let in_force = &roots[..=last];
     for registry in registries {
