@@ -18,9 +18,16 @@ struct Mutant {
     /// What stands there once, and what stands there instead.
     from: &'static str,
     to: &'static str,
+    /// The networks in which it is to be found.
+    networks: &'static [&'static str],
     /// What a run says that finds it.
     caught_by: &'static str,
 }
+
+/// Networks in which anything goes wrong.
+const RANDOM: &[&str] = &["--seeds", "60", "--twice"];
+/// Small ones, many of them, for what seldom comes about.
+const MANY_FEW: &[&str] = &["--kind", "few", "--seeds", "6000"];
 
 const MUTANTS: &[Mutant] = &[
     Mutant {
@@ -28,6 +35,7 @@ const MUTANTS: &[Mutant] = &[
         file: "crates/scheduler-core/src/hosts.rs",
         from: "self.uploads.len() - (self.uploads_credited as usize) < self.upload_slots()",
         to: "self.uploads.len() - (self.uploads_credited as usize) <= self.upload_slots()",
+        networks: RANDOM,
         caught_by: "more uploads than slots",
     },
     Mutant {
@@ -35,6 +43,7 @@ const MUTANTS: &[Mutant] = &[
         file: "crates/download-core/src/hearing.rs",
         from: "HostBody::NearlyDone { piece }",
         to: "HostBody::Verified { piece, from: types::PieceFrom::Fallback }",
+        networks: RANDOM,
         caught_by: "a host offers a piece that it has not verified",
     },
     Mutant {
@@ -42,6 +51,7 @@ const MUTANTS: &[Mutant] = &[
         file: "crates/scheduler-core/src/lease.rs",
         from: "            want.last_resort = true;\n        }\n        self.revoke(six);",
         to: "            want.last_resort = true;\n        }\n        self.end_lease(six);",
+        networks: RANDOM,
         caught_by: "a second lease",
     },
     Mutant {
@@ -49,6 +59,7 @@ const MUTANTS: &[Mutant] = &[
         file: "crates/scheduler-core/src/swarm.rs",
         from: "                demand.set_hungry(ix, want.priority);",
         to: "",
+        networks: RANDOM,
         caught_by: "waits for nothing though there is something",
     },
     Mutant {
@@ -56,6 +67,7 @@ const MUTANTS: &[Mutant] = &[
         file: "crates/scheduler-core/src/lease.rs",
         from: "if self.rng.u32(..equals) == 0",
         to: "if fastrand::u32(..equals) == 0",
+        networks: RANDOM,
         caught_by: "the same seed gave another run",
     },
     Mutant {
@@ -63,13 +75,23 @@ const MUTANTS: &[Mutant] = &[
         file: "crates/scheduler-core/src/lease.rs",
         from: "        self.next_epoch += 1;\n",
         to: "        self.next_epoch += u64::from(self.rng.bool());\n",
+        networks: RANDOM,
         caught_by: "an epoch in use is not given again",
+    },
+    Mutant {
+        what: "an ignored epoch",
+        file: "crates/scheduler-core/src/lease.rs",
+        from: "self.member == member && (self.since..=self.epoch).contains(&epoch)",
+        to: "self.member == member && epoch <= self.epoch",
+        networks: MANY_FEW,
+        caught_by: "a lapsed epoch gave a right",
     },
     Mutant {
         what: "a zone gate left open",
         file: "crates/scheduler-core/src/pick.rs",
         from: "        if crossing {\n            let opened = self.gate_opened(child);",
         to: "        if crossing {\n            let opened = true;",
+        networks: RANDOM,
         caught_by: "crosses a zone's boundary again",
     },
     Mutant {
@@ -77,6 +99,7 @@ const MUTANTS: &[Mutant] = &[
         file: "crates/scheduler-core/src/matching.rs",
         from: "            self.timers.set(&mut demand.retry_alarm, Timer::Retry(six), self.now + pause);\n",
         to: "",
+        networks: RANDOM,
         caught_by: "the hungry look again some time",
     },
     Mutant {
@@ -84,12 +107,11 @@ const MUTANTS: &[Mutant] = &[
         file: "crates/scheduler-core/src/swarm.rs",
         from: "        member.held.remove(piece);\n",
         to: "",
+        networks: RANDOM,
         caught_by: "holders are counted",
     },
 ];
 
-/// How many seeds each is given.
-const SEEDS: &str = "60";
 /// How long they may take. A mutant that never ends is not caught.
 const LIMIT: Duration = Duration::from_secs(180);
 
@@ -107,7 +129,7 @@ pub(crate) fn run(only: Option<&str>, mut say: impl FnMut(&str)) -> io::Result<b
     for part in ["Cargo.toml", "Cargo.lock", "crates", "proto", "scheduler", "dfdaemon", "tests"] {
         copy(&root.join(part), &tree.join(part))?;
     }
-    let output = build_and_run(&root, &tree)?;
+    let output = build_and_run(&root, &tree, RANDOM)?;
     if !output.status.success() {
         say(&format!("without any mutation, it fails:\n{}", tail(&output)));
         return Ok(false);
@@ -122,7 +144,7 @@ pub(crate) fn run(only: Option<&str>, mut say: impl FnMut(&str)) -> io::Result<b
             continue;
         }
         fs::write(&file, text.replace(mutant.from, mutant.to))?;
-        let output = build_and_run(&root, &tree);
+        let output = build_and_run(&root, &tree, mutant.networks);
         fs::write(&file, text)?;
         let output = output?;
         let found = String::from_utf8_lossy(&output.stdout);
@@ -138,8 +160,8 @@ pub(crate) fn run(only: Option<&str>, mut say: impl FnMut(&str)) -> io::Result<b
     Ok(all)
 }
 
-/// Builds what lies in `tree` and lets it run its seeds.
-fn build_and_run(root: &Path, tree: &Path) -> io::Result<Output> {
+/// Builds what lies in `tree` and lets it run in networks.
+fn build_and_run(root: &Path, tree: &Path, networks: &[&str]) -> io::Result<Output> {
     let target: PathBuf = root.join("target/mutants/target");
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let built = Command::new(cargo)
@@ -152,7 +174,8 @@ fn build_and_run(root: &Path, tree: &Path) -> io::Result<Output> {
         return Ok(built);
     }
     let mut run = Command::new(target.join("debug/sim"))
-        .args(["random", "--seeds", SEEDS, "--twice", "--stop"])
+        .args(["random", "--stop"])
+        .args(networks)
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .spawn()?;

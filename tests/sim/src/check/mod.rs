@@ -1,11 +1,13 @@
 //! Checkers that neither core could do for itself, and what is said when a run fails.
 
 mod crossings;
+mod lapsed;
 mod leases;
 mod reported;
 
 use crate::world::World;
 use crossings::Crossings;
+use lapsed::Lapsed;
 use leases::Leases;
 use reported::Reported;
 use std::collections::BTreeMap;
@@ -17,6 +19,7 @@ use types::{BlobKey, HostBody, HostId, SchedulerBody, Timestamp};
 pub(crate) struct Watch {
     reported: Reported,
     leases: Leases,
+    lapsed: Lapsed,
     crossings: Crossings,
 }
 
@@ -24,12 +27,14 @@ impl Watch {
     /// A host's stream begins.
     pub(crate) fn joins(&mut self, host: HostId, zone: usize) {
         self.leases.gone(host);
+        self.lapsed.gone(host);
         self.crossings.stands_in(host, zone);
     }
 
     /// The scheduler is about to hear that a host's stream has ended.
     pub(crate) fn leaves(&mut self, host: HostId) {
         self.leases.gone(host);
+        self.lapsed.gone(host);
     }
 
     /// The scheduler has heard that a host's stream has ended, or begins anew. What was due before may have been decided
@@ -48,12 +53,14 @@ impl Watch {
     pub(crate) fn restarts(&mut self) {
         self.reported = Reported::default();
         self.leases.forget();
+        self.lapsed = Lapsed::default();
     }
 
     /// A message comes to the scheduler.
     pub(crate) fn heard(&mut self, now: Timestamp, host: HostId, key: &BlobKey, body: &HostBody) {
         self.reported.heard(host, key, body);
         self.leases.heard(host, key, body);
+        self.lapsed.heard(host, key, body);
         self.crossings.heard(now, host, key, body);
     }
 
@@ -67,6 +74,7 @@ impl Watch {
     ) {
         self.reported.told(host, key, body);
         self.leases.told(host, key, body);
+        self.lapsed.told(host, key, body);
         self.crossings.told((now, patience), host, key, body, &self.reported);
     }
 
