@@ -60,7 +60,7 @@ impl Lapsed {
         let account = self.account(key);
         match body {
             SchedulerBody::Revoke { epoch } | SchedulerBody::ChainReset { epoch } => {
-                account.end(host, *epoch)
+                account.end(host, *epoch);
             }
             SchedulerBody::WantChain { epoch, .. } => drop(account.asked.insert((host, *epoch))),
             SchedulerBody::Assign { piece, before, after, .. } => {
