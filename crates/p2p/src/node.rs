@@ -4,6 +4,7 @@ use crate::control::{Asker, Control};
 use crate::fetch::Fetcher;
 use crate::pool::Pool;
 use crate::serve::Server;
+use crate::shaper::Shaper;
 use crate::tls::Tls;
 use crate::{
     ConnectError, FetchError, Holdings, Identity, Members, Metrics, Options, P2pError, PieceRequest,
@@ -30,6 +31,8 @@ struct Inner {
     identity: Identity,
     members: Members,
     fetcher: Fetcher,
+    /// Of what is sent to peers.
+    upload_shaper: Arc<Shaper>,
     asker: Asker,
     metrics: Arc<Metrics>,
     /// Apart from those at the ports, so that strangers cannot hide them.
@@ -85,6 +88,7 @@ impl P2p {
             Arc::clone(&refusals),
             cancel.clone(),
         );
+        let upload_shaper = server.shaper();
         let tasks = TaskTracker::new();
         tasks.spawn(control.run(cancel.clone()));
         tasks.spawn(Arc::new(server).run(listener));
@@ -94,6 +98,7 @@ impl P2p {
             identity,
             members,
             fetcher,
+            upload_shaper,
             asker,
             metrics,
             disbelieved: Refusals::default(),
@@ -195,6 +200,12 @@ impl P2p {
     /// everything. A call that is dropped has taken them all the same.
     pub async fn admit_download(&self, bytes: usize) {
         self.inner.fetcher.shaper.take(bytes).await;
+    }
+
+    /// Other limits from now on, in bytes per second, on what is sent to peers and on what is received.
+    pub fn set_rates(&self, upload: Option<u64>, download: Option<u64>) {
+        self.inner.upload_shaper.set_rate(upload);
+        self.inner.fetcher.shaper.set_rate(download);
     }
 
     /// How long ago the last byte of any piece came from a peer; nothing if none has.

@@ -51,7 +51,7 @@ pub(crate) struct Server {
     members: Members,
     metrics: Arc<Metrics>,
     source: Arc<dyn PieceSource>,
-    shaper: Shaper,
+    shaper: Arc<Shaper>,
     /// One of [`Options::upload_slots`] for each piece that is sent.
     uploads: Semaphore,
     /// One of [`Options::connections_max`] for each connection.
@@ -82,7 +82,7 @@ impl Server {
             refusals,
             metrics,
             source,
-            shaper: Shaper::new(options.upload_rate_bytes_per_second),
+            shaper: Arc::new(Shaper::new(options.upload_rate_bytes_per_second)),
             uploads: Semaphore::new(usize::from(options.upload_slots)),
             connections: Arc::new(Semaphore::new(usize::from(options.connections_max))),
             strangers: Semaphore::new(usize::from(options.handshakes_max)),
@@ -91,6 +91,11 @@ impl Server {
             cancel,
             options,
         }
+    }
+
+    /// The limit on what is sent.
+    pub(crate) fn shaper(&self) -> Arc<Shaper> {
+        Arc::clone(&self.shaper)
     }
 
     /// Takes connections in until cancelled, and ends when all have ended.

@@ -1,5 +1,6 @@
 //! A rate limit: whoever takes bytes waits until they are due. Uploads share one, downloads another.
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 use tokio::time::Instant;
@@ -18,8 +19,8 @@ const BURST: Duration = Duration::from_millis(50);
 /// A token bucket in its virtual form: one point in time says how far ahead the bytes have been given out.
 #[derive(Debug)]
 pub(crate) struct Shaper {
-    /// Bytes per second.
-    rate: Option<u64>,
+    /// Bytes per second; 0 is no limit.
+    rate: AtomicU64,
     /// When the bytes given out so far will have been earned.
     earned: Mutex<Instant>,
 }
@@ -27,12 +28,24 @@ pub(crate) struct Shaper {
 impl Shaper {
     /// No limit without a rate. Rates are in bytes per second.
     pub(crate) fn new(rate: Option<u64>) -> Self {
-        Self { rate, earned: Mutex::new(Instant::now()) }
+        Self { rate: AtomicU64::new(rate.unwrap_or(0)), earned: Mutex::new(Instant::now()) }
+    }
+
+    /// Another rate from now on. Those who wait already wait for as long as they were told; nobody waits for what was given
+    /// out at the old rate.
+    pub(crate) fn set_rate(&self, rate: Option<u64>) {
+        let mut earned = self.earned.lock().unwrap_or_else(PoisonError::into_inner);
+        self.rate.store(rate.unwrap_or(0), Ordering::Relaxed);
+        *earned = Instant::now();
+    }
+
+    fn rate(&self) -> Option<u64> {
+        Some(self.rate.load(Ordering::Relaxed)).filter(|rate| *rate > 0)
     }
 
     /// How many bytes to take at once.
     pub(crate) fn chunk(&self) -> usize {
-        let chunk = match self.rate {
+        let chunk = match self.rate() {
             None => CHUNK_MAX,
             Some(rate) => {
                 let worth = rate.saturating_mul(u64::try_from(CHUNK_TIME.as_millis()).unwrap_or(0)) / 1000;
@@ -51,7 +64,7 @@ impl Shaper {
 
     /// Gives `bytes` out: when they are due.
     fn reserve(&self, now: Instant, bytes: usize) -> Option<Instant> {
-        let rate = self.rate?;
+        let rate = self.rate()?;
         let mut earned = self.earned.lock().unwrap_or_else(PoisonError::into_inner);
         let due = (*earned).max(now.checked_sub(BURST).unwrap_or(now));
         *earned = due + duration_of(bytes as u64, rate);
@@ -101,5 +114,20 @@ mod tests {
     fn without_a_rate_nothing_waits() {
         let shaper = Shaper::new(None);
         assert_eq!(shaper.reserve(Instant::now(), 1 << 30), None);
+    }
+
+    #[test]
+    fn another_rate_holds_from_now_on() {
+        let shaper = Shaper::new(Some(1_000));
+        let start = Instant::now();
+        shaper.reserve(start, 1_000_000);
+        assert!(shaper.reserve(start, 1).unwrap() > start + Duration::from_secs(900));
+        shaper.set_rate(Some(1_000_000));
+        shaper.reserve(Instant::now(), 1_000_000);
+        let due = shaper.reserve(Instant::now(), 1).unwrap();
+        let waits = due.duration_since(start);
+        assert!((0.9..10.0).contains(&waits.as_secs_f64()), "{waits:?}");
+        shaper.set_rate(None);
+        assert_eq!(shaper.reserve(Instant::now(), usize::MAX), None);
     }
 }

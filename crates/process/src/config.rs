@@ -4,6 +4,7 @@
 //! quotes the file, and where the key's name speaks of a secret not even the value, since errors end in logs.
 
 use serde::de::DeserializeOwned;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::io::Read as _;
 use std::ops::Range;
@@ -72,7 +73,7 @@ pub fn load<T: DeserializeOwned>(path: &Path) -> Result<T, ConfigError> {
 }
 
 /// A configuration file's text, which knows the line of each key.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Document {
     path: PathBuf,
     text: String,
@@ -126,9 +127,34 @@ impl Document {
         ConfigError::Wrong(wrong)
     }
 
+    /// The keys, as in `proxy.listen`, whose values differ in two files, or that only one of them has; in order.
+    #[must_use]
+    pub fn differences(one: Option<&Self>, other: Option<&Self>) -> Vec<String> {
+        let values = |document: Option<&Self>| -> BTreeMap<String, toml::Value> {
+            let table = document.and_then(|document| document.text.parse::<toml::Table>().ok());
+            let mut values = BTreeMap::new();
+            flatten("", table.unwrap_or_default(), &mut values);
+            values
+        };
+        let (one, other) = (values(one), values(other));
+        let keys: BTreeSet<_> = one.keys().chain(other.keys()).collect();
+        keys.into_iter().filter(|key| one.get(*key) != other.get(*key)).cloned().collect()
+    }
+
     fn line(&self, offset: usize) -> usize {
         let before = self.text.as_bytes().get(..offset).unwrap_or(self.text.as_bytes());
         1 + before.iter().filter(|b| **b == b'\n').count()
+    }
+}
+
+/// The values of all keys that are no tables.
+fn flatten(prefix: &str, table: toml::Table, into: &mut BTreeMap<String, toml::Value>) {
+    for (key, value) in table {
+        let key = if prefix.is_empty() { key } else { format!("{prefix}.{key}") };
+        match value {
+            toml::Value::Table(table) => flatten(&key, table, into),
+            value => drop(into.insert(key, value)),
+        }
     }
 }
 

@@ -12,6 +12,7 @@ pub mod exit;
 pub mod grpc;
 pub mod listen;
 pub mod metrics;
+pub mod reload;
 pub mod service;
 pub mod shutdown;
 pub mod telemetry;

@@ -1,8 +1,11 @@
 //! What the program says about itself, on standard error: for people on a terminal, JSON lines otherwise.
 
 use std::io::IsTerminal as _;
-use tracing_subscriber::EnvFilter;
-use tracing_subscriber::filter::ParseError;
+use tracing::Level as Severity;
+use tracing_subscriber::filter::{LevelFilter, ParseError};
+use tracing_subscriber::layer::SubscriberExt as _;
+use tracing_subscriber::util::SubscriberInitExt as _;
+use tracing_subscriber::{EnvFilter, Registry, fmt, reload};
 
 /// What is said if nobody chose: everything from INFO on.
 pub const DEFAULT_FILTER: &str = "info";
@@ -35,6 +38,26 @@ pub enum TelemetryError {
     /// It was set up before.
     #[error("telemetry is set up twice")]
     Twice,
+    /// It has ended.
+    #[error("nothing is logged any more")]
+    Gone,
+}
+
+/// What is logged, to be changed while the program runs.
+#[derive(Clone, Debug)]
+pub struct Level(reload::Handle<EnvFilter, Registry>);
+
+impl Level {
+    /// Logs by this filter from now on.
+    ///
+    /// # Errors
+    /// [`TelemetryError::Filter`]; then it stays as it was.
+    pub fn set(&self, filter: &str) -> Result<(), TelemetryError> {
+        self.0.reload(parse(filter)?).map_err(|_| TelemetryError::Gone)?;
+        // What libraries tell by way of `log` is held back there already.
+        log::set_max_level(log_level(LevelFilter::current()));
+        Ok(())
+    }
 }
 
 /// Sets up logging for the whole process. `filter` is that of `--log`: a level, or directives such as
@@ -42,16 +65,38 @@ pub enum TelemetryError {
 ///
 /// # Errors
 /// [`TelemetryError`].
-pub fn init(filter: &str, format: Format) -> Result<(), TelemetryError> {
-    let parsed = EnvFilter::try_new(filter)
-        .map_err(|source| TelemetryError::Filter { filter: filter.to_owned(), source })?;
+pub fn init(filter: &str, format: Format) -> Result<Level, TelemetryError> {
+    let (filter, level) = reload::Layer::new(parse(filter)?);
     let terminal = std::io::stderr().is_terminal();
-    let builder = tracing_subscriber::fmt().with_env_filter(parsed).with_writer(std::io::stderr);
+    let lines = fmt::layer().with_writer(std::io::stderr);
+    let logging = tracing_subscriber::registry().with(filter);
     let set = match (format, terminal) {
-        (Format::Human, _) | (Format::Auto, true) => builder.with_ansi(terminal).try_init(),
-        (Format::Json, _) | (Format::Auto, false) => builder.json().flatten_event(true).try_init(),
+        (Format::Human, _) | (Format::Auto, true) => logging.with(lines.with_ansi(terminal)).try_init(),
+        (Format::Json, _) | (Format::Auto, false) => {
+            logging.with(lines.json().flatten_event(true)).try_init()
+        }
     };
-    set.map_err(|_| TelemetryError::Twice)
+    set.map_err(|_| TelemetryError::Twice)?;
+    Ok(Level(level))
+}
+
+fn log_level(level: LevelFilter) -> log::LevelFilter {
+    match level.into_level() {
+        None => log::LevelFilter::Off,
+        Some(Severity::ERROR) => log::LevelFilter::Error,
+        Some(Severity::WARN) => log::LevelFilter::Warn,
+        Some(Severity::INFO) => log::LevelFilter::Info,
+        Some(Severity::DEBUG) => log::LevelFilter::Debug,
+        Some(Severity::TRACE) => log::LevelFilter::Trace,
+    }
+}
+
+/// The filter that a text stands for.
+///
+/// # Errors
+/// [`TelemetryError::Filter`].
+fn parse(filter: &str) -> Result<EnvFilter, TelemetryError> {
+    EnvFilter::try_new(filter).map_err(|source| TelemetryError::Filter { filter: filter.to_owned(), source })
 }
 
 #[cfg(test)]

@@ -20,6 +20,9 @@ use types::{ChainError, Digest};
 /// How many calls work on the disk at once; others wait for them. Bounds the threads, and the bytes on their way.
 pub(crate) const BLOCKING_MAX: u32 = 64;
 
+/// About how many bytes give way at once when the quota has shrunk.
+const QUOTA_SLICE: u64 = 1 << 30;
+
 /// How many digests of lost blobs a slow listener may lag behind.
 pub(crate) const LOST_MAX: usize = 1024;
 
@@ -31,6 +34,8 @@ const USED_GRANULARITY_MS: u64 = 60_000;
 #[derive(Debug)]
 pub(crate) struct Inner {
     pub(crate) options: Options,
+    /// The quota as it is now; the options have the one at the start.
+    quota_bytes: AtomicU64,
     pub(crate) directory: Directory,
     pub(crate) index: Mutex<Index>,
     /// Blobs of which something is to be stored. A blob that changed and is not in here would never be.
@@ -90,6 +95,7 @@ impl Inner {
         found: Found,
     ) -> Self {
         Self {
+            quota_bytes: AtomicU64::new(options.quota_bytes),
             options,
             directory,
             index: Mutex::new(found.index),
@@ -106,6 +112,19 @@ impl Inner {
             clock: AtomicU64::new(found.stamp),
             flusher: Mutex::new(None),
         }
+    }
+
+    pub(crate) fn quota_bytes(&self) -> u64 {
+        self.quota_bytes.load(Ordering::Relaxed)
+    }
+
+    /// Another quota from now on; what is above it gives way, as far as it is not in use. Room for that is made when it falls
+    /// free, and the next blob comes.
+    pub(crate) fn set_quota(&self, bytes: u64) -> Result<(), StoreError> {
+        self.quota_bytes.store(bytes, Ordering::Relaxed);
+        // In slices, between which others get room too.
+        while self.give_way(QUOTA_SLICE)? > 0 {}
+        Ok(())
     }
 
     /// Runs `work` on a blocking thread. Cancel safe: once begun it runs to its end.

@@ -72,14 +72,14 @@ impl Options {
         Ok(())
     }
 
-    /// The use above which a new blob evicts others, in bytes.
-    pub(crate) fn high_water_bytes(&self) -> u64 {
-        part(self.quota_bytes, self.high_water)
+    /// The use above which a new blob evicts others, in bytes, with this quota.
+    pub(crate) fn high_water_bytes(&self, quota_bytes: u64) -> u64 {
+        part(quota_bytes, self.high_water)
     }
 
-    /// The use down to which it evicts, in bytes.
-    pub(crate) fn low_water_bytes(&self) -> u64 {
-        part(self.quota_bytes, self.low_water)
+    /// The use down to which it evicts, in bytes, with this quota.
+    pub(crate) fn low_water_bytes(&self, quota_bytes: u64) -> u64 {
+        part(quota_bytes, self.low_water)
     }
 
     /// How much of a file system of `total` bytes stays free.
@@ -109,7 +109,7 @@ mod tests {
     fn senseless_options_are_named() {
         let good = Options::new("cache");
         good.validate().unwrap();
-        assert_eq!(Options { quota_bytes: 1000, ..good.clone() }.low_water_bytes(), 850);
+        assert_eq!(good.low_water_bytes(1000), 850);
         assert_eq!(Options { free_floor_bytes: 300, ..good.clone() }.floor_bytes(1000), 300);
         let named = |options: Options| match options.validate() {
             Err(StoreError::Option { name, .. }) => name,

@@ -27,8 +27,9 @@ impl Inner {
             return Ok(blob);
         }
         let (record, chain) = self.remembered(digest, layout)?;
-        if layout.size() > self.options.quota_bytes {
-            return Err(StoreError::TooLarge { size: layout.size(), quota: self.options.quota_bytes });
+        let quota = self.quota_bytes();
+        if layout.size() > quota {
+            return Err(StoreError::TooLarge { size: layout.size(), quota });
         }
         self.make_room(layout.size())?;
         let file = Arc::new(self.directory.create(digest, layout.size())?);
@@ -92,13 +93,25 @@ impl Inner {
     /// Evicts until `size` bytes more fit, with the caller holding `space`.
     fn make_room(&self, size: u64) -> Result<(), StoreError> {
         let used = lock(&self.index).bytes().saturating_add(size);
-        let over_quota = used.saturating_sub(self.options.quota_bytes);
+        let quota = self.quota_bytes();
+        let over_quota = used.saturating_sub(quota);
         let under_floor = self.under_floor(size)?;
         let must = over_quota.max(under_floor);
-        let over_high_water = used > self.options.high_water_bytes();
-        let wish = if over_high_water { used.saturating_sub(self.options.low_water_bytes()) } else { 0 };
+        let over_high_water = used > self.options.high_water_bytes(quota);
+        let wish = if over_high_water { used.saturating_sub(self.options.low_water_bytes(quota)) } else { 0 };
         let freed = self.evict_bytes(must.max(wish))?;
         if freed < must { Err(StoreError::Full { needed: must - freed }) } else { Ok(()) }
+    }
+
+    /// Evicts about `slice` bytes at most of what is above the low water mark, if the use is above the high one; how many it
+    /// were.
+    pub(crate) fn give_way(&self, slice: u64) -> Result<u64, StoreError> {
+        let _space = lock(&self.space);
+        let (quota, used) = (self.quota_bytes(), lock(&self.index).bytes());
+        if used <= self.options.high_water_bytes(quota) {
+            return Ok(0);
+        }
+        self.evict_bytes(used.saturating_sub(self.options.low_water_bytes(quota)).min(slice))
     }
 
     /// By how much the free space would fall below the floor if `size` bytes were taken.

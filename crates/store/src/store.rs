@@ -110,6 +110,17 @@ impl Store {
         self.0.run(move |inner| inner.create(&digest, layout)).await
     }
 
+    /// Another quota from now on, in bytes. What is above it is evicted, but for what is in use: that gives way later, when
+    /// room for another blob is made.
+    ///
+    /// Cancel safe: it is set all the same.
+    ///
+    /// # Errors
+    /// Those of an eviction; the quota is set nevertheless.
+    pub async fn set_quota(&self, bytes: u64) -> Result<(), StoreError> {
+        self.0.run(move |inner| inner.set_quota(bytes)).await
+    }
+
     /// What is held, in the order of the digests.
     #[must_use]
     pub fn list(&self) -> Vec<Summary> {
@@ -149,7 +160,7 @@ impl Store {
         Stats {
             bytes,
             blobs,
-            quota_bytes: self.0.options.quota_bytes,
+            quota_bytes: self.0.quota_bytes(),
             manifest_bytes: lock(&self.0.manifests).bytes(),
             evictions: metrics.evictions.get(),
             verification_failures: metrics.verification_failures.get(),

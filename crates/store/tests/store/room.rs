@@ -204,3 +204,27 @@ async fn use_blob(blob: &Blob, sample: &Sample) {
     }
     blob.close().await.unwrap();
 }
+
+#[tokio::test]
+async fn a_quota_that_shrinks_evicts_at_once_but_not_what_is_in_use() {
+    let dir = tempdir().unwrap();
+    let store = with_quota(dir.path(), 1_000_000);
+    let samples = samples(9);
+    for sample in &samples {
+        sample.fill(&store).await;
+    }
+    let used = store.get(&samples[0].digest).unwrap();
+    // Above 0.95 of it: down to 0.85.
+    store.set_quota(500_000).await.unwrap();
+    let stats = store.stats();
+    assert_eq!((stats.bytes, stats.quota_bytes), (400_000, 500_000));
+    assert_eq!(store.get(&samples[0].digest).map(|blob| blob.is_complete()), Some(true));
+    store.set_quota(50_000).await.unwrap();
+    assert_eq!((store.stats().bytes, store.stats().blobs), (100_000, 1), "what is in use stays");
+    let error = store.create(&samples[1].digest, samples[1].layout).await.unwrap_err();
+    assert!(matches!(error, StoreError::TooLarge { size: 100_000, quota: 50_000 }), "{error}");
+    drop(used);
+    store.set_quota(1_000_000).await.unwrap();
+    samples[1].fill(&store).await;
+    assert_eq!(store.stats().bytes, 200_000);
+}
