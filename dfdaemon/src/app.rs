@@ -10,6 +10,7 @@ use crate::lasting::Lasting;
 use crate::link::{self, Link, LinkTask, Served};
 use crate::proxy::{self, Audit};
 use crate::registry::ClusterRegistry;
+use crate::reload::reload;
 use crate::standing::Standing;
 use crate::status;
 use crate::traffic::Traffic;
@@ -20,6 +21,7 @@ use p2p::{Identity, Members, P2p, Tickets};
 use process::admin::{Admin, Readiness};
 use process::audit;
 use process::exit::{Exit, Failure};
+use process::reload::Reloader;
 use process::{service, vitals};
 use prometheus_client::registry::Registry as Metrics;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -43,6 +45,7 @@ pub struct App {
     proxy: proxy::Server,
     admin: SocketAddr,
     engine: Engine,
+    p2p: P2p,
     store: Store,
     lasting: Arc<Lasting>,
     scheduler: Option<scheduler::Server>,
@@ -51,11 +54,15 @@ pub struct App {
     cancel: CancellationToken,
 }
 
-/// Runs a daemon until it is told to stop.
+/// Runs a daemon until it is told to stop, and lets `reloader` change what can change meanwhile.
 ///
 /// # Errors
 /// If it cannot start: a port is taken, the cache cannot be used.
-pub async fn run(config: Config, cancel: CancellationToken) -> Result<(), Failure> {
+pub(crate) async fn run(
+    config: Config,
+    mut reloader: Reloader<Config>,
+    cancel: CancellationToken,
+) -> Result<(), Failure> {
     if config.scheduler.is_open_to_strangers() {
         tracing::warn!(
             "gRPC is not encrypted, and whoever reaches the scheduler is a member (insecure_plain_grpc)"
@@ -63,7 +70,13 @@ pub async fn run(config: Config, cancel: CancellationToken) -> Result<(), Failur
     }
     let app = App::start(config, cancel.clone()).await?;
     service::ready();
-    cancel.cancelled().await;
+    let reloading = async {
+        loop {
+            reloader.asked().await;
+            reload(&mut reloader, &app).await;
+        }
+    };
+    cancel.run_until_cancelled(reloading).await.unwrap_or(());
     service::stopping();
     tracing::info!("stopping");
     app.stopped().await;
@@ -113,7 +126,7 @@ impl App {
         metrics.register_collector(Box::new(traffic.meter().clone()));
         metrics.register_collector(Box::new(Standing {
             link: link.state(),
-            quota_bytes: config.store.quota_bytes,
+            store: store.clone(),
             upload_slots: config.p2p.upload_slots,
         }));
 
@@ -186,6 +199,7 @@ impl App {
             proxy,
             admin: admin_address,
             engine,
+            p2p,
             store,
             lasting,
             scheduler,
@@ -205,6 +219,15 @@ impl App {
     #[must_use]
     pub const fn admin_address(&self) -> SocketAddr {
         self.admin
+    }
+
+    /// Takes over what of a configuration can change while the daemon runs, as `reload` has it.
+    pub(crate) async fn adopt(&self, config: &Config) {
+        self.p2p.set_rates(config.p2p.upload_rate, config.p2p.download_rate);
+        self.proxy.allow(config.proxy.allow.clone());
+        if let Err(error) = self.store.set_quota(config.store.quota_bytes).await {
+            tracing::error!(%error, "the cache could not be brought below its new quota");
+        }
     }
 
     /// Waits until a daemon that was told to stop has done so, and what it holds is on the disk.
@@ -275,6 +298,7 @@ fn p2p_options(config: &Config) -> p2p::Options {
 }
 
 fn hello(config: &Config, p2p: &P2p) -> proto::Hello {
+    let (upload_rate, download_rate) = config.rates();
     proto::Hello {
         protocol_min: proto::PROTOCOL_MIN,
         protocol_max: proto::PROTOCOL,
@@ -286,8 +310,8 @@ fn hello(config: &Config, p2p: &P2p) -> proto::Hello {
             rack: config.host.rack.clone(),
             upload_slots: config.p2p.upload_slots,
             download_slots: config.p2p.download_slots,
-            upload_rate: config.p2p.upload_rate.unwrap_or(0),
-            download_rate: config.p2p.download_rate.unwrap_or(0),
+            upload_rate: upload_rate.unwrap_or(0),
+            download_rate: download_rate.unwrap_or(0),
         },
         version: env!("CARGO_PKG_VERSION").to_owned(),
         // As each stream begins.

@@ -146,6 +146,18 @@ pub struct HostConfig {
     pub zone: Label,
     /// The rack in it. Default: the empty rack.
     pub rack: Label,
+    /// Bytes per second that its network link carries, each way, at least 1 KiB: the bound that reports hold times against.
+    /// Default: not known, unless the rates of `p2p` say it.
+    pub link_rate: Option<u64>,
+}
+
+impl Config {
+    /// Bytes per second that this host can send and receive, as far as that is known.
+    #[must_use]
+    pub fn rates(&self) -> (Option<u64>, Option<u64>) {
+        let least = |limit: Option<u64>| limit.into_iter().chain(self.host.link_rate).min();
+        (least(self.p2p.upload_rate), least(self.p2p.download_rate))
+    }
 }
 
 /// Health, metrics, status.

@@ -84,6 +84,7 @@ pub(crate) struct StoreTable {
 pub(crate) struct HostTable {
     pub(crate) zone: Option<String>,
     pub(crate) rack: Option<String>,
+    pub(crate) link_rate: Option<ByteSize>,
 }
 
 /// `[admin]`: health, metrics, status.

@@ -29,7 +29,7 @@ impl fmt::Debug for JoinText {
 }
 
 /// The registry mirror of a node: container runtimes pull through it, and nodes get layers from each other.
-#[derive(Debug, Default, Parser)]
+#[derive(Clone, Debug, Default, Parser)]
 #[command(name = "dfdaemon", version, about)]
 pub struct Flags {
     /// Configuration file (TOML).
@@ -89,6 +89,11 @@ pub struct Flags {
     /// The rack in the zone.
     #[arg(long, value_name = "NAME", help_heading = "Cluster")]
     pub rack: Option<String>,
+
+    /// Bytes per second that this host's network link carries, as in 125MB: reports say how near to it pulls come, and the
+    /// scheduler prefers hosts with fast links. On all hosts or on none [default: unknown].
+    #[arg(long, value_name = "BYTES", help_heading = "Cluster")]
+    pub link_rate: Option<ByteSize>,
 
     /// Where other daemons connect for control [default: port 6501].
     #[arg(long, value_name = "ADDRESS", help_heading = "Peers")]

@@ -74,9 +74,24 @@ impl Config {
     /// # Errors
     /// [`MergeError`].
     pub fn load(flags: Flags) -> Result<Self, MergeError> {
-        let document = flags.config.as_deref().map(Document::read).transpose()?;
+        let document = flags.document()?;
+        Self::of(flags, document)
+    }
+
+    /// Puts flags and the file that they name together.
+    ///
+    /// # Errors
+    /// [`MergeError`].
+    pub(crate) fn of(flags: Flags, document: Option<Document>) -> Result<Self, MergeError> {
         let file: File = document.as_ref().map(Document::parse).transpose()?.unwrap_or_default();
         Merge { document }.config(flags, file)
+    }
+}
+
+impl Flags {
+    /// The file that they name, if they do.
+    pub(crate) fn document(&self) -> Result<Option<Document>, MergeError> {
+        Ok(self.config.as_deref().map(Document::read).transpose()?)
     }
 }
 
@@ -111,6 +126,12 @@ impl Merge {
             host: HostConfig {
                 zone: self.label("--zone", flags.zone, "host.zone", file.host.zone)?,
                 rack: self.label("--rack", flags.rack, "host.rack", file.host.rack)?,
+                link_rate: self.rate(
+                    "--link-rate",
+                    flags.link_rate,
+                    "host.link_rate",
+                    file.host.link_rate,
+                )?,
             },
             admin: AdminConfig { listen: flags.admin.or(file.admin.listen).unwrap_or(admin) },
             log: LogConfig {

@@ -307,25 +307,3 @@ fn the_example_is_right_in_every_key() {
     assert_eq!(config.origin.registries.len(), 1);
     assert_eq!(config.p2p.download_rate, Some(100_000_000));
 }
-
-/// Every key that the tables have is in the example.
-#[test]
-fn the_example_is_complete() {
-    let example = example(true);
-    let mut table = "";
-    for line in example.lines() {
-        if let Some(name) = line.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')) {
-            table = name;
-            let probe = format!("[{table}]\nno_such_key = 1");
-            let error = load(&[], &probe).expect_err(table).to_string();
-            let expected = error.split("expected").nth(1).unwrap_or_else(|| panic!("{table}: {error}"));
-            // `one of `a`, `b``: every second part between backticks is a key.
-            for key in expected.split('`').skip(1).step_by(2) {
-                let nested = ["registries", "repositories"].contains(&key);
-                let shown = example.lines().any(|line| line.split(" = ").next() == Some(key));
-                assert!(shown || nested, "{table}.{key} is not in the example");
-            }
-        }
-    }
-    assert_eq!(table, "log");
-}

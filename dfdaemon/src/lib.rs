@@ -15,6 +15,7 @@ mod link;
 pub mod program;
 pub mod proxy;
 mod registry;
+mod reload;
 mod standing;
 mod status;
 pub mod traffic;

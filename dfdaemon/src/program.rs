@@ -4,6 +4,7 @@ use crate::app;
 use crate::config::Config;
 use crate::config_flags::Flags;
 use process::exit::{self, Exit, Failure};
+use process::reload::{Loaded, Reloader};
 use process::shutdown::{self, Shutdown};
 use process::{telemetry, tls};
 use std::process::ExitCode;
@@ -18,18 +19,24 @@ pub fn main() -> ExitCode {
 }
 
 fn start(flags: Flags) -> Result<(), Failure> {
-    let check = flags.check;
-    let config = Config::load(flags)?;
-    if check {
+    let loaded = load(&flags)?;
+    if flags.check {
         println!("the configuration is good");
         return Ok(());
     }
-    telemetry::init(&config.log.filter, config.log.format)?;
+    let config = loaded.0.clone();
+    let level = telemetry::init(&config.log.filter, config.log.format)?;
     tls::install_provider();
-    shutdown::run(run(config))
+    shutdown::run(async {
+        let unavailable = |error| Failure::new(Exit::Unavailable, error);
+        let shutdown = Shutdown::install().map_err(unavailable)?;
+        let filter: fn(&Config) -> &str = |config| &config.log.filter;
+        let reloader = Reloader::new(loaded, move || load(&flags), (filter, level)).map_err(unavailable)?;
+        app::run(config, reloader, shutdown.token().clone()).await
+    })
 }
 
-async fn run(config: Config) -> Result<(), Failure> {
-    let shutdown = Shutdown::install().map_err(|error| Failure::new(Exit::Unavailable, error))?;
-    app::run(config, shutdown.token().clone()).await
+fn load(flags: &Flags) -> Result<Loaded<Config>, Failure> {
+    let document = flags.document()?;
+    Ok((Config::of(flags.clone(), document.clone())?, document))
 }

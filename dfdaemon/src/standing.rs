@@ -6,6 +6,7 @@ use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric as _};
 use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::registry::Unit;
 use std::fmt;
+use store::Store;
 use tokio::sync::watch;
 
 /// Asked whenever the metrics are.
@@ -13,8 +14,8 @@ use tokio::sync::watch;
 pub(crate) struct Standing {
     /// Of the link to the scheduler.
     pub(crate) link: watch::Receiver<LinkState>,
-    /// The store's quota.
-    pub(crate) quota_bytes: u64,
+    /// Of which the quota is told.
+    pub(crate) store: Store,
     /// Pieces that may be sent to peers at once.
     pub(crate) upload_slots: u16,
 }
@@ -24,7 +25,12 @@ impl Collector for Standing {
         let up = u64::from(*self.link.borrow() == LinkState::Up);
         let gauges = [
             ("link_up", "1 while the scheduler answers this daemon, 0 while it does not", None, up),
-            ("store_quota", "How large the cache may become", Some(Unit::Bytes), self.quota_bytes),
+            (
+                "store_quota",
+                "How large the cache may become",
+                Some(Unit::Bytes),
+                self.store.stats().quota_bytes,
+            ),
             ("p2p_upload_slots", "Pieces that may be sent to peers at once", None, self.upload_slots.into()),
         ];
         for (name, help, unit, value) in gauges {
@@ -44,7 +50,10 @@ mod tests {
     fn it_says_how_things_are_when_it_is_asked() {
         let (state, link) = watch::channel(LinkState::Up);
         let mut registry = Registry::default();
-        registry.register_collector(Box::new(Standing { link, quota_bytes: 100, upload_slots: 4 }));
+        let dir = tempfile::tempdir().unwrap();
+        let store =
+            Store::open(store::Options { quota_bytes: 100, ..store::Options::new(dir.path()) }).unwrap();
+        registry.register_collector(Box::new(Standing { link, store, upload_slots: 4 }));
         let text = || {
             let mut text = String::new();
             prometheus_client::encoding::text::encode(&mut text, &registry).unwrap();

@@ -13,6 +13,7 @@ use axum::{Extension, Json, Router};
 use origin::ImageName;
 use process::audit::{Event, Log, Operation};
 use process::client::Client;
+use proto::{BlobView, HostView, StatusView, TrafficView};
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 use store::Store;
@@ -43,96 +44,45 @@ struct Status {
     /// Whether the scheduler answers; without it only this host is listed.
     scheduler: &'static str,
     /// This host's own bytes, as they stand now.
-    traffic: TrafficStatus,
-    hosts: Vec<HostStatus>,
-    blobs: Vec<BlobStatus>,
-}
-
-#[derive(Serialize)]
-struct HostStatus {
-    id: String,
-    address: Option<String>,
-    zone: String,
-    rack: String,
-    connected_seconds: u64,
-    traffic: TrafficStatus,
-}
-
-/// Bytes since the host's start.
-#[derive(Serialize)]
-struct TrafficStatus {
-    origin: u64,
-    fallback: u64,
-    rack: u64,
-    zone: u64,
-    elsewhere: u64,
-    cache: u64,
-    uploaded: u64,
-}
-
-#[derive(Serialize)]
-struct BlobStatus {
-    digest: String,
-    size: u64,
-    registry: String,
-    source: Option<String>,
-    closed: bool,
-    complete: u32,
-    wanting: u32,
-}
-
-impl From<&proto::Traffic> for TrafficStatus {
-    fn from(traffic: &proto::Traffic) -> Self {
-        let proto::Traffic { origin, fallback, rack, zone, elsewhere, cache, uploaded, peers: _ } = *traffic;
-        Self { origin, fallback, rack, zone, elsewhere, cache, uploaded }
-    }
+    traffic: TrafficView,
+    #[serde(flatten)]
+    cluster: StatusView,
 }
 
 async fn status(State(parts): State<Arc<Parts>>) -> Json<Status> {
     let host = parts.host.to_string();
-    let traffic = TrafficStatus::from(&parts.traffic.snapshot());
-    let status = match parts.link.status().await {
-        Ok(status) => status,
+    let traffic = TrafficView::from(&parts.traffic.snapshot());
+    let (scheduler, cluster) = match parts.link.status().await {
+        Ok(status) => ("up", StatusView::from(&status)),
         Err(error) => {
             tracing::debug!(%error, "the status has this host alone");
             let (hosts, blobs) = (vec![alone(&parts)], held(&parts));
-            return Json(Status { host, scheduler: "down", traffic, hosts, blobs });
+            let total = |rows: usize| u32::try_from(rows).unwrap_or(u32::MAX);
+            let (hosts_total, blobs_total) = (total(hosts.len()), total(blobs.len()));
+            let rollouts = Vec::new();
+            ("down", StatusView { hosts, blobs, rollouts, hosts_total, blobs_total })
         }
     };
-    let hosts = status.hosts.iter().map(|host| HostStatus {
-        id: host.host.to_string(),
-        address: Some(host.address.to_string()),
-        zone: host.zone.clone(),
-        rack: host.rack.clone(),
-        connected_seconds: host.connected.as_secs(),
-        traffic: (&host.traffic).into(),
-    });
-    let blobs = status.blobs.iter().map(|blob| BlobStatus {
-        digest: blob.key.digest.to_string(),
-        size: blob.key.size,
-        registry: blob.key.registry.to_string(),
-        source: blob.source.map(|source| source.to_string()),
-        closed: blob.closed,
-        complete: blob.complete,
-        wanting: blob.wanting,
-    });
-    Json(Status { host, scheduler: "up", traffic, hosts: hosts.collect(), blobs: blobs.collect() })
+    Json(Status { host, scheduler, traffic, cluster })
 }
 
-fn alone(parts: &Parts) -> HostStatus {
+fn alone(parts: &Parts) -> HostView {
     let (zone, rack) = parts.traffic.place_of_this_host();
-    HostStatus {
+    HostView {
         id: parts.host.to_string(),
         address: None,
         zone: zone.to_string(),
         rack: rack.to_string(),
+        version: env!("CARGO_PKG_VERSION").to_owned(),
         connected_seconds: 0,
+        uploads: 0,
+        downloads: 0,
         traffic: (&parts.traffic.snapshot()).into(),
     }
 }
 
-fn held(parts: &Parts) -> Vec<BlobStatus> {
-    let blob = |held: store::Summary| BlobStatus {
+fn held(parts: &Parts) -> Vec<BlobView> {
+    let blob = |held: store::Summary| BlobView {
         digest: held.digest.to_string(),
         size: held.layout.size(),
         registry: String::new(),
@@ -140,6 +90,8 @@ fn held(parts: &Parts) -> Vec<BlobStatus> {
         closed: held.closed,
         complete: u32::from(held.pieces.is_full()),
         wanting: 0,
+        transfers: 0,
+        rollout: None,
     };
     parts.store.list().into_iter().map(blob).collect()
 }

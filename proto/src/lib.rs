@@ -11,6 +11,8 @@ mod join;
 mod link;
 mod requests;
 mod scheduler;
+mod status;
+mod status_view;
 #[cfg(test)]
 mod tests;
 mod words;
@@ -20,9 +22,13 @@ pub use frame::{Forget, FromHost, FromScheduler, host_frames, scheduler_frames};
 pub use join::{Credentials, JoinRequest, ServiceAccountJoinRequest};
 pub use link::{Hello, Member, PeerTraffic, TRAFFIC_PEERS_MAX, Traffic, Welcome};
 pub use requests::{
-    Access, AccessRequest, BlobStatus, CredentialKind, HostStatus, MANIFEST_BYTES_MAX, Manifest,
-    OriginRefusal, RefreshRequest, ResolveRequest, STATUS_ROWS_MAX, Status, StatusKey,
+    Access, AccessRequest, CredentialKind, MANIFEST_BYTES_MAX, Manifest, OriginRefusal, RefreshRequest,
+    ResolveRequest,
 };
+pub use status::{
+    BlobStatus, HostStatus, ROLLOUTS_MAX, RolloutProgress, RolloutStatus, STATUS_ROWS_MAX, Status, StatusKey,
+};
+pub use status_view::{BlobView, HostView, PeerView, ProgressView, RolloutView, StatusView, TrafficView};
 
 /// The generated types and the service, version 1.
 #[allow(missing_debug_implementations, unreachable_pub, unused_qualifications, reason = "generated")]

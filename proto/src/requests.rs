@@ -2,12 +2,11 @@
 //!
 //! An origin's no is an answer here and no error of the call: it goes back to the client that asked.
 
-use crate::words::{address_in, address_out, bounded, digest_in, digest_out, host_in, host_out, required};
-use crate::{ConvertError, Traffic, wire};
+use crate::words::{bounded, digest_in, digest_out, required};
+use crate::{ConvertError, wire};
 use bytes::Bytes;
-use std::net::SocketAddr;
 use std::time::Duration;
-use types::{Digest, HostId, Registry};
+use types::{Digest, Registry};
 
 /// The longest repository name, tag or digest, in bytes (OCI distribution specification: 255 for a name).
 pub(crate) const NAME_BYTES_MAX: usize = 255;
@@ -35,9 +34,6 @@ const REFUSAL_BODY_BYTES_MAX: usize = 64 * 1024;
 
 /// The longest explanation of a refusal, in bytes; more is cut off on the way out.
 const REFUSAL_MESSAGE_BYTES_MAX: usize = 1024;
-
-/// The most hosts, and the most blobs, of a status.
-pub const STATUS_ROWS_MAX: usize = 4096;
 
 /// Which of the scheduler's own rights an origin accepted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -341,128 +337,6 @@ impl TryFrom<wire::RefreshResponse> for Result<Digest, OriginRefusal> {
         Ok(match required("answer", response.answer)? {
             Answer::Digest(digest) => Ok(digest_in(Some(digest))?),
             Answer::Refusal(refusal) => Err(OriginRefusal::parse(refusal)?),
-        })
-    }
-}
-
-/// One host, for people.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct HostStatus {
-    /// Which.
-    pub host: HostId,
-    /// Where it serves pieces.
-    pub address: SocketAddr,
-    /// Its zone.
-    pub zone: String,
-    /// Its rack.
-    pub rack: String,
-    /// Its program's version.
-    pub version: String,
-    /// Since when it is connected, in whole seconds.
-    pub connected: Duration,
-    /// What it last reported.
-    pub traffic: Traffic,
-}
-
-/// Which blob, for people.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct StatusKey {
-    /// Its digest.
-    pub digest: Digest,
-    /// Its size in bytes.
-    pub size: u64,
-    /// The registry that it is asked of; empty once it is closed and serves all registries.
-    pub registry: String,
-}
-
-/// One blob, for people.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct BlobStatus {
-    /// Which.
-    pub key: StatusKey,
-    /// Who reads it from the origin.
-    pub source: Option<HostId>,
-    /// Whether its chain is closed.
-    pub closed: bool,
-    /// How many hosts hold all of it.
-    pub complete: u32,
-    /// How many hosts want it.
-    pub wanting: u32,
-}
-
-/// What is going on, for people: at most 4,096 hosts and blobs; more are cut off on the way out.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Status {
-    /// The hosts.
-    pub hosts: Vec<HostStatus>,
-    /// The blobs.
-    pub blobs: Vec<BlobStatus>,
-    /// How many hosts there are in all.
-    pub hosts_total: u32,
-    /// How many blobs there are in all.
-    pub blobs_total: u32,
-}
-
-impl From<Status> for wire::StatusResponse {
-    fn from(status: Status) -> Self {
-        let host = |h: HostStatus| wire::HostStatus {
-            id: host_out(h.host),
-            address: Some(address_out(h.address)),
-            zone: h.zone,
-            rack: h.rack,
-            version: h.version,
-            connected_seconds: h.connected.as_secs(),
-            traffic: Some(h.traffic.out()),
-        };
-        let blob = |b: BlobStatus| wire::BlobStatus {
-            digest: Some(digest_out(&b.key.digest)),
-            size: b.key.size,
-            registry: b.key.registry,
-            source: b.source.map(host_out).unwrap_or_default(),
-            closed: b.closed,
-            complete: b.complete,
-            wanting: b.wanting,
-        };
-        Self {
-            hosts: status.hosts.into_iter().take(STATUS_ROWS_MAX).map(host).collect(),
-            blobs: status.blobs.into_iter().take(STATUS_ROWS_MAX).map(blob).collect(),
-            hosts_total: status.hosts_total,
-            blobs_total: status.blobs_total,
-        }
-    }
-}
-
-impl TryFrom<wire::StatusResponse> for Status {
-    type Error = ConvertError;
-
-    fn try_from(status: wire::StatusResponse) -> Result<Self, ConvertError> {
-        bounded("hosts", status.hosts.len(), STATUS_ROWS_MAX)?;
-        bounded("blobs", status.blobs.len(), STATUS_ROWS_MAX)?;
-        let host = |h: wire::HostStatus| {
-            Ok(HostStatus {
-                host: host_in(&h.id)?,
-                address: address_in("address", &required("address", h.address)?)?,
-                zone: h.zone,
-                rack: h.rack,
-                version: h.version,
-                connected: Duration::from_secs(h.connected_seconds),
-                traffic: Traffic::parse(&required("traffic", h.traffic)?)?,
-            })
-        };
-        let blob = |b: wire::BlobStatus| {
-            Ok(BlobStatus {
-                key: StatusKey { digest: digest_in(b.digest)?, size: b.size, registry: b.registry },
-                source: if b.source.is_empty() { None } else { Some(host_in(&b.source)?) },
-                closed: b.closed,
-                complete: b.complete,
-                wanting: b.wanting,
-            })
-        };
-        Ok(Self {
-            hosts: status.hosts.into_iter().map(host).collect::<Result<_, ConvertError>>()?,
-            blobs: status.blobs.into_iter().map(blob).collect::<Result<_, ConvertError>>()?,
-            hosts_total: status.hosts_total,
-            blobs_total: status.blobs_total,
         })
     }
 }

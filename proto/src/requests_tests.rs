@@ -38,33 +38,3 @@ fn questions_and_answers_travel_unchanged() {
     let error = ResolveRequest::try_from(many).expect_err("too many");
     assert_eq!(error.to_string(), "accept has length 33, more than 32");
 }
-
-#[test]
-fn a_status_travels_unchanged() {
-    let digest = Digest::sha256(b"x");
-    let host = HostId::of_peer_id(b"a");
-    let blob = |registry: &str, source| BlobStatus {
-        key: StatusKey { digest, size: 1, registry: registry.to_owned() },
-        source,
-        closed: source.is_none(),
-        complete: 3,
-        wanting: 4,
-    };
-    let status = Status {
-        hosts: vec![HostStatus {
-            host,
-            address: SocketAddr::from(([127, 0, 0, 1], 9)),
-            zone: "z".to_owned(),
-            rack: String::new(),
-            version: "1".to_owned(),
-            connected: Duration::from_secs(7),
-            traffic: Traffic { origin: 1, uploaded: 2, ..Traffic::default() },
-        }],
-        blobs: vec![blob("ghcr.io", Some(host)), blob("", None)],
-        hosts_total: 1,
-        blobs_total: 9,
-    };
-    assert_eq!(Status::try_from(wire::StatusResponse::from(status.clone())).unwrap(), status);
-    let many = Status { blobs: vec![blob("", None); 5000], ..status };
-    assert_eq!(Status::try_from(wire::StatusResponse::from(many)).unwrap().blobs.len(), STATUS_ROWS_MAX);
-}

@@ -7,6 +7,7 @@
 use crate::cluster::Flushes;
 use crate::metrics::{self, Published};
 use crate::outbox::{End, Out, Outbox};
+use crate::rollouts::Rollouts;
 use crate::roster::{Roster, StreamId};
 use crate::{Options, status};
 use proto::{Forget, Hello, Traffic};
@@ -61,6 +62,7 @@ pub(crate) type Inputs = mpsc::Sender<Input>;
 pub(crate) struct Driver {
     core: Scheduler,
     roster: Roster,
+    rollouts: Rollouts,
     hosts_max: usize,
     started: Instant,
     effects: Vec<Effect>,
@@ -88,6 +90,7 @@ impl Driver {
         Self {
             core: Scheduler::new(options.core(first_epoch), seed),
             roster: Roster::default(),
+            rollouts: Rollouts::new(published.rollouts.clone()),
             hosts_max: options.hosts.max as usize,
             started: Instant::now(),
             effects: Vec::new(),
@@ -120,7 +123,7 @@ impl Driver {
             tokio::select! {
                 () = cancel.cancelled() => break,
                 () = alarm => self.tick(),
-                _ = publish.tick() => self.publish(),
+                _ = publish.tick() => self.publish(inputs.len()),
                 count = inputs.recv_many(&mut turn, TURN_INPUTS) => {
                     if count == 0 {
                         break;
@@ -173,14 +176,15 @@ impl Driver {
             Input::Leave { host, stream } => {
                 if self.roster.leave(host, stream) {
                     tracing::info!(%host, hosts = self.roster.len(), "a host has left");
-                    self.handle(Event::HostLeft { host });
+                    self.leave(host);
                 }
             }
             Input::Messages { host, stream, messages } => {
-                if self.roster.is_current(host, stream) {
-                    let count = messages.len();
+                if let Some(rate) = self.roster.rate(host, stream) {
+                    let (count, now) = (messages.len(), Instant::now());
                     self.published.received.inc_by(count as u64);
                     for message in messages {
+                        self.rollouts.heard(now, host, rate, &message);
                         self.handle(Event::Message { host, message });
                     }
                     return count;
@@ -215,7 +219,7 @@ impl Driver {
             Input::Status { answer } => {
                 self.flush();
                 let recent = self.summary();
-                drop(answer.send(status::of(&recent.summary, &self.roster)));
+                drop(answer.send(status::of(&recent.summary, &self.roster, &self.rollouts)));
                 self.keep(recent);
             }
         }
@@ -232,6 +236,7 @@ impl Driver {
         tracing::info!(%host, bulk = %hello.bulk, zone = %hello.spec.zone, rack = %hello.spec.rack,
             version = %hello.version, "a host has joined");
         let spec = hello.spec.clone();
+        self.rollouts.gone(Instant::now(), host);
         let missed = self.flushes.as_ref().map(|flushes| flushes.since(hello.flushed)).unwrap_or_default();
         self.roster.join(host, hello, stream, outbox, Instant::now());
         for forget in missed {
@@ -250,6 +255,11 @@ impl Driver {
         tracing::warn!(%host, "a host does not read what it is sent and is disconnected");
         self.published.expelled.inc();
         self.roster.expel(host, Status::resource_exhausted("the host does not read what it is sent"));
+        self.leave(host);
+    }
+
+    fn leave(&mut self, host: HostId) {
+        self.rollouts.gone(Instant::now(), host);
         self.handle(Event::HostLeft { host });
     }
 
@@ -291,9 +301,9 @@ impl Driver {
         self.summary = Some(recent);
     }
 
-    fn publish(&mut self) {
+    fn publish(&mut self, queued: usize) {
         let recent = self.summary();
-        self.published.renew(&recent.summary, self.roster.len());
+        self.published.renew(&recent.summary, self.roster.len(), queued);
         self.keep(recent);
     }
 }

@@ -17,6 +17,7 @@ mod options;
 mod outbox;
 mod questions;
 mod refused;
+mod rollouts;
 mod roster;
 mod server;
 mod service;

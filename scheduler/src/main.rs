@@ -1,6 +1,7 @@
 //! The scheduler as a program: flags and file, ports, run, stop in good order.
 
 use process::exit::{self, Exit, Failure};
+use process::reload::{Live, Reloader};
 use process::shutdown::{self, Shutdown};
 use process::{service, telemetry, tls};
 use scheduler::{Flags, Options, Server};
@@ -14,19 +15,39 @@ fn main() -> ExitCode {
 }
 
 fn start(flags: Flags) -> Result<(), Failure> {
-    let check = flags.check;
-    let options = scheduler::load(flags)?;
-    if check {
+    let loaded = scheduler::load(flags.clone())?;
+    if flags.check {
         println!("the configuration is good");
         return Ok(());
     }
-    telemetry::init(&options.log.filter, options.log.format)?;
+    let options = loaded.0.clone();
+    let level = telemetry::init(&options.log.filter, options.log.format)?;
     tls::install_provider();
-    shutdown::run(run(options))
+    shutdown::run(async {
+        let unavailable = |error| Failure::new(Exit::Unavailable, error);
+        let shutdown = Shutdown::install().map_err(unavailable)?;
+        let filter: fn(&Options) -> &str = |options| &options.log.filter;
+        let again = move || scheduler::load(flags.clone());
+        let reloader = Reloader::new(loaded, again, (filter, level)).map_err(unavailable)?;
+        run(options, reloader, &shutdown).await
+    })
 }
 
-async fn run(options: Options) -> Result<(), Failure> {
-    let shutdown = Shutdown::install().map_err(|error| Failure::new(Exit::Unavailable, error))?;
+/// What a running scheduler takes over when it is told to read its configuration again.
+const LIVE: [Live<Options>; 1] =
+    [Live { key: "log.filter", same: |old, new| old.log.filter == new.log.filter }];
+
+/// Goes on until it is dropped.
+async fn reload(reloader: &mut Reloader<Options>) {
+    loop {
+        reloader.asked().await;
+        if let Some(loaded) = reloader.read().await {
+            reloader.adopted(loaded, &LIVE);
+        }
+    }
+}
+
+async fn run(options: Options, mut reloader: Reloader<Options>, shutdown: &Shutdown) -> Result<(), Failure> {
     if options.insecure_plain_grpc {
         tracing::warn!("gRPC is not encrypted, and whoever reaches the port is a host (insecure_plain_grpc)");
     }
@@ -42,6 +63,7 @@ async fn run(options: Options) -> Result<(), Failure> {
     let ended = tokio::select! {
         () = shutdown.token().cancelled() => false,
         () = server.stopped() => !shutdown.token().is_cancelled(),
+        () = reload(&mut reloader) => false,
     };
     if ended {
         return Err(Failure::new(

@@ -1,5 +1,6 @@
 //! The scheduler's figures in `/metrics`.
 
+use crate::rollouts;
 use process::metrics::{Direction, Source, TrafficMeter};
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric as _};
@@ -25,6 +26,7 @@ pub(crate) struct Published {
     /// Questions to origins, and those refused since there were too many.
     pub(crate) questions: Counter,
     pub(crate) questions_shed: Counter,
+    pub(crate) rollouts: rollouts::Figures,
     figures: Figures,
 }
 
@@ -40,6 +42,8 @@ struct Core {
     leases: u64,
     transfers: u64,
     wanting: u64,
+    waiting: u64,
+    queued: u64,
     quarantined: u64,
     counters: Counters,
 }
@@ -53,6 +57,7 @@ impl Published {
             expelled: Counter::default(),
             questions: Counter::default(),
             questions_shed: Counter::default(),
+            rollouts: rollouts::Figures::new(),
             figures: Figures::default(),
         }
     }
@@ -60,6 +65,7 @@ impl Published {
     pub(crate) fn register(&self, registry: &mut Registry) {
         registry.register_collector(Box::new(self.traffic.clone()));
         registry.register_collector(Box::new(self.figures.clone()));
+        self.rollouts.register(registry);
         let counters = [
             ("messages_sent", "Messages about blobs sent to hosts", &self.sent),
             ("messages_received", "Messages about blobs received from hosts", &self.received),
@@ -72,7 +78,7 @@ impl Published {
         }
     }
 
-    pub(crate) fn renew(&self, summary: &Summary, hosts: usize) {
+    pub(crate) fn renew(&self, summary: &Summary, hosts: usize, queued: usize) {
         let core = Core {
             hosts: hosts as u64,
             blobs: summary.blobs.len() as u64,
@@ -80,6 +86,8 @@ impl Published {
             leases: summary.blobs.iter().filter(|b| b.source.is_some()).count() as u64,
             transfers: summary.blobs.iter().map(|b| u64::from(b.transfers)).sum(),
             wanting: summary.blobs.iter().map(|b| u64::from(b.wanting)).sum(),
+            waiting: summary.blobs.iter().map(|b| u64::from(b.waiting)).sum(),
+            queued: queued as u64,
             quarantined: summary.hosts.iter().filter(|h| h.quarantined).count() as u64,
             counters: summary.counters,
         };
@@ -118,6 +126,8 @@ impl Collector for Figures {
             ("leases", "Blobs that a host reads from its origin", core.leases),
             ("transfers", "Transfers under way", core.transfers),
             ("wants", "Downloads under way", core.wanting),
+            ("waits", "Downloads that wait for an upload slot", core.waiting),
+            ("queue", "Frames of hosts, and other inputs, that wait to be handled; 256 at most", core.queued),
             ("hosts_quarantined", "Hosts not used as parents for a while", core.quarantined),
         ];
         for (name, help, value) in gauges {
@@ -179,7 +189,7 @@ mod tests {
     #[test]
     fn everything_is_encoded() {
         let published = Published::new();
-        published.renew(&Summary::default(), 3);
+        published.renew(&Summary::default(), 3, 0);
         let mut registry = Registry::default();
         published.register(&mut registry);
         let mut text = String::new();

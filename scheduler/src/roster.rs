@@ -21,6 +21,8 @@ pub(crate) struct Host {
     stream: StreamId,
     outbox: Outbox,
     pub(crate) member: Member,
+    /// Bytes per second that it receives at most; 0 if nobody knows.
+    download_rate: u64,
     pub(crate) version: String,
     pub(crate) since: Instant,
     pub(crate) traffic: Traffic,
@@ -55,8 +57,15 @@ impl Roster {
             zone: hello.spec.zone,
             rack: hello.spec.rack,
         };
-        let entry =
-            Host { stream, outbox, member, version: hello.version, since: now, traffic: Traffic::default() };
+        let entry = Host {
+            stream,
+            outbox,
+            member,
+            download_rate: hello.spec.download_rate,
+            version: hello.version,
+            since: now,
+            traffic: Traffic::default(),
+        };
         if let Some(before) = self.hosts.insert(host, entry) {
             before.outbox.close(End::Because(Status::aborted("the host has connected again")));
         }
@@ -94,6 +103,11 @@ impl Roster {
             host.outbox.close(End::Because(status.clone()));
         }
         self.hosts.clear();
+    }
+
+    /// Bytes per second that a host receives at most, 0 if nobody knows; nothing if this is not its stream at present.
+    pub(crate) fn rate(&self, host: HostId, stream: StreamId) -> Option<u64> {
+        self.hosts.get(&host).filter(|host| host.stream == stream).map(|host| host.download_rate)
     }
 
     /// Whether this is the host's stream at present: what an older one says is void.

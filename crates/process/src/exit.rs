@@ -8,12 +8,18 @@ use std::process::ExitCode;
 pub enum Exit {
     /// 64: a flag or the configuration is wrong. Starting again will not help.
     Usage,
+    /// 65: what came from elsewhere is not what was asked for.
+    Data,
     /// 69: something that is needed is not to be had, such as a port that another program holds.
     Unavailable,
     /// 70: a bug.
     Bug,
     /// 73: a directory or file cannot be created or written.
     CannotCreate,
+    /// 74: a file cannot be read or written.
+    Io,
+    /// 77: it is not permitted.
+    Denied,
 }
 
 impl Exit {
@@ -22,9 +28,12 @@ impl Exit {
     pub const fn code(self) -> u8 {
         match self {
             Self::Usage => 64,
+            Self::Data => 65,
             Self::Unavailable => 69,
             Self::Bug => 70,
             Self::CannotCreate => 73,
+            Self::Io => 74,
+            Self::Denied => 77,
         }
     }
 }

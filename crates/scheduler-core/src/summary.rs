@@ -63,6 +63,8 @@ pub struct BlobSummary {
     pub complete: u32,
     /// Hosts that want it and do not hold all of it yet.
     pub wanting: u32,
+    /// Hosts that have a slot free and could be sent something, if one of those who hold it had.
+    pub waiting: u32,
     /// Transfers under way.
     pub transfers: u32,
 }
@@ -150,6 +152,7 @@ impl Scheduler {
             holders: members(|m| !m.held.is_empty()),
             complete: members(|m| m.held.is_full()),
             wanting: count(swarm.lacking),
+            waiting: count(demand.map_or(0, |demand| demand.hungry.iter().sum())),
             transfers: count(demand.map_or(0, |demand| demand.transfers)),
         }
     }

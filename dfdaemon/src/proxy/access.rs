@@ -7,8 +7,12 @@ use super::audit::{Draft, End};
 use super::error::BodyError;
 use super::metrics::{Kind, Metrics, Outcome, Took};
 use super::route::Route;
+use crate::traffic::Tally;
 use http::{Method, StatusCode};
+use process::audit::Sources;
 use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
 use tokio::time::Instant;
 
 /// How much of a client's name for itself is logged, in characters.
@@ -33,6 +37,8 @@ pub(super) struct Record {
     first_byte: Option<Instant>,
     /// Whether the body has been given whole.
     whole: bool,
+    /// Of a blob: its bytes by where they came from, and how many a second this host can receive.
+    came: Option<(Arc<Tally>, Option<u64>)>,
     draft: Option<Draft>,
 }
 
@@ -58,6 +64,7 @@ impl Record {
             bytes: 0,
             first_byte: None,
             whole: false,
+            came: None,
             draft,
         }
     }
@@ -84,6 +91,11 @@ impl Record {
     /// Notes something for the audit log.
     pub(super) fn audit(&mut self, note: impl FnOnce(&mut Draft)) {
         self.draft.as_mut().map(note);
+    }
+
+    /// Its content is counted in `tally`; this host receives at most `rate` bytes per second.
+    pub(super) fn blob(&mut self, tally: Arc<Tally>, rate: Option<u64>) {
+        self.came = Some((tally, rate));
     }
 
     /// What it asks for, in words.
@@ -126,8 +138,24 @@ impl Record {
         }
     }
 
+    fn sources(&self) -> Option<Sources> {
+        self.came.as_ref().map(|(tally, _)| tally.sources())
+    }
+
+    /// How many times as long it took as this host's link needs for what came over it, where its rate is known.
+    fn times_bound(&self, outcome: Outcome, took: Duration) -> Option<f64> {
+        let Sources { peer_bytes, origin_bytes, .. } = self.sources()?;
+        let rate = self.came.as_ref()?.1?;
+        let bytes = u128::from(peer_bytes + origin_bytes);
+        let bound_ms = bytes * 1000 / u128::from(rate.max(1));
+        let per_mille = (took.as_millis() * 1000).checked_div(bound_ms)?;
+        let per_mille = u32::try_from(per_mille).unwrap_or(u32::MAX);
+        (outcome == Outcome::Ok).then(|| f64::from(per_mille) / 1000.0)
+    }
+
     fn write(&self, outcome: Outcome) {
-        let seconds = self.started.elapsed().as_secs_f64();
+        let took = self.started.elapsed();
+        let (seconds, sources) = (took.as_secs_f64(), self.sources());
         macro_rules! line {
             ($level:ident) => {
                 tracing::$level!(
@@ -140,7 +168,11 @@ impl Record {
                     outcome = outcome.name(),
                     error = self.error,
                     bytes = self.bytes,
+                    origin_bytes = sources.map(|from| from.origin_bytes),
+                    peer_bytes = sources.map(|from| from.peer_bytes),
+                    cache_bytes = sources.map(|from| from.cache_bytes),
                     seconds,
+                    times_bound = self.times_bound(outcome, took),
                     "request served"
                 )
             };
@@ -160,12 +192,14 @@ impl Drop for Record {
             Took { first_byte: self.first_byte.map(|at| at - self.started), whole: self.started.elapsed() };
         self.metrics.observe(self.kind, outcome, self.bytes, &took);
         self.write(outcome);
+        let sources = self.sources();
         if let Some(draft) = &mut self.draft {
             draft.tell(&End {
                 method: &self.method,
                 status: self.status,
                 outcome: outcome.name(),
                 sent_bytes: self.bytes,
+                sources,
                 took: self.started.elapsed(),
             });
         }

@@ -7,22 +7,28 @@ use super::error::ProxyError;
 use crate::config::AllowRegistries;
 use std::collections::BTreeSet;
 use std::net::IpAddr;
+use std::sync::{PoisonError, RwLock};
 use types::Registry;
 
 /// Last labels of names that have no meaning in public.
 const PRIVATE_LABELS: [&str; 6] = ["arpa", "internal", "lan", "local", "localdomain", "localhost"];
 
 /// The registries that clients may name.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct Allowed {
-    rule: AllowRegistries,
+    rule: RwLock<AllowRegistries>,
     /// Those that the configuration has by name, whatever the rule says.
     named: BTreeSet<Registry>,
 }
 
 impl Allowed {
     pub fn new(rule: AllowRegistries, named: BTreeSet<Registry>) -> Self {
-        Self { rule, named }
+        Self { rule: RwLock::new(rule), named }
+    }
+
+    /// Another rule from now on.
+    pub fn set_rule(&self, rule: AllowRegistries) {
+        *self.rule.write().unwrap_or_else(PoisonError::into_inner) = rule;
     }
 
     /// Whether the proxy goes to `registry` for a client.
@@ -31,7 +37,7 @@ impl Allowed {
         if self.named.contains(registry) {
             return Ok(());
         }
-        match &self.rule {
+        match &*self.rule.read().unwrap_or_else(PoisonError::into_inner) {
             AllowRegistries::Only(list) if list.contains(registry) => Ok(()),
             AllowRegistries::Only(_) => refuse("it is not on the list of registries"),
             AllowRegistries::Public => match not_public(registry.as_str()) {
@@ -101,6 +107,9 @@ mod tests {
         let rule = AllowRegistries::Only(vec![registry("ghcr.io")]);
         let allowed = Allowed::new(rule, BTreeSet::from([registry("quay.io")]));
         assert!(allowed.check(&registry("ghcr.io")).is_ok());
+        allowed.set_rule(AllowRegistries::Only(Vec::new()));
+        assert!(allowed.check(&registry("ghcr.io")).is_err());
+        allowed.set_rule(AllowRegistries::Only(vec![registry("ghcr.io")]));
         assert!(allowed.check(&registry("quay.io")).is_ok());
         assert!(allowed.check(&registry("docker.io")).is_err());
     }

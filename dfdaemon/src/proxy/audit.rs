@@ -4,12 +4,11 @@
 
 use super::backend::ClientAuth;
 use super::route::Route;
-use crate::traffic::Tally;
 use http::header::RANGE;
 use http::request::Parts;
 use http::{Method, StatusCode};
 use origin::{Reference, Repository};
-use process::audit::{Event, Key, Kind, Log, Permit, Request};
+use process::audit::{Event, Key, Kind, Log, Permit, Request, Sources};
 use process::client::Client;
 use std::sync::Arc;
 use std::time::Duration;
@@ -49,7 +48,6 @@ impl Audit {
             credential: None,
             permit: None,
             digest: None,
-            tally: None,
         }
     }
 }
@@ -65,7 +63,6 @@ pub(super) struct Draft {
     permit: Option<Permit>,
     /// What a tag stood for.
     digest: Option<Digest>,
-    tally: Option<Arc<Tally>>,
 }
 
 #[derive(Debug)]
@@ -81,6 +78,7 @@ pub(super) struct End<'a> {
     pub(super) status: Option<StatusCode>,
     pub(super) outcome: &'static str,
     pub(super) sent_bytes: u64,
+    pub(super) sources: Option<Sources>,
     pub(super) took: Duration,
 }
 
@@ -116,8 +114,8 @@ impl Draft {
     }
 
     /// The client may have the blob.
-    pub(super) fn blob(&mut self, permit: Permit, tally: Arc<Tally>) {
-        (self.permit, self.tally) = (Some(permit), Some(tally));
+    pub(super) fn blob(&mut self, permit: Permit) {
+        self.permit = Some(permit);
     }
 
     /// It has ended. What asks for no content is not told.
@@ -140,7 +138,7 @@ impl Draft {
             outcome: end.outcome.into(),
             permit: self.permit,
             sent_bytes: end.sent_bytes,
-            sources: self.tally.as_ref().map(|tally| tally.sources()),
+            sources: end.sources,
             duration_ms: u64::try_from(end.took.as_millis()).unwrap_or(u64::MAX),
         };
         self.audit.log.tell(Some(&self.client), Event::Request(Box::new(request)));

@@ -41,6 +41,8 @@ pub(super) struct Proxy {
     pub(super) audit: Option<Audit>,
     /// The backend has this long to come up with an answer's headers.
     pub(super) answer_timeout: Duration,
+    /// Bytes per second that this host can receive, if that is known.
+    pub(super) download_rate: Option<u64>,
 }
 
 impl Proxy {
@@ -112,6 +114,7 @@ impl Proxy {
         let accept = backend::accept_lines(&parts.headers);
         let request = ManifestRequest { repository, reference, accept, auth, want };
         let manifest = self.backend.manifest(request).await?;
+        self.metrics.permitted(manifest.permit);
         record.audit(|draft| draft.manifest(manifest.permit, manifest.digest));
         let described =
             Description { digest: manifest.digest, media_type: manifest.media_type, size: manifest.size };
@@ -134,7 +137,9 @@ impl Proxy {
         record: &mut Record,
     ) -> Result<Response<ProxyBody>, ProxyError> {
         let handle = self.backend.blob(BlobRequest { repository, digest, auth }).await?;
-        record.audit(|draft| draft.blob(handle.permit(), handle.tally()));
+        self.metrics.permitted(handle.permit());
+        record.audit(|draft| draft.blob(handle.permit()));
+        record.blob(handle.tally(), self.download_rate);
         let described = Description { digest, media_type: OCTETS, size: handle.size() };
         match want {
             Want::Head => Ok(respond::head(parts, &described)),

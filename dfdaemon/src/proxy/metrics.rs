@@ -1,5 +1,6 @@
-//! What is counted at the proxy: requests by kind and outcome, bytes, the time to the first byte, connections.
+//! What is counted at the proxy: requests by kind and outcome, by what permitted them, bytes, times, connections.
 
+use process::audit::{Permit, PermittedBy};
 use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue, LabelValueEncoder};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
@@ -92,6 +93,20 @@ struct KindLabel {
     kind: Kind,
 }
 
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct PermitLabels {
+    /// As in the audit log.
+    by: &'static str,
+    /// Whether an earlier answer was gone by, or somebody was asked.
+    answer: &'static str,
+}
+
+impl PermitLabels {
+    const fn of(by: PermittedBy, remembered: bool) -> Self {
+        Self { by: by.name(), answer: if remembered { "remembered" } else { "asked" } }
+    }
+}
+
 /// How long a request took.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Took {
@@ -105,6 +120,7 @@ pub(super) struct Took {
 #[derive(Clone, Debug)]
 pub struct Metrics {
     requests: Family<RequestLabels, Counter>,
+    permits: Family<PermitLabels, Counter>,
     bytes: Family<KindLabel, Counter>,
     first_byte: Family<KindLabel, Histogram>,
     whole: Family<KindLabel, Histogram>,
@@ -122,6 +138,7 @@ impl Metrics {
             || Histogram::new([0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0, 300.0, 900.0]);
         let metrics = Self {
             requests: Family::default(),
+            permits: Family::default(),
             bytes: Family::default(),
             first_byte: Family::new_with_constructor(histogram),
             whole: Family::new_with_constructor(long),
@@ -131,6 +148,11 @@ impl Metrics {
             "proxy_requests",
             "Requests of clients, by kind and outcome, when they end",
             metrics.requests.clone(),
+        );
+        registry.register(
+            "proxy_permits",
+            "Permitted requests for manifests and blobs, by whose right it was, and by whether somebody was asked for it",
+            metrics.permits.clone(),
         );
         registry.register_with_unit(
             "proxy_sent",
@@ -150,11 +172,20 @@ impl Metrics {
             }
             drop(metrics.bytes.get_or_create(&KindLabel { kind }));
         }
+        for by in PermittedBy::ALL {
+            for remembered in [false, true] {
+                drop(metrics.permits.get_or_create(&PermitLabels::of(by, remembered)));
+            }
+        }
         for kind in [Kind::Manifest, Kind::Blob] {
             drop(metrics.first_byte.get_or_create(&KindLabel { kind }));
             drop(metrics.whole.get_or_create(&KindLabel { kind }));
         }
         metrics
+    }
+
+    pub(super) fn permitted(&self, permit: Permit) {
+        self.permits.get_or_create(&PermitLabels::of(permit.permitted_by, permit.remembered)).inc();
     }
 
     pub(super) fn observe(&self, kind: Kind, outcome: Outcome, bytes: u64, took: &Took) {

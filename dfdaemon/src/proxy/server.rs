@@ -60,6 +60,8 @@ pub struct Options {
     pub answer_timeout: Duration,
     /// How long running answers may go on once the proxy is told to stop. Default 10 s.
     pub drain_timeout: Duration,
+    /// Bytes per second that this host can receive, if that is known: what the time of a pull is held against.
+    pub download_rate: Option<u64>,
 }
 
 impl Options {
@@ -90,6 +92,7 @@ impl Options {
             write_timeout: Self::WRITE_TIMEOUT,
             answer_timeout: Self::ANSWER_TIMEOUT,
             drain_timeout: Self::DRAIN_TIMEOUT,
+            download_rate: config.rates().1,
         }
     }
 }
@@ -98,6 +101,7 @@ impl Options {
 #[derive(Debug)]
 pub struct Server {
     address: SocketAddr,
+    proxy: Arc<Proxy>,
     accepting: tokio::task::JoinHandle<()>,
 }
 
@@ -117,13 +121,20 @@ impl Server {
         let address = listener.local_addr().unwrap_or(options.listen);
         let allowed = Allowed::new(options.allow, options.named);
         let (upstream, answer_timeout) = (options.upstream, options.answer_timeout);
-        let proxy = Arc::new(Proxy { backend, upstream, allowed, metrics, audit, answer_timeout });
+        let download_rate = options.download_rate;
+        let proxy = Proxy { backend, upstream, allowed, metrics, audit, answer_timeout, download_rate };
+        let proxy = Arc::new(proxy);
         let connections = Connections::new(options.connections_max);
         tracing::info!(%address, upstream = %proxy.upstream, "proxy listens");
         let Options { head_timeout, write_timeout, drain_timeout, .. } = options;
         let limits = Limits { connections, head_timeout, write_timeout, drain_timeout };
-        let accepting = tokio::spawn(serve(listener, proxy, limits, cancel));
-        Ok(Self { address, accepting })
+        let accepting = tokio::spawn(serve(listener, Arc::clone(&proxy), limits, cancel));
+        Ok(Self { address, proxy, accepting })
+    }
+
+    /// Clients may name these registries from now on.
+    pub fn allow(&self, rule: AllowRegistries) {
+        self.proxy.allowed.set_rule(rule);
     }
 
     /// Where it listens, with the port that the system chose if none was given.

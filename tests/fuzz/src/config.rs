@@ -63,7 +63,7 @@ fn load_daemon(file: &Path) -> Result<String, String> {
 
 fn load_scheduler(file: &Path) -> Result<String, String> {
     let flags = SchedulerFlags { config: Some(file.to_owned()), ..SchedulerFlags::default() };
-    let options = scheduler::load(flags).map_err(|failure| failure.to_string())?;
+    let (options, _) = scheduler::load(flags).map_err(|failure| failure.to_string())?;
     options.validate().expect("what is taken makes sense");
     options.origin.validate().expect("what is taken makes sense");
     check_resolver(&options.resolver);

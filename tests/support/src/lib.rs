@@ -11,6 +11,7 @@ pub mod kubernetes;
 pub mod netns;
 pub mod origin;
 pub mod packages;
+pub mod page;
 pub mod poll;
 pub mod process;
 pub mod pull;

@@ -242,6 +242,11 @@ impl Program {
         }
     }
 
+    /// Asks it to read its configuration again (SIGHUP).
+    pub fn hang_up(&mut self) {
+        self.signal(Signal::HUP);
+    }
+
     /// Ends it at once, as a crash does (SIGKILL).
     pub fn kill(&mut self) {
         self.signal(Signal::KILL);

@@ -149,6 +149,9 @@ pub enum PermittedBy {
 }
 
 impl PermittedBy {
+    /// All of them.
+    pub const ALL: [Self; 4] = [Self::Anonymous, Self::Configured, Self::Client, Self::Grace];
+
     /// As in the line.
     #[must_use]
     pub const fn name(self) -> &'static str {
@@ -201,7 +204,7 @@ const fn is_false(value: &bool) -> bool {
 mod rfc3339 {
     use serde::{Deserialize, Deserializer, Serializer, de};
     use std::borrow::Cow;
-    use std::time::SystemTime;
+    use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
     pub(super) fn serialize<S: Serializer>(time: &SystemTime, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.collect_str(&humantime::format_rfc3339_millis(*time))
@@ -209,7 +212,10 @@ mod rfc3339 {
 
     pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<SystemTime, D::Error> {
         let text = Cow::<'de, str>::deserialize(deserializer)?;
-        humantime::parse_rfc3339(&text).map_err(de::Error::custom)
+        let time = humantime::parse_rfc3339(&text).map_err(de::Error::custom)?;
+        // As precise as it is written: a line that is read is the line that is written again.
+        let finer = time.duration_since(UNIX_EPOCH).map_or(0, |since| since.subsec_nanos() % 1_000_000);
+        Ok(time - Duration::from_nanos(finer.into()))
     }
 }
 
@@ -305,6 +311,11 @@ mod tests {
             assert_eq!(serde_json::from_str::<Line>(&text).unwrap(), line, "{text}");
         }
         assert!(serde_json::from_str::<Line>(r#"{"time":"now","event":"lost","lines":1}"#).is_err());
+        let text = r#"{"time":"2026-01-31T08:00:00.0142Z","event":"lost","lines":1}"#;
+        let line: Line = serde_json::from_str(text).unwrap();
+        let again = line.to_json().unwrap();
+        assert!(again.contains("08:00:00.014Z"), "{again}");
+        assert_eq!(serde_json::from_str::<Line>(&again).unwrap(), line);
     }
 
     #[test]

@@ -27,6 +27,7 @@ struct Stage {
 
 fn options() -> Options {
     Options {
+        download_rate: None,
         listen: "127.0.0.1:0".parse().unwrap(),
         connections_max: 16,
         upstream: Registry::parse("docker.io").unwrap(),

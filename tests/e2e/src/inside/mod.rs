@@ -63,6 +63,8 @@ pub struct Settings {
     pub linger: Duration,
     /// Bytes of the cache.
     pub quota_bytes: u64,
+    /// Bytes per second that each host sends and receives at most.
+    pub rate: Option<u64>,
     /// Whether daemons write an audit log into their directories.
     pub audit: bool,
 }
@@ -91,6 +93,7 @@ impl Settings {
             patience: Duration::from_secs(3),
             linger: Duration::from_secs(30),
             quota_bytes: 1 << 30,
+            rate: None,
             audit: false,
         }
     }
@@ -120,8 +123,8 @@ impl Settings {
                 advertise: None,
                 upload_slots: 4,
                 download_slots: 8,
-                upload_rate: None,
-                download_rate: None,
+                upload_rate: self.rate,
+                download_rate: self.rate,
             },
             store: StoreConfig {
                 dir: dir.path().join("store"),

@@ -7,6 +7,7 @@ mod open_ports;
 mod plain_hosts;
 mod private_registry;
 mod record;
+mod reload;
 mod replay;
 mod runtime_setup;
 mod scene;

@@ -69,7 +69,8 @@ async fn every_query_of_the_dashboard_returns_data() -> Result<()> {
     }
     let queries = queries()?;
     let origin = FaultyOrigin::start().await?;
-    let settings = Settings { audit: true, ..Settings::of(&[&origin]) };
+    // At this rate a blob takes longer than messages, and its rollout counts.
+    let settings = Settings { audit: true, rate: Some(3_000_000), ..Settings::of(&[&origin]) };
     let hub = Hub::start(&settings).await?;
     let (a, b) = (Node::join(&hub, &settings).await?, Node::join(&hub, &settings).await?);
     hub.until_hosts(2).await?;
@@ -88,8 +89,9 @@ async fn every_query_of_the_dashboard_returns_data() -> Result<()> {
         round += 1;
         let content = Content::random(round, 700_000);
         origin.add_blob("app", content.bytes.clone());
-        for node in [&a, &b] {
-            let reply = node.get(&blob_target(&origin, "app", &content.digest)).await?;
+        let target = blob_target(&origin, "app", &content.digest);
+        let (one, other) = tokio::try_join!(a.get(&target), b.get(&target))?;
+        for (node, reply) in [(&a, one), (&b, other)] {
             ensure!(reply.body == content.bytes, "{}", reply.summary());
             node.get(&manifest_target(&origin, "app", "none")).await?;
         }

@@ -9,4 +9,5 @@ mod dashboard;
 mod metrics_page;
 mod once;
 mod ranges;
+mod rollouts;
 mod tags;

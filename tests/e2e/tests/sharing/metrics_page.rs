@@ -1,17 +1,10 @@
 //! docs/metrics.md has every metric that the two programs show after they have done a little of everything, as they describe
 //! it themselves. With `DAMSELFLY_BLESS=1` the page is written anew.
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
 use e2e::inside::{Content, Hub, Node, Settings, blob_target, manifest_target};
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::Path;
 use support::origin::{Fault, FaultyOrigin, When};
-
-/// When it is set, the page is written and not compared.
-const BLESS: &str = "DAMSELFLY_BLESS";
-
-/// Where the page's tables begin: what stands above is written by hand.
-const MARK: &str = "<!-- From here on written by the test `metrics_page`. -->\n";
 
 #[derive(Debug, Default, PartialEq, Eq)]
 struct Metric {
@@ -104,16 +97,5 @@ async fn the_page_has_every_metric() -> Result<()> {
         table(&schedulers),
         table(&shared),
     );
-    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/metrics.md");
-    let page = std::fs::read_to_string(&file).context("docs/metrics.md")?;
-    let (head, written) = page.split_once(MARK).context("docs/metrics.md has no mark")?;
-    if std::env::var_os(BLESS).is_some() {
-        std::fs::write(&file, format!("{head}{MARK}{tables}"))?;
-        return Ok(());
-    }
-    if let Some((new, old)) = tables.lines().zip(written.lines()).find(|(new, old)| new != old) {
-        bail!("docs/metrics.md is out of date ({BLESS}=1 writes it):\n  it has {old}\n  now is {new}");
-    }
-    ensure!(tables == written, "docs/metrics.md is out of date at its end ({BLESS}=1 writes it)");
-    Ok(())
+    support::page::check("metrics.md", "metrics_page", &tables)
 }

@@ -62,7 +62,7 @@ pub(super) async fn run(
     own_runtimes: bool,
     cancel: CancellationToken,
 ) -> Result<()> {
-    process::telemetry::init(log, process::telemetry::Format::Json)?;
+    drop(process::telemetry::init(log, process::telemetry::Format::Json)?);
     let start = async |config: PathBuf| {
         let config = load(config)?;
         if own_runtimes { start_alone(config).await } else { start_here(config, cancel.clone()).await }

@@ -17,8 +17,8 @@ const READY_LIMIT: Duration = Duration::from_secs(20);
 pub(super) async fn run(config: PathBuf, cancel: CancellationToken) -> Result<()> {
     let flags =
         scheduler::Flags::try_parse_from(["scheduler".into(), "--config".into(), config.into_os_string()])?;
-    let options = scheduler::load(flags).map_err(|failure| failure.error)?;
-    process::telemetry::init(&options.log.filter, options.log.format)?;
+    let (options, _) = scheduler::load(flags).map_err(|failure| failure.error)?;
+    drop(process::telemetry::init(&options.log.filter, options.log.format)?);
     let server = scheduler::Server::start(options, cancel).await?;
     super::ready(format!("{} {}", server.grpc_addr(), server.admin_addr().context("no admin port")?));
     server.stopped().await;
