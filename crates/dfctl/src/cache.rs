@@ -1,6 +1,7 @@
 //! `dfctl cache remove`: a node's cache, when Damselfly is taken away from it.
 
-use crate::Error;
+use crate::{Error, Output, json};
+use serde::Serialize;
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::Path;
@@ -14,18 +15,39 @@ const METADATA: &str = "metadata.redb";
 /// Between two looks at whether a daemon still has it.
 const PAUSE: Duration = Duration::from_millis(200);
 
+/// What was done, as JSON.
+#[derive(Serialize)]
+struct Removal<'a> {
+    path: &'a Path,
+    /// Not, if it was not there.
+    removed: bool,
+}
+
 /// Removes it, once no daemon has it any more; one that is not there is removed already.
-pub(crate) async fn remove(dir: &Path, wait: Duration, out: &mut impl Write) -> Result<(), Error> {
+pub(crate) async fn remove(
+    dir: &Path,
+    wait: Duration,
+    output: Output,
+    out: &mut impl Write,
+) -> Result<(), Error> {
+    let removed = remove_dir(dir, wait).await?;
+    match (output, removed) {
+        (Output::Json, _) => json::write(&Removal { path: dir, removed }, out)?,
+        (Output::Table, true) => writeln!(out, "removed {}", dir.display())?,
+        (Output::Table, false) => writeln!(out, "there is no {}", dir.display())?,
+    }
+    Ok(())
+}
+
+/// Removes it; whether there was one.
+pub(crate) async fn remove_dir(dir: &Path, wait: Duration) -> Result<bool, Error> {
     let failed = |source| Error::File { path: dir.to_owned(), source };
     // It may be a link, as systemd makes one for a service with a user of its own.
     let named = dir;
     let canonical = fs::canonicalize(dir);
     let dir = canonical.as_deref().unwrap_or(named);
     match fs::read_dir(dir) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            writeln!(out, "there is no {}", dir.display())?;
-            return Ok(());
-        }
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
         Err(error) => return Err(failed(error)),
         Ok(mut entries) => {
             // Other programs have a file that is called like the lock, but nothing else is left of a cache that was removed
@@ -71,6 +93,5 @@ pub(crate) async fn remove(dir: &Path, wait: Duration, out: &mut impl Write) -> 
     if named.is_symlink() {
         fs::remove_file(named).map_err(failed)?;
     }
-    writeln!(out, "removed {}", named.display())?;
-    Ok(())
+    Ok(true)
 }

@@ -4,6 +4,7 @@ use crate::audit::Filter;
 use crate::image::Platform;
 use crate::node_labels::NodeLabels;
 use crate::runtime::{Place, Runtime};
+use crate::service::{Machine, ServiceCommand};
 use clap::{Parser, Subcommand, ValueEnum};
 use origin::{ImageName, NameError, Reference};
 use std::path::PathBuf;
@@ -15,13 +16,21 @@ use url::Url;
 /// Where a scheduler that was told nothing else has its operator's socket.
 const OPERATOR_SOCKET: &str = "/var/lib/damselfly-scheduler/operator.sock";
 
+/// How often `top` may ask: more would be a load, less would be no live view.
+const INTERVAL_MIN: Duration = Duration::from_millis(200);
+const INTERVAL_MAX: Duration = Duration::from_secs(60);
+
 /// Looks after a Damselfly daemon.
 #[derive(Debug, Parser)]
-#[command(name = "dfctl", version, about)]
+#[command(name = "dfctl", version, about, after_help = crate::exit::HELP)]
 pub struct Cli {
     /// The daemon's admin address.
     #[arg(long, global = true, value_name = "URL", default_value = "http://127.0.0.1:6503", value_parser = address)]
     pub daemon: Url,
+
+    /// In which form results are written.
+    #[arg(short, long, global = true, value_name = "FORM", default_value = "table")]
+    pub output: Output,
 
     /// What to do.
     #[command(subcommand)]
@@ -32,10 +41,15 @@ pub struct Cli {
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Show hosts, blobs, and from where bytes came.
-    Status {
-        /// In which form.
-        #[arg(short, long, value_name = "FORM", default_value = "table")]
-        output: Output,
+    Status,
+    /// Watch hosts and rollouts as they go on, until q; where the output is no terminal, print one picture as text.
+    Top {
+        /// From one question to the next, 200ms to 1min.
+        #[arg(long, value_name = "TIME", default_value = "1s", value_parser = interval)]
+        interval: Duration,
+        /// Print one picture as text, of one interval, and end. Hosts tell what they moved every 2s: 10s says more than 1s.
+        #[arg(long)]
+        once: bool,
     },
     /// Pull an image through the daemon and check every byte; fills the daemon's cache and stores nothing else.
     Pull {
@@ -89,6 +103,14 @@ pub enum Command {
         #[command(subcommand)]
         command: RuntimeCommand,
     },
+    /// Have systemd run the daemon or the scheduler on this machine, or no longer.
+    Service {
+        #[command(flatten)]
+        machine: Machine,
+        /// What to do.
+        #[command(subcommand)]
+        command: ServiceCommand,
+    },
     /// Look after the cache of this node's daemon.
     Cache {
         /// What to do.
@@ -100,7 +122,7 @@ pub enum Command {
     /// Do nothing until SIGTERM, or for a time: for a container that has to stay.
     Hold {
         /// For how long, as in 60s [default: until SIGTERM].
-        #[arg(value_parser = humantime::parse_duration)]
+        #[arg(value_parser = time)]
         time: Option<Duration>,
     },
     /// Print what a shell needs to complete dfctl's words.
@@ -120,10 +142,25 @@ pub enum Command {
         file: PathBuf,
         #[command(flatten)]
         filter: Filter,
-        /// Write the lines as they are in the log.
-        #[arg(long)]
+        /// As `-o json`, which came later.
+        #[arg(long, hide = true)]
         json: bool,
     },
+}
+
+impl Command {
+    /// Why it takes no `-o json`, for those that have no result.
+    pub(crate) fn without_json(&self) -> Option<&'static str> {
+        match self {
+            Self::Top { .. } => {
+                Some("`dfctl top` takes no -o json: `dfctl status -o json` has the same numbers, at one time")
+            }
+            Self::Hold { .. } => Some("`dfctl hold` has no result, so it takes no -o json"),
+            Self::Completion { .. } => Some("`dfctl completion` prints for shells, so it takes no -o json"),
+            Self::Man { .. } => Some("`dfctl man` writes man pages, so it takes no -o json"),
+            _ => None,
+        }
+    }
 }
 
 /// What to do with a cache.
@@ -134,7 +171,7 @@ pub enum CacheCommand {
         /// The directory, as in the daemon's --store.
         dir: PathBuf,
         /// How long to wait for a daemon that still has it.
-        #[arg(long, value_name = "TIME", default_value = "0s", value_parser = humantime::parse_duration)]
+        #[arg(long, value_name = "TIME", default_value = "0s", value_parser = time)]
         wait: Duration,
     },
 }
@@ -186,22 +223,18 @@ pub enum TokenCommand {
     /// Make one, beside those that there are, and print it.
     Create {
         /// For how long it is good, as in 24h [default: until it is revoked].
-        #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration)]
+        #[arg(long, value_name = "TIME", value_parser = time)]
         lifetime: Option<Duration>,
         /// What it is for.
         #[arg(long, value_name = "TEXT", default_value = "")]
         note: String,
     },
     /// Show those that are good, without their secrets.
-    List {
-        /// In which form.
-        #[arg(short, long, value_name = "FORM", default_value = "table")]
-        output: Output,
-    },
+    List,
     /// From now on it lets nobody in; hosts that have joined stay.
     Revoke {
         /// As `dfctl token list` shows it.
-        #[arg(value_parser = id)]
+        #[arg(value_parser = token_id)]
         id: String,
     },
 }
@@ -212,13 +245,13 @@ pub enum HostCommand {
     /// Put it out at once; its key opens nothing more, whatever token it has.
     Remove {
         /// As `dfctl status` shows it.
-        #[arg(value_parser = id)]
+        #[arg(value_parser = host_id)]
         id: String,
     },
     /// Let it in again.
     Restore {
         /// As `dfctl host removed` shows it.
-        #[arg(value_parser = id)]
+        #[arg(value_parser = removed_id)]
         id: String,
     },
     /// Show the hosts that were put out.
@@ -247,17 +280,45 @@ impl Image {
 }
 
 impl FromStr for Image {
-    type Err = NameError;
+    type Err = String;
 
-    fn from_str(text: &str) -> Result<Self, NameError> {
-        text.parse().map(Self)
+    fn from_str(text: &str) -> Result<Self, String> {
+        text.parse().map(Self).map_err(|error: NameError| match error {
+            NameError::Repository(_) => format!("{error}; it is in lower case, as in ghcr.io/org/app:v1"),
+            _ => format!("{error}; as in alpine, ghcr.io/org/app:v1 or host:5000/app@sha256:…"),
+        })
     }
 }
 
-/// What goes into a path of the operator's socket.
-fn id(text: &str) -> Result<String, String> {
+fn token_id(text: &str) -> Result<String, String> {
+    id(text, "dfctl token list")
+}
+
+fn host_id(text: &str) -> Result<String, String> {
+    id(text, "dfctl status")
+}
+
+fn removed_id(text: &str) -> Result<String, String> {
+    id(text, "dfctl host removed")
+}
+
+/// What goes into a path of the operator's socket; `shown_by` is what an operator copies it from.
+fn id(text: &str, shown_by: &str) -> Result<String, String> {
     let good = !text.is_empty() && text.len() <= 64 && text.bytes().all(|b| b.is_ascii_hexdigit());
-    if good { Ok(text.to_owned()) } else { Err("an id has hexadecimal digits only".to_owned()) }
+    let why = || format!("an id has up to 64 hexadecimal digits and nothing else: `{shown_by}` shows it");
+    if good { Ok(text.to_owned()) } else { Err(why()) }
+}
+
+/// How long something takes.
+pub(crate) fn time(text: &str) -> Result<Duration, String> {
+    humantime::parse_duration(text)
+        .map_err(|_| "it is a number with its unit, as in 30s, 5min or 24h".to_owned())
+}
+
+fn interval(text: &str) -> Result<Duration, String> {
+    let time = time(text)?;
+    let good = (INTERVAL_MIN..=INTERVAL_MAX).contains(&time);
+    if good { Ok(time) } else { Err("it must be 200ms to 1min".to_owned()) }
 }
 
 fn registry(text: &str) -> Result<Registry, String> {
@@ -266,11 +327,10 @@ fn registry(text: &str) -> Result<Registry, String> {
 
 /// A daemon's address: it speaks plain HTTP.
 fn address(text: &str) -> Result<Url, String> {
-    let url: Url = text.parse().map_err(|error| format!("{error}; as in http://127.0.0.1:6503"))?;
-    if url.scheme() != "http" || !url.has_host() || url.path() != "/" || url.query().is_some() {
-        return Err("it must be of the form http://HOST:PORT".to_owned());
-    }
-    Ok(url)
+    let good =
+        |url: &Url| url.scheme() == "http" && url.has_host() && url.path() == "/" && url.query().is_none();
+    let url = text.parse::<Url>().ok().filter(good);
+    url.ok_or_else(|| "it is plain HTTP without a path: http://HOST:PORT".to_owned())
 }
 
 #[cfg(test)]
@@ -285,7 +345,14 @@ mod tests {
     fn lines() {
         let cli = parse("dfctl status -o json --daemon http://127.0.0.1:1").unwrap();
         assert_eq!(cli.daemon.port(), Some(1));
-        assert!(matches!(cli.command, Command::Status { output: Output::Json }));
+        assert!(matches!(cli.command, Command::Status) && cli.output == Output::Json);
+        let top = |line| match parse(line).unwrap().command {
+            Command::Top { interval, once } => (interval.as_millis(), once),
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(top("dfctl top"), (1000, false));
+        assert_eq!(top("dfctl top --interval 200ms --once"), (200, true));
+        assert_eq!(top("dfctl top --interval 1min"), (60_000, false));
         let Command::Pull { image, .. } = parse("dfctl pull alpine").unwrap().command else { panic!() };
         assert_eq!(image.to_text(), "docker.io/library/alpine:latest");
         let digest = format!("sha256:{}", "a".repeat(64));
@@ -295,6 +362,22 @@ mod tests {
             panic!()
         };
         assert_eq!(image.to_text(), format!("host:5000/a@{digest}"));
+    }
+
+    #[test]
+    fn lines_for_services() {
+        for line in [
+            "dfctl service install",
+            "dfctl service install dfdaemon scheduler --from target/release --dry-run",
+            "dfctl service install --join-file join --start --root /mnt",
+            "dfctl service install damselfly-scheduler --flags --listen=10.0.0.1:6510",
+            "dfctl service uninstall --stop --purge",
+            "dfctl service uninstall scheduler --dry-run",
+            "dfctl service status --root /mnt -o json",
+        ] {
+            let cli = parse(line).unwrap_or_else(|error| panic!("{line}: {error}"));
+            assert!(matches!(cli.command, Command::Service { .. }), "{line}");
+        }
     }
 
     #[test]
@@ -313,6 +396,11 @@ mod tests {
             "dfctl pull a --proxy https://127.0.0.1:1",
             "dfctl pull a --proxy 127.0.0.1:1",
             "dfctl status -o xml",
+            "dfctl top --interval 0s",
+            "dfctl top --interval 199ms",
+            "dfctl top --interval 61s",
+            "dfctl top --interval 2h",
+            "dfctl top --interval often",
             "dfctl audit --status many",
             "dfctl audit file",
             "dfctl runtime",
@@ -324,8 +412,34 @@ mod tests {
             "dfctl runtime install --proxy 127.0.0.1:6500",
             "dfctl runtime install --hold --dry-run",
             "dfctl runtime uninstall --hold",
+            "dfctl service",
+            "dfctl service install nginx",
+            "dfctl service install --join TOKEN@host:1",
+            "dfctl service install --join-file",
+            "dfctl service install --flags=--join=TOKEN@host:1",
+            "dfctl service install --purge",
+            "dfctl service uninstall --start",
+            "dfctl service uninstall --join-file file",
+            "dfctl service status dfdaemon",
         ] {
             assert!(parse(line).is_err(), "{line}");
+        }
+    }
+
+    #[test]
+    fn what_has_no_result_takes_no_json() {
+        for (line, refused) in [
+            ("dfctl top -o json", true),
+            ("dfctl -o json hold", true),
+            ("dfctl completion bash --output json", true),
+            ("dfctl man dir --output=json", true),
+            ("dfctl token list -o json", false),
+            ("dfctl runtime install -o json", false),
+            ("dfctl audit -ojson", false),
+        ] {
+            let cli = parse(line).unwrap();
+            assert_eq!(cli.output, Output::Json, "{line}");
+            assert_eq!(cli.command.without_json().is_some(), refused, "{line}");
         }
     }
 }

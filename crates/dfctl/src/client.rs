@@ -72,6 +72,15 @@ impl Client {
         self.json(self.request(Method::GET, path, &[])).await
     }
 
+    /// A GET's JSON that has to be there in time.
+    pub(crate) async fn get_within<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        time: Duration,
+    ) -> Result<T, Error> {
+        self.json(self.request(Method::GET, path, &[]).timeout(time)).await
+    }
+
     /// A POST's JSON; the question is in the query.
     pub(crate) async fn post<T: DeserializeOwned>(
         &self,

@@ -6,6 +6,9 @@ use types::Digest;
 /// Why something could not be done.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
+    /// The words make sense one by one, and not together.
+    #[error("{0}")]
+    Usage(&'static str),
     /// Nobody listens there.
     #[error("no daemon answers at {address}: start it with `dfdaemon`, or name another with {flag}")]
     NotRunning {
@@ -108,6 +111,23 @@ pub enum Error {
     /// Some container runtimes could not be set up, or set back; why is in what was printed.
     #[error("not done for {0}")]
     Runtimes(String),
+    /// A service could not be installed or taken away safely.
+    #[error("nothing was changed: {0}")]
+    Unchanged(String),
+    /// A service was installed, or taken away, up to a file.
+    #[error(
+        "{}: {source}; not all of it is done: the next `dfctl service install` or `uninstall` puts that in order",
+        path.display()
+    )]
+    Half {
+        /// Which.
+        path: PathBuf,
+        /// Why not.
+        source: std::io::Error,
+    },
+    /// The files of a service are as they are to be, and systemd does not do its part.
+    #[error("the files are in place, and {0}")]
+    Systemd(String),
     /// The result cannot be written.
     #[error("cannot write: {0}")]
     Output(#[from] std::io::Error),

@@ -1,11 +1,11 @@
 //! `dfctl node-labels`: a node's zone and rack, from its labels in Kubernetes into the daemon's configuration. Nothing else
 //! hands them to a pod. The daemon is not to wait for an API server that does not answer: it starts without them.
 
-use crate::Error;
 use crate::client::cause;
+use crate::{Error, Output, json};
 use membership::{ServiceAccountToken, file};
 use reqwest::{Certificate, Client};
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::io::{self, Write};
 use std::os::unix::fs::PermissionsExt as _;
@@ -45,7 +45,7 @@ pub struct NodeLabels {
     #[arg(long, value_name = "FILE")]
     out: PathBuf,
     /// How long to try; then the configuration is written as it is.
-    #[arg(long, value_name = "TIME", default_value = "30s", value_parser = humantime::parse_duration)]
+    #[arg(long, value_name = "TIME", default_value = "30s", value_parser = crate::cli::time)]
     timeout: Duration,
     /// The API server, https://HOST:PORT [default: the one of this pod].
     #[arg(long, value_name = "URL")]
@@ -73,7 +73,20 @@ struct Metadata {
     labels: BTreeMap<String, String>,
 }
 
-pub(crate) async fn run(options: &NodeLabels, out: &mut impl Write) -> Result<(), Error> {
+/// What was written, as JSON.
+#[derive(Serialize)]
+struct Written<'a> {
+    node: &'a str,
+    /// Nothing where the node has no such label, or its labels could not be read.
+    zone: Option<&'a str>,
+    rack: Option<&'a str>,
+    /// The configuration.
+    path: &'a Path,
+    /// Why its labels could not be read.
+    warning: Option<&'a str>,
+}
+
+pub(crate) async fn run(options: &NodeLabels, output: Output, out: &mut impl Write) -> Result<(), Error> {
     let failed = |path: &Path| {
         let path = path.to_owned();
         move |source| Error::File { path, source }
@@ -81,25 +94,32 @@ pub(crate) async fn run(options: &NodeLabels, out: &mut impl Write) -> Result<()
     let config = file::read_mounted(&options.config, CONFIG_BYTES_MAX).map_err(failed(&options.config))?;
     let config = String::from_utf8(config)
         .map_err(|_| Error::Unexpected("the configuration is no text".to_owned()))?;
-    let text = match labels(options).await {
-        Ok(labels) => {
-            let value =
-                |label: Option<&String>| label.and_then(|label| labels.get(label)).map(String::as_str);
-            let (zone, rack) = (value(Some(&options.zone_label)), value(options.rack_label.as_ref()));
-            writeln!(
-                out,
-                "zone {}, rack {}",
-                zone.unwrap_or("not labelled"),
-                rack.unwrap_or("not labelled")
-            )?;
-            with_place(&config, zone, rack)?
-        }
-        Err(why) => {
-            eprintln!("warning: the daemon starts without zone and rack of its node: {why}");
-            config
-        }
+    let labels = labels(options).await;
+    let (zone, rack) = match &labels {
+        Ok(labels) => (value(labels, Some(&options.zone_label)), value(labels, options.rack_label.as_ref())),
+        Err(_) => (None, None),
     };
-    write(&options.out, &text).map_err(failed(&options.out))
+    let warning = labels.as_ref().err();
+    let warning = warning.map(|why| format!("the daemon starts without zone and rack of its node: {why}"));
+    match (output, &warning) {
+        (Output::Json, _) => {}
+        (Output::Table, Some(warning)) => eprintln!("warning: {warning}"),
+        (Output::Table, None) => {
+            let shown = |value: Option<&str>| value.unwrap_or("not labelled").to_owned();
+            writeln!(out, "zone {}, rack {}", shown(zone), shown(rack))?;
+        }
+    }
+    let text = if warning.is_some() { config } else { with_place(&config, zone, rack)? };
+    write(&options.out, &text).map_err(failed(&options.out))?;
+    if output == Output::Json {
+        let (node, path) = (options.node.as_str(), options.out.as_path());
+        json::write(&Written { node, zone, rack, path, warning: warning.as_deref() }, out)?;
+    }
+    Ok(())
+}
+
+fn value<'a>(labels: &'a BTreeMap<String, String>, label: Option<&String>) -> Option<&'a str> {
+    labels.get(label?).map(String::as_str)
 }
 
 /// Asks until there is an answer, or none is to be expected.

@@ -3,14 +3,15 @@
 use crate::cli::Image;
 use crate::client::Client;
 use crate::image::{self, BlobRef, Contents, Platform};
-use crate::{Error, blob};
+use crate::{Error, Output, blob, json};
 use bytes::Bytes;
 use bytesize::ByteSize;
 use futures::{StreamExt, TryStreamExt, stream};
-use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
+use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use origin::{MANIFEST_TYPES, Reference, Repository};
 use reqwest::Method;
 use reqwest::header::ACCEPT;
+use serde::Serialize;
 use std::io::Write;
 use std::time::{Duration, Instant};
 use types::Digest;
@@ -24,16 +25,39 @@ const MANIFESTS_MAX: usize = 3;
 /// The shortest time that a rate is computed from.
 const ELAPSED_MIN: Duration = Duration::from_millis(1);
 
+/// What was pulled, as JSON.
+#[derive(Serialize)]
+struct Pulled {
+    image: String,
+    /// Of what the name means: for an image of several platforms its index.
+    digest: String,
+    platform: String,
+    /// The config and the layers, each once; manifests are not counted.
+    blobs: Vec<PulledBlob>,
+    bytes: u64,
+    seconds: f64,
+}
+
+#[derive(Serialize)]
+struct PulledBlob {
+    digest: String,
+    bytes: u64,
+}
+
 pub(crate) async fn run(
     client: &Client,
     image: &Image,
     platform: &Platform,
+    output: Output,
     out: &mut impl Write,
 ) -> Result<(), Error> {
     let started = Instant::now();
     let repository = &image.0.repository;
     let (digest, blobs) = resolve(client, repository, &image.0.reference, platform).await?;
     let bars = MultiProgress::new();
+    if output == Output::Json {
+        bars.set_draw_target(ProgressDrawTarget::hidden());
+    }
     let pulls = blobs.iter().map(|&blob| {
         let bars = &bars;
         async move {
@@ -50,6 +74,18 @@ pub(crate) async fn run(
     stream::iter(pulls).buffer_unordered(CONCURRENT_BLOBS).try_collect::<()>().await?;
     let elapsed = started.elapsed().max(ELAPSED_MIN);
     let bytes: u64 = blobs.iter().map(|blob| blob.size).sum();
+    if output == Output::Json {
+        let blob = |blob: &BlobRef| PulledBlob { digest: blob.digest.to_string(), bytes: blob.size };
+        let pulled = Pulled {
+            image: image.to_text(),
+            digest: digest.to_string(),
+            platform: platform.to_string(),
+            blobs: blobs.iter().map(blob).collect(),
+            bytes,
+            seconds: elapsed.as_secs_f64(),
+        };
+        return Ok(json::write(&pulled, out)?);
+    }
     #[allow(
         clippy::cast_precision_loss,
         clippy::cast_possible_truncation,

@@ -1,68 +1,15 @@
 //! `dfctl status`: the cluster as the daemon's scheduler sees it.
 
+use crate::answer::Status;
 use crate::client::Client;
-use crate::table::table;
-use crate::{Error, Output};
-use bytesize::ByteSize;
-use serde::Deserialize;
+use crate::table::{ago, short, size, table, text, times_bound};
+use crate::{Error, Output, json};
 use std::io::Write;
-
-/// The daemon's answer. What it says beyond this is shown with `-o json`.
-#[derive(Debug, Deserialize)]
-struct Status {
-    /// The asked host's id.
-    #[serde(default)]
-    host: String,
-    /// `up`, or `down`: then only the asked host is listed.
-    #[serde(default)]
-    scheduler: String,
-    hosts: Vec<Host>,
-    blobs: Vec<Blob>,
-}
-
-#[derive(Debug, Deserialize)]
-struct Host {
-    id: String,
-    #[serde(default)]
-    address: Option<String>,
-    #[serde(default)]
-    zone: String,
-    #[serde(default)]
-    rack: String,
-    traffic: Traffic,
-}
-
-/// Bytes since the host's start.
-#[derive(Debug, Deserialize)]
-struct Traffic {
-    origin: u64,
-    fallback: u64,
-    rack: u64,
-    zone: u64,
-    elsewhere: u64,
-    cache: u64,
-    uploaded: u64,
-}
-
-#[derive(Debug, Deserialize)]
-struct Blob {
-    digest: String,
-    size: u64,
-    #[serde(default)]
-    registry: String,
-    #[serde(default)]
-    source: Option<String>,
-    closed: bool,
-    complete: u32,
-    wanting: u32,
-}
 
 pub(crate) async fn run(client: &Client, output: Output, out: &mut impl Write) -> Result<(), Error> {
     let answer: serde_json::Value = client.get("/v1/status").await?;
     if output == Output::Json {
-        serde_json::to_writer_pretty(&mut *out, &answer).map_err(std::io::Error::from)?;
-        writeln!(out)?;
-        return Ok(());
+        return Ok(json::write(&answer, out)?);
     }
     let status: Status =
         serde_json::from_value(answer).map_err(|error| Error::Unexpected(error.to_string()))?;
@@ -74,6 +21,17 @@ fn write_tables(status: &Status, out: &mut impl Write) -> std::io::Result<()> {
     if status.scheduler == "down" {
         writeln!(out, "the scheduler does not answer: this host alone\n")?;
     }
+    write_hosts(status, out)?;
+    writeln!(out)?;
+    write_blobs(status, out)?;
+    if !status.rollouts.is_empty() {
+        writeln!(out)?;
+        write_rollouts(status, out)?;
+    }
+    Ok(())
+}
+
+fn write_hosts(status: &Status, out: &mut impl Write) -> std::io::Result<()> {
     let head = [
         "HOST",
         "ADDRESS",
@@ -91,7 +49,7 @@ fn write_tables(status: &Status, out: &mut impl Write) -> std::io::Result<()> {
         let mark = if host.id == status.host { "*" } else { "" };
         let t = &host.traffic;
         let place = [
-            format!("{}{mark}", host.id),
+            format!("{}{mark}", text(Some(&host.id))),
             text(host.address.as_deref()),
             text(Some(&host.zone)),
             text(Some(&host.rack)),
@@ -100,7 +58,10 @@ fn write_tables(status: &Status, out: &mut impl Write) -> std::io::Result<()> {
         place.into_iter().chain(bytes).collect()
     });
     table(out, &head, 4, &hosts.collect::<Vec<_>>())?;
-    writeln!(out)?;
+    write_missing("hosts", status.hosts.len(), status.hosts_total, out)
+}
+
+fn write_blobs(status: &Status, out: &mut impl Write) -> std::io::Result<()> {
     let head = ["BLOB", "REGISTRY", "SOURCE", "PROVEN", "SIZE", "COMPLETE", "WANTING"];
     let blobs = status.blobs.iter().map(|blob| {
         let proven = if blob.closed { "yes" } else { "no" };
@@ -114,21 +75,33 @@ fn write_tables(status: &Status, out: &mut impl Write) -> std::io::Result<()> {
             blob.wanting.to_string(),
         ]
     });
-    table(out, &head, 4, &blobs.collect::<Vec<_>>())
+    table(out, &head, 4, &blobs.collect::<Vec<_>>())?;
+    write_missing("blobs", status.blobs.len(), status.blobs_total, out)
 }
 
-/// The algorithm and enough of the digest to find it again.
-fn short(digest: &str) -> String {
-    const LEN: usize = 19;
-    digest.chars().take(LEN).collect()
+/// The rollouts that have ended, the latest first as the daemon tells them.
+fn write_rollouts(status: &Status, out: &mut impl Write) -> std::io::Result<()> {
+    let head = ["ROLLOUT", "REGISTRY", "SIZE", "HOSTS", "SECONDS", "BOUND", "ENDED"];
+    let rollouts = status.rollouts.iter().map(|rollout| {
+        vec![
+            short(&rollout.digest),
+            text(Some(&rollout.registry)),
+            size(rollout.size),
+            rollout.hosts.to_string(),
+            format!("{:.1}", rollout.seconds),
+            times_bound(rollout.seconds, rollout.bound_seconds),
+            ago(rollout.ended_seconds_ago),
+        ]
+    });
+    table(out, &head, 2, &rollouts.collect::<Vec<_>>())
 }
 
-fn text(value: Option<&str>) -> String {
-    value.filter(|value| !value.is_empty()).unwrap_or("-").to_owned()
-}
-
-fn size(bytes: u64) -> String {
-    if bytes == 0 { "-".to_owned() } else { ByteSize(bytes).to_string() }
+/// Says that there are more than those above.
+fn write_missing(what: &str, listed: usize, total: u32, out: &mut impl Write) -> std::io::Result<()> {
+    if usize::try_from(total).is_ok_and(|total| total > listed) {
+        writeln!(out, "{listed} of {total} {what} are listed")?;
+    }
+    Ok(())
 }
 
 #[cfg(test)]
@@ -158,6 +131,32 @@ bb    -              -     r           -         -          -          -        
 
 BLOB                 REGISTRY   SOURCE  PROVEN   SIZE  COMPLETE  WANTING
 sha256:cccccccccccc  docker.io  aa      yes     100 B         1        2
+";
+        assert_eq!(String::from_utf8(out).unwrap(), expected);
+    }
+    #[test]
+    fn more_than_is_listed_and_rollouts_that_ended() {
+        let answer = serde_json::json!({
+            "scheduler": "up", "hosts": [], "hosts_total": 5000, "blobs": [], "blobs_total": 0,
+            "rollouts": [
+                {"digest": format!("sha256:{}", "d".repeat(64)), "size": 2048, "registry": "docker.io", "hosts": 40,
+                    "seconds": 3.0, "bound_seconds": 2.0, "ended_seconds_ago": 7.2},
+                {"digest": "sha256:e", "size": 0, "registry": "docker.io", "hosts": 2, "seconds": 0.3,
+                    "bound_seconds": null, "ended_seconds_ago": 600.0},
+            ],
+        });
+        let status: Status = serde_json::from_value(answer).unwrap();
+        let mut out = Vec::new();
+        write_tables(&status, &mut out).unwrap();
+        let expected = "\
+HOST  ADDRESS  ZONE  RACK  ORIGIN  FALLBACK  SAME RACK  SAME ZONE  ELSEWHERE  CACHE  UPLOADED
+0 of 5000 hosts are listed
+
+BLOB  REGISTRY  SOURCE  PROVEN  SIZE  COMPLETE  WANTING
+
+ROLLOUT              REGISTRY      SIZE  HOSTS  SECONDS  BOUND    ENDED
+sha256:dddddddddddd  docker.io  2.0 KiB     40      3.0  1.50x   7s ago
+sha256:e             docker.io        -      2      0.3      -  10m ago
 ";
         assert_eq!(String::from_utf8(out).unwrap(), expected);
     }

@@ -1,6 +1,13 @@
-//! Tables for people.
+//! Tables for people, and what stands in their cells.
 
+use bytesize::ByteSize;
 use std::io::Write;
+
+/// Characters of a digest that are shown: the algorithm, and enough to find it again.
+const DIGEST_LEN: usize = 19;
+
+/// The longest text of a cell, in characters.
+const TEXT_LEN_MAX: usize = 255;
 
 /// Columns as wide as their widest cell; the first `words` stand to the left, the numbers after them to the right.
 pub(crate) fn table(
@@ -20,4 +27,70 @@ pub(crate) fn table(
         writeln!(out, "{}", cells.collect::<Vec<_>>().join("  ").trim_end())?;
     }
     Ok(())
+}
+
+/// A digest's beginning.
+pub(crate) fn short(digest: &str) -> String {
+    text(Some(digest)).chars().take(DIGEST_LEN).collect()
+}
+
+/// A name, without what could steer the terminal; a dash if there is none.
+pub(crate) fn text(value: Option<&str>) -> String {
+    let value: String =
+        value.unwrap_or_default().chars().filter(|c| !c.is_control()).take(TEXT_LEN_MAX).collect();
+    if value.is_empty() { "-".to_owned() } else { value }
+}
+
+/// Bytes; a dash if there are none.
+pub(crate) fn size(bytes: u64) -> String {
+    if bytes == 0 { "-".to_owned() } else { ByteSize(bytes).to_string() }
+}
+
+/// Bytes per second; a dash if it is not known.
+pub(crate) fn rate(bytes_per_second: Option<u64>) -> String {
+    match bytes_per_second {
+        None => "-".to_owned(),
+        Some(0) => "0".to_owned(),
+        Some(bytes) => format!("{}/s", ByteSize(bytes)),
+    }
+}
+
+/// How many times the bound a rollout took; a dash where the bound is not known.
+pub(crate) fn times_bound(seconds: f64, bound_seconds: Option<f64>) -> String {
+    match bound_seconds {
+        Some(bound) if bound > 0.0 => format!("{:.2}x", seconds / bound),
+        _ => "-".to_owned(),
+    }
+}
+
+/// How long ago, in its largest unit that says enough.
+pub(crate) fn ago(seconds: f64) -> String {
+    const MINUTE: f64 = 60.0;
+    const HOUR: f64 = 3600.0;
+    match seconds.max(0.0) {
+        few if few < 2.0 * MINUTE => format!("{few:.0}s ago"),
+        some if some < 2.0 * HOUR => format!("{:.0}m ago", some / MINUTE),
+        many => format!("{:.0}h ago", many / HOUR),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn cells() {
+        assert_eq!(short(&format!("sha256:{}", "c".repeat(64))), "sha256:cccccccccccc");
+        assert_eq!(text(Some("a\u{1b}[31mb\n")), "a[31mb", "nothing steers the terminal");
+        assert_eq!([None, Some(""), Some("\n")].map(text), ["-"; 3]);
+        assert_eq!(text(Some(&"x".repeat(1000))).len(), TEXT_LEN_MAX);
+        assert_eq!([0, 2048].map(size), ["-", "2.0 KiB"]);
+        let rates = [None, Some(0), Some(7), Some(1_258_291)].map(rate);
+        assert_eq!(rates, ["-", "0", "7 B/s", "1.2 MiB/s"]);
+        let ratios = [Some(2.0), Some(0.0), None].map(|bound| times_bound(3.0, bound));
+        assert_eq!(ratios, ["1.50x", "-", "-"]);
+        let times = [-1.0, 0.4, 59.0, 119.0, 120.0, 7100.0, 7200.0, 90_000.0].map(ago);
+        let expected = ["0s ago", "0s ago", "59s ago", "119s ago", "2m ago", "118m ago", "2h ago", "25h ago"];
+        assert_eq!(times, expected);
+    }
 }

@@ -153,9 +153,21 @@ async fn pull_checks_every_blob() {
     assert!(out.contains("3 blobs, 293.0 KiB, every digest checked"), "{out}");
     let asked = daemon.asked.lock().unwrap().clone();
     assert_eq!(asked[0], "library/app/manifests/v1 ns=docker.io");
-    for blob in blobs {
+    for blob in &blobs {
         assert!(asked.contains(&format!("library/app/blobs/{blob} ns=docker.io")), "{blob}");
     }
+    let line = ["pull", "app:v1", "--proxy", &address, "--platform", "linux/amd64", "-o", "json"];
+    let out: serde_json::Value = serde_json::from_str(&dfctl(&line).await.unwrap()).unwrap();
+    assert_eq!(out["image"], "docker.io/library/app:v1");
+    assert_eq!(out["platform"], "linux/amd64");
+    assert!(out["digest"].as_str().unwrap().starts_with("sha256:"), "{out}");
+    let listed = blobs.iter().zip([2_u64, 300_000, 5]);
+    let listed: Vec<_> = listed
+        .map(|(digest, bytes)| serde_json::json!({"digest": digest.to_string(), "bytes": bytes}))
+        .collect();
+    assert_eq!(out["blobs"], serde_json::Value::from(listed));
+    assert_eq!(out["bytes"], 300_007);
+    assert!(out["seconds"].as_f64().unwrap() > 0.0, "{out}");
 }
 
 #[tokio::test]
@@ -228,8 +240,26 @@ async fn audit_needs_no_daemon_but_its_log() {
         table.starts_with("TIME ") && table.ends_with(" 3 lines are missing before this one\n"),
         "{table}"
     );
-    assert_eq!(dfctl(&["audit", "--file", path, "--json"]).await.unwrap(), format!("{lost}\n"));
+    for json in [&["--json"][..], &["-o", "json"]] {
+        let line = [&["audit", "--file", path], json].concat();
+        assert_eq!(dfctl(&line).await.unwrap(), format!("{lost}\n"));
+    }
     assert_eq!(dfctl(&["audit", "--file", path, "--json", "--uid", "0"]).await.unwrap(), "");
+}
+
+#[tokio::test]
+async fn top_as_text() {
+    let (_, address) = Daemon::default().start().await;
+    let picture = dfctl(&["top", "--once", "--interval", "200ms", "--daemon", &address]).await.unwrap();
+    let lines: Vec<&str> = picture.lines().collect();
+    assert!(lines[0].ends_with("Z  0 hosts  scheduler down  origin share -"), "{picture}");
+    assert_eq!(lines[1], "the scheduler does not answer: this host alone");
+    assert!(lines.contains(&"rollouts: 0 under way, 0 ended"), "{picture}");
+    // Before the first answer it fails as status does.
+    let nobody = ["--daemon", "http://127.0.0.1:1"];
+    let of_top = dfctl(&[&["top", "--once"][..], &nobody].concat()).await.unwrap_err().to_string();
+    let of_status = dfctl(&[&["status"][..], &nobody].concat()).await.unwrap_err().to_string();
+    assert_eq!(of_top, of_status);
 }
 
 #[tokio::test]
@@ -241,4 +271,7 @@ async fn status_and_refresh() {
     assert!(table.starts_with("the scheduler does not answer: this host alone\n\nHOST"), "{table}");
     let line = dfctl(&["refresh", "app:v1", "--daemon", &address]).await.unwrap();
     assert_eq!(line, "docker.io/library/app:v1 is sha256:new\n");
+    let json = dfctl(&["refresh", "app:v1", "-o", "json", "--daemon", &address]).await.unwrap();
+    let expected = serde_json::json!({"image": "docker.io/library/app:v1", "digest": "sha256:new"});
+    assert_eq!(serde_json::from_str::<serde_json::Value>(&json).unwrap(), expected);
 }

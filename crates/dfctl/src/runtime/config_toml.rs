@@ -1,7 +1,8 @@
 //! `config_path` in containerd's configuration: the directory with a `hosts.toml` for each registry.
 
 use super::edit::Edit;
-use super::target::{Put, Refusal};
+use super::target::Put;
+use crate::machine::Refusal;
 use toml_edit::{Document, DocumentMut, Item};
 
 /// On the line of the value, so that it is ours wherever it stands.

@@ -2,8 +2,8 @@
 //! says where they are, only when containerd starts.
 
 use super::config_toml::parse;
-use super::files::Files;
-use super::target::{Refusal, Target, Wanted};
+use super::target::{Target, Wanted};
+use crate::machine::{Files, Refusal};
 use std::path::{Path, PathBuf};
 use toml_edit::{Document, Item};
 use types::Registry;

@@ -2,8 +2,8 @@
 //! known by its URL.
 
 use super::edit::Edit;
-use super::files::Files;
-use super::target::{Put, Refusal, Target, Wanted};
+use super::target::{Put, Target, Wanted};
+use crate::machine::{Files, Refusal};
 use jsonc_parser::ast::{ObjectPropName, Value};
 use jsonc_parser::cst::CstRootNode;
 use jsonc_parser::{CollectOptions, ParseOptions, parse_to_ast};

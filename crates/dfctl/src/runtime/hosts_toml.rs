@@ -1,7 +1,8 @@
 //! containerd's `hosts.toml`: which mirrors stand before a registry. They are tried in the order of the file.
 
 use super::edit::Edit;
-use super::target::{Put, Refusal};
+use super::target::Put;
+use crate::machine::Refusal;
 use toml_edit::{Document, DocumentMut, TableLike};
 
 /// Opens what is ours in a file.

@@ -8,7 +8,6 @@ mod config_toml;
 mod containerd;
 mod daemon_json;
 mod edit;
-mod files;
 mod hosts_toml;
 mod plan;
 mod record;
@@ -17,11 +16,11 @@ mod report;
 mod restart;
 mod target;
 
-use crate::{Error, Output, RuntimeCommand};
-use files::Files;
+use crate::machine::{Files, State};
+use crate::{Error, Output, RuntimeCommand, json};
 use plan::Plan;
 use process::shutdown::Shutdown;
-use record::{Record, State};
+use record::Record;
 use report::{Report, Reports, Standing};
 use serde::{Deserialize, Serialize};
 use std::io::Write;
@@ -29,6 +28,12 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 use types::Registry;
 use url::Url;
+
+/// Where it is written down what was done, unless `--state` says otherwise.
+pub(crate) const STATE: &str = "/var/lib/damselfly-runtime";
+
+/// As the operator types it.
+const COMMAND: &str = "dfctl runtime";
 
 /// How often a set-up that is held is looked after: what brings up a node may write its files anew.
 const HOLD_INTERVAL: Duration = Duration::from_secs(60);
@@ -108,15 +113,17 @@ pub struct Place {
     #[arg(long, global = true, value_name = "DIR", default_value = "/")]
     root: PathBuf,
     /// Where to keep what was changed, and the files as they were before; below the root.
-    #[arg(long, global = true, value_name = "DIR", default_value = "/var/lib/damselfly-runtime")]
+    #[arg(long, global = true, value_name = "DIR", default_value = STATE)]
     state: PathBuf,
-    /// In which form.
-    #[arg(short, long, global = true, value_name = "FORM", default_value = "table")]
-    output: Output,
 }
 
 /// Does what the command line says.
-pub(crate) async fn run(place: &Place, command: RuntimeCommand, out: &mut impl Write) -> Result<(), Error> {
+pub(crate) async fn run(
+    place: &Place,
+    command: RuntimeCommand,
+    output: Output,
+    out: &mut impl Write,
+) -> Result<(), Error> {
     let files =
         Files::below(&place.root).map_err(|source| Error::File { path: place.root.clone(), source })?;
     let desk = Desk { files, dir: place.root.join(place.state.strip_prefix("/").unwrap_or(&place.state)) };
@@ -125,19 +132,19 @@ pub(crate) async fn run(place: &Place, command: RuntimeCommand, out: &mut impl W
             let setting = Setting::new(&proxy, &registry);
             let install = Job { runtimes: &runtimes, setting: Some(&setting), dry_run, restart };
             if hold {
-                return desk.hold(&install, out, place.output).await;
+                return desk.hold(&install, out, output).await;
             }
             let reports = desk.work(&install).await?;
-            reports.write(place.output, out)?;
+            reports.write(output, out)?;
             reports.outcome()
         }
         RuntimeCommand::Uninstall { runtimes, dry_run, restart } => {
             let job = Job { runtimes: &runtimes, setting: None, dry_run, restart };
             let reports = desk.work(&job).await?;
-            reports.write(place.output, out)?;
+            reports.write(output, out)?;
             reports.outcome()
         }
-        RuntimeCommand::Status => Ok(desk.status()?.write(place.output, out)?),
+        RuntimeCommand::Status => Ok(desk.status()?.write(output, out)?),
     }
 }
 
@@ -160,14 +167,14 @@ struct Desk {
 impl Desk {
     async fn work(&self, job: &Job<'_>) -> Result<Reports, Error> {
         let state = match (job.dry_run, job.setting) {
-            (false, Some(_)) => State::lock(&self.dir).map_err(|source| self.broken(source))?,
+            (false, Some(_)) => State::lock(&self.dir, COMMAND).map_err(|source| self.broken(source))?,
             // Nothing was ever done here, so there is nothing to be undone, and no trace to be left of the question.
             (false, None) if self.dir.exists() => {
-                State::lock(&self.dir).map_err(|source| self.broken(source))?
+                State::lock(&self.dir, COMMAND).map_err(|source| self.broken(source))?
             }
             _ => State::look(&self.dir),
         };
-        let mut record = state.read().map_err(|source| self.broken(source))?;
+        let mut record: Record = state.read().map_err(|source| self.broken(source))?;
         let mut reports = Reports::default();
         for runtime in Runtime::ALL {
             let named = job.runtimes.contains(&runtime);
@@ -237,7 +244,7 @@ impl Desk {
                     said = reports.0;
                 }
                 Ok(_) => {}
-                Err(error) => eprintln!("error: {error}; it is tried again"),
+                Err(error) => json::note(output, &format!("error: {error}; it is tried again")),
             }
             tokio::select! {
                 () = shutdown.token().cancelled() => break,
@@ -263,7 +270,7 @@ impl Desk {
 
     fn status(&self) -> Result<Reports, Error> {
         let state = State::look(&self.dir);
-        let record = state.read().map_err(|source| self.broken(source))?;
+        let record: Record = state.read().map_err(|source| self.broken(source))?;
         let mut reports = Reports::default();
         for runtime in Runtime::ALL {
             let recorded = record.settings.get(&runtime);

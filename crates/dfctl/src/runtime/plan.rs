@@ -1,22 +1,15 @@
 //! What has to change for a runtime to pull through the daemon, or no longer to: worked out whole before anything is written.
 
-use super::files::Files;
-use super::record::{Entry, Record, State};
-use super::target::{Put, Refusal, Wanted};
+use super::record::{Entry, Record};
+use super::target::{Put, Wanted};
 use super::{Runtime, Setting, containerd, daemon_json, registries_conf};
+use crate::machine::{Change, Files, Refusal, State};
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::{Path, PathBuf};
 
-/// One file that changes.
-#[derive(Debug)]
-pub(super) struct Change {
-    pub(super) path: PathBuf,
-    /// Its text now; nothing where there is no file.
-    pub(super) before: Option<String>,
-    /// Its text then.
-    pub(super) after: Option<String>,
-}
+/// The mode of a file that was not there.
+const MODE: u32 = 0o644;
 
 /// What is to be done for one runtime.
 #[derive(Debug)]
@@ -159,7 +152,7 @@ impl Plan {
         }
         for change in &self.changes {
             match &change.after {
-                Some(text) => files.write(&change.path, text),
+                Some(text) => files.write(&change.path, text, MODE),
                 None => files.remove(&change.path),
             }
             .map_err(at(&change.path))?;
@@ -185,10 +178,8 @@ impl Plan {
             // Whoever takes Damselfly away is told what remains to be done; nothing is to remain here.
             record.pending.remove(&self.runtime);
         }
-        let needed = |dir: &PathBuf| record.files.keys().any(|path| path.starts_with(dir));
-        let (kept, done): (Vec<_>, Vec<_>) = record.directories.iter().cloned().partition(needed);
-        files.remove_empty(&done);
-        record.directories = kept;
+        let Record { files: recorded, directories, .. } = record;
+        files.remove_unneeded(directories, |dir| recorded.keys().any(|path| path.starts_with(dir)));
         let result = if *record == Record::default() { state.clear() } else { state.write(record) };
         result.map_err(at(&state.file()))
     }

@@ -2,8 +2,8 @@
 //! registry to a mirror, so it stands in the mirror's location, and each registry has to be named here.
 
 use super::edit::Edit;
-use super::files::Files;
-use super::target::{Put, Refusal, Target, Wanted};
+use super::target::{Put, Target, Wanted};
+use crate::machine::{Files, Refusal};
 use std::path::{Path, PathBuf};
 use toml_edit::{DocumentMut, Item};
 use types::Registry;

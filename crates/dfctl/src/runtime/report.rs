@@ -1,12 +1,11 @@
 //! What was done to each runtime, or would be, in words and as JSON.
 
 use super::Runtime;
-use super::plan::{Change, Plan};
+use super::plan::Plan;
 use super::restart;
-use super::target::Refusal;
-use crate::{Error, Output};
+use crate::machine::Refusal;
+use crate::{Error, Output, json};
 use serde::Serialize;
-use similar::TextDiff;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
@@ -70,7 +69,7 @@ impl Needed {
 pub(super) struct Report {
     runtime: Runtime,
     standing: Standing,
-    #[serde(skip_serializing_if = "Option::is_none")]
+    /// Why it was not done, or not wholly.
     refused: Option<String>,
     /// The files with something of ours in them.
     pub(super) files: Vec<PathBuf>,
@@ -112,7 +111,7 @@ impl Report {
             changes: plan
                 .changes
                 .iter()
-                .map(|change| Changed { path: change.path.clone(), diff: dry_run.then(|| diff(change)) })
+                .map(|change| Changed { path: change.path.clone(), diff: dry_run.then(|| change.diff()) })
                 .collect(),
             dry_run,
             needs: Needed::of(plan.runtime, to_be_told),
@@ -176,8 +175,7 @@ pub(super) struct Reports(pub(super) Vec<Report>);
 impl Reports {
     pub(super) fn write(&self, output: Output, out: &mut impl Write) -> std::io::Result<()> {
         if output == Output::Json {
-            serde_json::to_writer_pretty(&mut *out, &self.0)?;
-            return writeln!(out);
+            return json::write(&self.0, out);
         }
         if self.0.is_empty() {
             return writeln!(out, "nothing to do: no runtime is set up, or none is here");
@@ -196,17 +194,4 @@ impl Reports {
         let names: Vec<&str> = self.0.iter().filter(failed).map(|report| report.runtime.name()).collect();
         if names.is_empty() { Ok(()) } else { Err(Error::Runtimes(names.join(", "))) }
     }
-}
-
-/// As `diff -u` shows it.
-fn diff(change: &Change) -> String {
-    let text = |text: &Option<String>| text.clone().unwrap_or_default();
-    let name = |text: &Option<String>, path: &Path| {
-        if text.is_some() { path.display().to_string() } else { "/dev/null".to_owned() }
-    };
-    let (before, after) = (text(&change.before), text(&change.after));
-    TextDiff::from_lines(&before, &after)
-        .unified_diff()
-        .header(&name(&change.before, &change.path), &name(&change.after, &change.path))
-        .to_string()
 }

@@ -1,19 +1,10 @@
 //! Having a runtime read its configuration again: only where it must, and only when told.
 
 use super::Runtime;
-use super::files::Files;
-use super::plan::Change;
 use super::{containerd, daemon_json};
+use crate::machine::{Change, Files, systemd};
 use rustix::process::{Pid, Signal, kill_process};
 use std::path::Path;
-use std::process::Stdio;
-use std::time::Duration;
-
-/// How long a service may take to start again.
-const LIMIT: Duration = Duration::from_secs(90);
-
-/// Present while systemd runs the machine.
-const SYSTEMD: &str = "/run/systemd/system";
 
 /// Whether these changes are in force only when a service has read its configuration again.
 pub(super) fn needed(files: &Files, runtime: Runtime, changes: &[Change]) -> bool {
@@ -32,7 +23,7 @@ pub(super) fn needed(files: &Files, runtime: Runtime, changes: &[Change]) -> boo
 /// What does that, and nothing where the service does not run: as an operator would type it.
 pub(super) fn command(runtime: Runtime) -> String {
     let (verb, service) = words(runtime);
-    format!("systemctl {verb} {service}")
+    systemd::line(&[verb, service])
 }
 
 /// Containers go on while containerd restarts.
@@ -52,25 +43,15 @@ pub(super) async fn run(files: &Files, runtime: Runtime) -> Result<(), String> {
     if !files.of_this_machine() {
         return Err("the service belongs to another root; it cannot be told from here".to_owned());
     }
-    let line = command(runtime);
-    if !files.exists(Path::new(SYSTEMD)) {
+    if !systemd::runs(files) {
+        let line = command(runtime);
         return match runtime {
             Runtime::Docker => reload_docker(files),
             _ => Err(format!("systemd does not run here: instead of `{line}`, do it by hand")),
         };
     }
     let (verb, service) = words(runtime);
-    let mut command = tokio::process::Command::new("systemctl");
-    command.args([verb, service]).stdin(Stdio::null()).kill_on_drop(true);
-    match tokio::time::timeout(LIMIT, command.output()).await {
-        Err(_) => Err(format!("`{line}` took longer than {} s", LIMIT.as_secs())),
-        Ok(Err(error)) => Err(format!("`{line}`: {error}")),
-        Ok(Ok(output)) if output.status.success() => Ok(()),
-        Ok(Ok(output)) => {
-            let why = String::from_utf8_lossy(&output.stderr);
-            Err(format!("`{line}` failed ({}): {}", output.status, why.trim()))
-        }
-    }
+    systemd::call(&[verb, service]).await
 }
 
 /// dockerd takes new mirrors on SIGHUP.

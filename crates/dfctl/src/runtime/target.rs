@@ -2,13 +2,9 @@
 
 use super::edit::Edit;
 use super::{config_toml, daemon_json, hosts_toml, registries_conf};
+use crate::machine::Refusal;
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
-
-/// Why something is left as it is; said to the operator.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{0}")]
-pub(super) struct Refusal(pub(super) String);
 
 /// What a runtime needs in which file, and what is to be said about it.
 #[derive(Debug, Default)]

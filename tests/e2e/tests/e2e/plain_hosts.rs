@@ -1,6 +1,9 @@
 //! Hosts without Kubernetes: the systemd units, and what the programs tell a service manager.
 
 use anyhow::{Context, Result, ensure};
+use std::collections::BTreeMap;
+use std::fs::Permissions;
+use std::os::unix::fs::{PermissionsExt, symlink};
 use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -32,6 +35,54 @@ fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
 }
 
+/// Has a directory be a machine with systemd's targets, as far as the units need it.
+fn debian_root(root: &Path) -> Result<()> {
+    for dir in ["etc/systemd/system", "usr/bin", "usr/lib/systemd/system", "var/lib"] {
+        std::fs::create_dir_all(root.join(dir))?;
+    }
+    symlink("usr/bin", root.join("bin"))?;
+    // What the units have called to reload.
+    let kill = root.join("usr/bin/kill");
+    std::fs::write(&kill, "#!/bin/sh\n")?;
+    std::fs::set_permissions(&kill, Permissions::from_mode(0o755))?;
+    for theirs in THEIRS {
+        let file = Path::new("/usr/lib/systemd/system").join(theirs);
+        if file.exists() {
+            std::fs::copy(&file, root.join("usr/lib/systemd/system").join(theirs))?;
+        }
+    }
+    Ok(())
+}
+
+/// What `systemd-analyze` says of a root's units.
+fn analyze(root: &Path, args: &[&str]) -> Result<String> {
+    let mut command = Command::new("systemd-analyze");
+    command.arg("--no-pager").arg(format!("--root={}", root.display())).args(args);
+    run(&mut command, LIMIT)
+}
+
+/// Everything below a directory: modes, and the bytes of files or where links lead.
+fn listing(dir: &Path) -> Result<BTreeMap<PathBuf, (u32, Vec<u8>)>> {
+    let mut found = BTreeMap::new();
+    let mut open = vec![dir.to_owned()];
+    while let Some(dir) = open.pop() {
+        for entry in std::fs::read_dir(&dir)? {
+            let path = entry?.path();
+            let meta = std::fs::symlink_metadata(&path)?;
+            let bytes = if meta.is_symlink() {
+                std::fs::read_link(&path)?.into_os_string().into_encoded_bytes()
+            } else if meta.is_file() {
+                std::fs::read(&path)?
+            } else {
+                open.push(path.clone());
+                Vec::new()
+            };
+            found.insert(path, (meta.permissions().mode(), bytes));
+        }
+    }
+    Ok(found)
+}
+
 #[test]
 fn the_units_are_sound_and_little_exposed() -> Result<()> {
     let name = "plain_hosts::the_units_are_sound_and_little_exposed";
@@ -41,27 +92,16 @@ fn the_units_are_sound_and_little_exposed() -> Result<()> {
     }
     let binaries = Binaries::build(Profile::of_caller())?;
     let dir = tempfile::tempdir()?;
+    debian_root(dir.path())?;
     let (bin, units) = (dir.path().join("usr/bin"), dir.path().join("usr/lib/systemd/system"));
-    std::fs::create_dir_all(&bin)?;
-    std::fs::create_dir_all(&units)?;
     for (program, to) in [(&binaries.dfdaemon, "dfdaemon"), (&binaries.scheduler, "damselfly-scheduler")] {
         // A symbolic link out of the root would lead nowhere.
         std::fs::copy(program, bin.join(to))?;
     }
-    for theirs in THEIRS {
-        let file = Path::new("/usr/lib/systemd/system").join(theirs);
-        if file.exists() {
-            std::fs::copy(&file, units.join(theirs))?;
-        }
-    }
     for (package, unit) in UNITS {
         std::fs::copy(root().join(package).join("systemd").join(unit), units.join(unit))?;
     }
-    let analyze = |args: &[&str]| {
-        let mut command = Command::new("systemd-analyze");
-        command.arg("--no-pager").arg(format!("--root={}", dir.path().display())).args(args);
-        run(&mut command, LIMIT)
-    };
+    let analyze = |args: &[&str]| analyze(dir.path(), args);
     for (_, unit) in UNITS {
         // It says nothing of a sound unit.
         let said = analyze(&["verify", "--man=no", "--recursive-errors=no", unit])?;
@@ -76,6 +116,63 @@ fn the_units_are_sound_and_little_exposed() -> Result<()> {
     // A unit that names a program that is not there is found.
     std::fs::remove_file(bin.join("dfdaemon"))?;
     ensure!(analyze(&["verify", "--man=no", "dfdaemon.service"]).is_err(), "the check cannot fail");
+    Ok(())
+}
+
+/// One command puts a service into a root of Debian's, one enables it, and after two more nothing is left of it.
+#[test]
+fn units_are_installed_into_a_debian_root_and_removed_without_a_trace() -> Result<()> {
+    let name = "plain_hosts::units_are_installed_into_a_debian_root_and_removed_without_a_trace";
+    if !Path::new("/usr/bin/systemd-analyze").exists() || !Path::new("/usr/bin/systemctl").exists() {
+        skipped(name, "systemd-analyze or systemctl is not installed");
+        return Ok(());
+    }
+    let binaries = Binaries::build(Profile::of_caller())?;
+    let dir = tempfile::tempdir()?;
+    let root = dir.path().join("root");
+    debian_root(&root)?;
+    let before = listing(&root)?;
+    let built = binaries.dfctl.parent().context("no directory")?.to_str().context("its name")?;
+    let (join, secret) = (dir.path().join("join"), "B".repeat(42) + "A");
+    std::fs::write(&join, format!("dfjoin1.{}.{secret}@10.0.0.1:6510\n", "A".repeat(43)))?;
+    std::fs::set_permissions(&join, Permissions::from_mode(0o600))?;
+    let join = join.to_str().context("its name")?;
+    let dfctl = |args: &[&str]| {
+        let mut command = Command::new(&binaries.dfctl);
+        command.arg("service").args(args).arg("--root").arg(&root);
+        run(&mut command, LIMIT)
+    };
+    let systemctl = |args: &[&str]| {
+        let mut command = Command::new("systemctl");
+        command.arg(format!("--root={}", root.display())).args(args);
+        run(&mut command, LIMIT)
+    };
+    let install = ["install", "dfdaemon", "scheduler", "--from", built, "--join-file", join];
+    let shown = dfctl(&[&install[..], &["--dry-run"]].concat())?;
+    ensure!(shown.contains("DFDAEMON_JOIN=…") && !shown.contains(&secret), "{shown}");
+    ensure!(listing(&root)? == before, "it was only to be shown");
+    let said = dfctl(&install)?;
+    ensure!(!said.contains(&secret), "{said}");
+    for (_, unit) in UNITS {
+        let said = analyze(&root, &["verify", "--man=no", "--recursive-errors=no", unit])?;
+        ensure!(said.trim().is_empty(), "{unit}: {said}");
+        systemctl(&["enable", unit])?;
+        let said = systemctl(&["is-enabled", unit])?;
+        ensure!(said.trim() == "enabled", "{unit}: {said}");
+    }
+    let status = dfctl(&["status"])?;
+    ensure!(status.contains("dfdaemon: installed, enabled\n"), "{status}");
+    let refused = dfctl(&["uninstall", "dfdaemon", "scheduler"]);
+    ensure!(refused.is_err_and(|error| error.to_string().contains("is enabled")), "an enabled unit went");
+    for (_, unit) in UNITS {
+        systemctl(&["disable", unit])?;
+        ensure!(systemctl(&["is-enabled", unit]).is_err(), "{unit} is enabled still");
+    }
+    dfctl(&["uninstall", "dfdaemon", "scheduler"])?;
+    let after = listing(&root)?;
+    let names = |listing: &BTreeMap<PathBuf, (u32, Vec<u8>)>| listing.keys().cloned().collect::<Vec<_>>();
+    ensure!(names(&after) == names(&before), "{:?} instead of {:?}", names(&after), names(&before));
+    ensure!(after == before, "a file is not as it was");
     Ok(())
 }
 

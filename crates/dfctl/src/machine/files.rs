@@ -1,6 +1,6 @@
 //! The files of a machine, which may be mounted below a directory; without what is ours in them, where that is asked for.
 
-use super::target::Refusal;
+use super::Refusal;
 use rustix::fs::{Mode, OFlags};
 use std::collections::BTreeMap;
 use std::fs;
@@ -16,7 +16,7 @@ const HALF: &str = ".dfctl-";
 
 /// The machine's files.
 #[derive(Debug)]
-pub(super) struct Files {
+pub(crate) struct Files {
     root: PathBuf,
     /// What is to be read in the place of a file: its text, or nothing where there is to be no file.
     instead: BTreeMap<PathBuf, Option<String>>,
@@ -24,29 +24,39 @@ pub(super) struct Files {
 
 impl Files {
     /// The files below `root`, which is `/` on a running machine.
-    pub(super) fn below(root: &Path) -> io::Result<Self> {
+    pub(crate) fn below(root: &Path) -> io::Result<Self> {
         let root = fs::canonicalize(root)?;
         Ok(Self { root, instead: BTreeMap::new() })
     }
 
     /// The same, with other texts in some places.
-    pub(super) fn with(&self, instead: BTreeMap<PathBuf, Option<String>>) -> Self {
+    pub(crate) fn with(&self, instead: BTreeMap<PathBuf, Option<String>>) -> Self {
         Self { root: self.root.clone(), instead }
     }
 
     /// Whether these are the files of the machine that runs this.
-    pub(super) fn of_this_machine(&self) -> bool {
+    pub(crate) fn of_this_machine(&self) -> bool {
         self.root == Path::new("/")
     }
 
     /// Where a path of the machine's is from here.
-    pub(super) fn place(&self, path: &Path) -> PathBuf {
+    pub(crate) fn place(&self, path: &Path) -> PathBuf {
         self.root.join(path.strip_prefix("/").unwrap_or(path))
     }
 
     /// Whether something is there.
-    pub(super) fn exists(&self, path: &Path) -> bool {
+    pub(crate) fn exists(&self, path: &Path) -> bool {
         self.place(path).exists()
+    }
+
+    /// Whether something is there that is no link out of the root.
+    pub(crate) fn is_inside(&self, path: &Path) -> bool {
+        fs::canonicalize(self.place(path)).is_ok_and(|place| place.starts_with(&self.root))
+    }
+
+    /// Whether something is there, also a link that leads nowhere.
+    pub(crate) fn has_entry(&self, path: &Path) -> bool {
+        fs::symlink_metadata(self.place(path)).is_ok()
     }
 
     /// A file's text; nothing if there is none.
@@ -54,7 +64,7 @@ impl Files {
     /// # Errors
     /// If it cannot be read, is no text, or is a link to somewhere else: that is made by another program, which would
     /// undo what is done to it.
-    pub(super) fn read(&self, path: &Path) -> Result<Option<String>, Refusal> {
+    pub(crate) fn read(&self, path: &Path) -> Result<Option<String>, Refusal> {
         if let Some(text) = self.instead.get(path) {
             return Ok(text.clone());
         }
@@ -76,7 +86,7 @@ impl Files {
     ///
     /// # Errors
     /// If it cannot be read, or is no text.
-    pub(super) fn look(&self, path: &Path) -> Result<Option<String>, Refusal> {
+    pub(crate) fn look(&self, path: &Path) -> Result<Option<String>, Refusal> {
         if !self.place(path).is_file() {
             return Ok(None);
         }
@@ -101,7 +111,7 @@ impl Files {
     ///
     /// # Errors
     /// If it cannot be read.
-    pub(super) fn names(&self, dir: &Path) -> Result<Vec<String>, Refusal> {
+    pub(crate) fn names(&self, dir: &Path) -> Result<Vec<String>, Refusal> {
         let refuse = |error: &io::Error| Refusal(format!("{}: {error}", dir.display()));
         let entries = match fs::read_dir(self.place(dir)) {
             Ok(entries) => entries,
@@ -131,7 +141,7 @@ impl Files {
     ///
     /// # Errors
     /// If they would be somewhere else than below the root.
-    pub(super) fn missing(&self, path: &Path) -> io::Result<Vec<PathBuf>> {
+    pub(crate) fn missing(&self, path: &Path) -> io::Result<Vec<PathBuf>> {
         self.inside(&self.place(path))?;
         let missing = path.ancestors().skip(1).take_while(|dir| !self.place(dir).exists());
         let mut missing: Vec<PathBuf> = missing.map(Path::to_owned).collect();
@@ -143,7 +153,7 @@ impl Files {
     ///
     /// # Errors
     /// If it cannot be made.
-    pub(super) fn make(&self, dir: &Path) -> io::Result<()> {
+    pub(crate) fn make(&self, dir: &Path) -> io::Result<()> {
         match fs::create_dir(self.place(dir)) {
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => return Ok(()),
             made => made?,
@@ -151,25 +161,36 @@ impl Files {
         fs::set_permissions(self.place(dir), fs::Permissions::from_mode(0o755))
     }
 
-    /// Has a file have this text, in one step; its mode and owner stay.
+    /// Has a file have this text, in one step; its mode and owner stay. `mode` is that of a new file.
     ///
     /// # Errors
     /// If it cannot be written.
-    pub(super) fn write(&self, path: &Path, text: &str) -> io::Result<()> {
+    pub(crate) fn write(&self, path: &Path, text: &str, mode: u32) -> io::Result<()> {
+        self.replace(path, |file, old| {
+            file.write_all(text.as_bytes())?;
+            if let Some(old) = old {
+                std::os::unix::fs::fchown(&*file, Some(old.uid()), Some(old.gid()))?;
+            }
+            Ok(old.map_or(mode, |old| old.mode() & 0o7777))
+        })
+    }
+
+    /// Has a file be what `fill` makes of it, which is told what stands there and answers with the mode, in one step.
+    pub(super) fn replace(
+        &self,
+        path: &Path,
+        fill: impl FnOnce(&mut fs::File, Option<&fs::Metadata>) -> io::Result<u32>,
+    ) -> io::Result<()> {
         let place = self.place(path);
         self.inside(&place)?;
         let dir = place.parent().unwrap_or(Path::new("/"));
         let mut file = tempfile::Builder::new().prefix(HALF).tempfile_in(dir)?;
-        file.write_all(text.as_bytes())?;
         let old = match fs::metadata(&place) {
             Ok(meta) => Some(meta),
             Err(error) if error.kind() == io::ErrorKind::NotFound => None,
             Err(error) => return Err(error),
         };
-        if let Some(old) = &old {
-            std::os::unix::fs::fchown(file.as_file(), Some(old.uid()), Some(old.gid()))?;
-        }
-        let mode = old.map_or(0o644, |old| old.mode() & 0o7777);
+        let mode = fill(file.as_file_mut(), old.as_ref())?;
         file.as_file().set_permissions(fs::Permissions::from_mode(mode))?;
         file.as_file().sync_all()?;
         file.persist(&place).map_err(|error| error.error)?;
@@ -180,7 +201,7 @@ impl Files {
     ///
     /// # Errors
     /// If it is there and cannot be removed.
-    pub(super) fn remove(&self, path: &Path) -> io::Result<()> {
+    pub(crate) fn remove(&self, path: &Path) -> io::Result<()> {
         self.inside(&self.place(path))?;
         match fs::remove_file(self.place(path)) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
@@ -188,22 +209,33 @@ impl Files {
         }
     }
 
+    /// Removes those of the directories that nobody needs any more and that are empty.
+    pub(crate) fn remove_unneeded(&self, dirs: &mut Vec<PathBuf>, needed: impl Fn(&Path) -> bool) {
+        let (kept, done): (Vec<_>, Vec<_>) = dirs.drain(..).partition(|dir| needed(dir));
+        self.remove_empty(&done);
+        *dirs = kept;
+    }
+
     /// Removes directories that are empty; the others stay.
-    pub(super) fn remove_empty(&self, dirs: &[PathBuf]) {
-        for dir in dirs.iter().rev().map(|dir| self.place(dir)) {
-            // What a crash left of a file that was being written.
-            for entry in fs::read_dir(&dir).into_iter().flatten().flatten() {
-                if entry.file_name().as_encoded_bytes().starts_with(HALF.as_bytes()) {
-                    let _ = fs::remove_file(entry.path());
-                }
-            }
+    pub(crate) fn remove_empty(&self, dirs: &[PathBuf]) {
+        for dir in dirs.iter().rev() {
+            self.remove_halves(dir);
             // What cannot be removed is in use.
-            let _ = fs::remove_dir(dir);
+            let _ = fs::remove_dir(self.place(dir));
+        }
+    }
+
+    /// Removes what a crash left of files that were being written.
+    pub(crate) fn remove_halves(&self, dir: &Path) {
+        for entry in fs::read_dir(self.place(dir)).into_iter().flatten().flatten() {
+            if entry.file_name().as_encoded_bytes().starts_with(HALF.as_bytes()) {
+                let _ = fs::remove_file(entry.path());
+            }
         }
     }
 
     /// A directory below the root may be a link out of it, to a file of the machine that looks after the other.
-    fn inside(&self, place: &Path) -> io::Result<()> {
+    pub(super) fn inside(&self, place: &Path) -> io::Result<()> {
         let above = place.ancestors().skip(1).find(|dir| fs::symlink_metadata(dir).is_ok());
         let above = above.unwrap_or(Path::new("/"));
         let about = |why: &dyn std::fmt::Display| {

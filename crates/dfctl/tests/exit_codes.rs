@@ -1,0 +1,116 @@
+//! The codes that `dfctl` ends with: each that docs/dfctl.md has comes, `--help` has the same, and JSON says it too.
+
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
+use std::collections::BTreeSet;
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::net::TcpListener;
+use std::process::{Command, Output};
+
+fn dfctl(words: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_dfctl")).args(words).output().unwrap()
+}
+
+/// The address of somebody who answers every question so.
+fn answers(status: &'static str, body: &'static str) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = format!("http://{}", listener.local_addr().unwrap());
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let mut stream = stream.unwrap();
+            let head = BufReader::new(stream.try_clone().unwrap()).lines();
+            for line in head {
+                if line.unwrap().is_empty() {
+                    break;
+                }
+            }
+            let length = body.len();
+            write!(
+                stream,
+                "HTTP/1.1 {status}\r\ncontent-length: {length}\r\nconnection: close\r\n\r\n{body}"
+            )
+            .unwrap();
+        }
+    });
+    address
+}
+
+/// Code and meaning, as the page has them.
+fn documented() -> Vec<(u8, String)> {
+    let page = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/dfctl.md");
+    let page = std::fs::read_to_string(page).unwrap();
+    let rows = page.lines().filter_map(|line| line.strip_prefix("| ")?.split_once(" | "));
+    rows.filter_map(|(code, rest)| {
+        let (meaning, _) = rest.split_once(" |")?;
+        Some((code.parse().ok()?, meaning.to_owned()))
+    })
+    .collect()
+}
+
+#[test]
+fn help_has_the_codes_of_the_page() {
+    let help = String::from_utf8(dfctl(&["--help"]).stdout).unwrap();
+    let (_, codes) = help.split_once("Exit codes:\n").unwrap();
+    let codes = codes.lines().map_while(|line| line.trim_start().split_once("  "));
+    let codes: Vec<(u8, String)> =
+        codes.map(|(code, meaning)| (code.parse().unwrap(), meaning.to_owned())).collect();
+    assert_eq!(codes, documented());
+}
+
+#[test]
+fn each_code_comes() {
+    let unknown = answers("404 Not Found", r#"{"errors":[{"message":"manifest unknown"}]}"#);
+    let unauthorized = answers("401 Unauthorized", r#"{"errors":[{"message":"log in"}]}"#);
+    let forbidden = answers("403 Forbidden", r#"{"errors":[{"message":"not yours"}]}"#);
+    let overloaded = answers("503 Service Unavailable", r#"{"error":"the registry does not answer"}"#);
+    let nonsense = answers("200 OK", "<html>");
+    let cases: [(&[&str], u8); 12] = [
+        (&["cache", "remove", "/nowhere"], 0),
+        (&["pull", "app", "--proxy", &unknown], 1),
+        (&["statsu"], 64),
+        (&["pull"], 64),
+        (&["status", "--daemon", &nonsense], 65),
+        (&["refresh", "app", "--daemon", &nonsense], 65),
+        (&["status", "--daemon", "http://127.0.0.1:1"], 69),
+        (&["token", "list", "--socket", "/nowhere/operator.sock"], 69),
+        (&["refresh", "app", "--daemon", &overloaded], 69),
+        (&["audit", "--file", "/nowhere/audit.log"], 74),
+        (&["pull", "app", "--proxy", &unauthorized], 77),
+        (&["pull", "app", "--proxy", &forbidden], 77),
+    ];
+    let mut seen = BTreeSet::new();
+    for (line, code) in cases {
+        let output = dfctl(line);
+        assert_eq!(output.status.code(), Some(code.into()), "{line:?}: {output:?}");
+        assert_eq!(output.stderr.starts_with(b"error: "), code != 0, "{line:?}: {output:?}");
+        seen.insert(code);
+        let output = dfctl(&[line, &["-o", "json"]].concat());
+        assert_eq!(output.status.code(), Some(code.into()), "{line:?}: {output:?}");
+        let (result, error) =
+            (String::from_utf8(output.stdout).unwrap(), String::from_utf8(output.stderr).unwrap());
+        if code == 0 {
+            assert_eq!(error, "", "{line:?}");
+            let _: serde_json::Value = serde_json::from_str(&result).unwrap();
+            continue;
+        }
+        assert_eq!((result.as_str(), error.lines().count()), ("", 1), "{line:?}: {error}");
+        let error: serde_json::Value = serde_json::from_str(&error).unwrap();
+        assert_eq!(error["exit"], code, "{line:?}: {error}");
+        assert!(!error["error"].as_str().unwrap().is_empty(), "{line:?}: {error}");
+    }
+    let documented: BTreeSet<u8> = documented().into_iter().map(|(code, _)| code).collect();
+    assert_eq!(seen, documented);
+}
+
+#[test]
+fn what_has_no_result_refuses_json() {
+    for line in [vec!["top"], vec!["hold", "1ms"], vec!["completion", "bash"], vec!["man", "/nowhere/man"]] {
+        let output = dfctl(&[&line[..], &["-o", "json"]].concat());
+        assert_eq!(output.status.code(), Some(64), "{line:?}: {output:?}");
+        assert!(output.stdout.is_empty(), "{line:?}: {output:?}");
+        let error: serde_json::Value = serde_json::from_slice(&output.stderr).unwrap();
+        let error = error["error"].as_str().unwrap();
+        let name = format!("`dfctl {}` ", line[0]);
+        assert!(error.starts_with(&name) && error.contains("takes no -o json"), "{error}");
+    }
+}
