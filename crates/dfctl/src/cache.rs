@@ -1,5 +1,6 @@
 //! `dfctl cache remove`: a node's cache, when Damselfly is taken away from it.
 
+use crate::machine::remove_marked;
 use crate::{Error, Output, json};
 use serde::Serialize;
 use std::fs::{self, File};
@@ -42,56 +43,56 @@ pub(crate) async fn remove(
 /// Removes it; whether there was one.
 pub(crate) async fn remove_dir(dir: &Path, wait: Duration) -> Result<bool, Error> {
     let failed = |source| Error::File { path: dir.to_owned(), source };
-    // It may be a link, as systemd makes one for a service with a user of its own.
-    let named = dir;
-    let canonical = fs::canonicalize(dir);
-    let dir = canonical.as_deref().unwrap_or(named);
+    if !is_there(dir).map_err(failed)? {
+        return Ok(false);
+    }
+    // Held until all is gone, so that no daemon begins with a half of it.
+    let _lock = hold(dir, wait).await.map_err(failed)?;
+    remove_marked(dir, &[LOCK, METADATA]).map_err(failed)?;
+    Ok(true)
+}
+
+/// Whether there is one.
+///
+/// # Errors
+/// If what is there is something else, or cannot be looked at.
+pub(crate) fn is_there(dir: &Path) -> io::Result<bool> {
     match fs::read_dir(dir) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
-        Err(error) => return Err(failed(error)),
+        Err(error) => return Err(error),
         Ok(mut entries) => {
             // Other programs have a file that is called like the lock, but nothing else is left of a cache that was removed
             // nearly to its end.
             let is_rest = entries.all(|entry| entry.is_ok_and(|entry| entry.file_name() == LOCK));
             if !is_rest && !dir.join(METADATA).is_file() {
                 let why = "it is no cache of a daemon's, and stays";
-                return Err(failed(io::Error::new(io::ErrorKind::InvalidInput, why)));
+                return Err(io::Error::new(io::ErrorKind::InvalidInput, why));
             }
         }
     }
+    Ok(true)
+}
+
+/// What keeps daemons from it while it is held; nothing if it has no lock.
+///
+/// # Errors
+/// If a daemon has it for longer than that.
+pub(crate) async fn hold(dir: &Path, wait: Duration) -> io::Result<Option<File>> {
     let deadline = Instant::now() + wait;
-    // Held until all is gone, so that no daemon begins with a half of it.
     let lock = match File::open(dir.join(LOCK)) {
-        Ok(lock) => Some(lock),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => None,
-        Err(error) => return Err(failed(error)),
+        Ok(lock) => lock,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(error),
     };
-    while let Some(lock) = &lock {
+    loop {
         match lock.try_lock() {
-            Ok(()) => break,
-            Err(fs::TryLockError::Error(error)) => return Err(failed(error)),
+            Ok(()) => return Ok(Some(lock)),
+            Err(fs::TryLockError::Error(error)) => return Err(error),
             Err(fs::TryLockError::WouldBlock) if Instant::now() >= deadline => {
                 let why = "a daemon has it; stop that first";
-                return Err(failed(io::Error::new(io::ErrorKind::ResourceBusy, why)));
+                return Err(io::Error::new(io::ErrorKind::ResourceBusy, why));
             }
             Err(fs::TryLockError::WouldBlock) => sleep(PAUSE).await,
         }
     }
-    // What tells that it is a cache goes last, so that one that is broken off can be begun again.
-    for entry in fs::read_dir(dir).map_err(failed)? {
-        let entry = entry.map_err(failed)?;
-        let name = entry.file_name();
-        if name == LOCK || name == METADATA {
-            continue;
-        }
-        let kind = entry.file_type().map_err(failed)?;
-        let removed =
-            if kind.is_dir() { fs::remove_dir_all(entry.path()) } else { fs::remove_file(entry.path()) };
-        removed.map_err(failed)?;
-    }
-    fs::remove_dir_all(dir).map_err(failed)?;
-    if named.is_symlink() {
-        fs::remove_file(named).map_err(failed)?;
-    }
-    Ok(true)
 }

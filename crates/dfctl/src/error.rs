@@ -1,5 +1,6 @@
 //! Why something could not be done, in words for the operator.
 
+use crate::machine::Refusal;
 use std::path::PathBuf;
 use types::Digest;
 
@@ -112,8 +113,16 @@ pub enum Error {
     #[error("not done for {0}")]
     Runtimes(String),
     /// A service could not be installed or taken away safely.
-    #[error("nothing was changed: {0}")]
-    Unchanged(String),
+    #[error("nothing was changed: {why}")]
+    Unchanged {
+        /// Why not.
+        why: String,
+        /// Of what the system said; `InvalidInput` where the words are ours.
+        kind: std::io::ErrorKind,
+    },
+    /// systemd does not stop a service, so that it was not taken away.
+    #[error("{0}; services may be stopped or disabled; no file was changed")]
+    Stop(String),
     /// A service was installed, or taken away, up to a file.
     #[error(
         "{}: {source}; not all of it is done: the next `dfctl service install` or `uninstall` puts that in order",
@@ -128,7 +137,23 @@ pub enum Error {
     /// The files of a service are as they are to be, and systemd does not do its part.
     #[error("the files are in place, and {0}")]
     Systemd(String),
+    /// The files of a service are gone, and systemd does not do its part.
+    #[error("the files are gone, and {0}")]
+    Reload(String),
     /// The result cannot be written.
     #[error("cannot write: {0}")]
     Output(#[from] std::io::Error),
+}
+
+impl Error {
+    /// A refusal in our own words.
+    pub(crate) fn unchanged(why: impl Into<String>) -> Self {
+        Refusal::new(why.into()).into()
+    }
+}
+
+impl From<Refusal> for Error {
+    fn from(Refusal { why, kind }: Refusal) -> Self {
+        Self::Unchanged { why, kind }
+    }
 }

@@ -36,7 +36,12 @@ impl Error {
                 _ => REFUSED,
             },
             Self::Unexpected(_) | Self::WrongDigest(_) | Self::WrongSize { .. } => Exit::Data.code(),
-            Self::Platform { .. } | Self::Runtimes(_) | Self::Unchanged(_) | Self::Systemd(_) => REFUSED,
+            Self::Platform { .. }
+            | Self::Runtimes(_)
+            | Self::Stop(_)
+            | Self::Systemd(_)
+            | Self::Reload(_) => REFUSED,
+            Self::Unchanged { kind, .. } => of_file(*kind),
             Self::Audit { source, .. }
             | Self::File { source, .. }
             | Self::Half { source, .. }
@@ -62,7 +67,13 @@ mod tests {
     fn codes_of_errors() {
         let refused = |status| Error::Refused { status, message: String::new() };
         let file = |kind: ErrorKind| Error::File { path: "/a".into(), source: kind.into() };
+        let unchanged = |kind| Error::Unchanged { why: String::new(), kind };
         for (error, code) in [
+            (Error::unchanged("no"), 1),
+            (unchanged(ErrorKind::NotFound), 74),
+            (unchanged(ErrorKind::PermissionDenied), 77),
+            (unchanged(ErrorKind::ResourceBusy), 1),
+            (Error::Stop(String::new()), 1),
             (Error::Usage("no"), 64),
             (refused(404), 1),
             (refused(403), 77),

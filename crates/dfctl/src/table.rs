@@ -37,8 +37,15 @@ pub(crate) fn short(digest: &str) -> String {
 /// A name, without what could steer the terminal; a dash if there is none.
 pub(crate) fn text(value: Option<&str>) -> String {
     let value: String =
-        value.unwrap_or_default().chars().filter(|c| !c.is_control()).take(TEXT_LEN_MAX).collect();
+        value.unwrap_or_default().chars().filter(|c| !steers(*c)).take(TEXT_LEN_MAX).collect();
     if value.is_empty() { "-".to_owned() } else { value }
+}
+
+/// Whether it moves what stands beside it: control characters, and those that turn the direction of writing.
+fn steers(c: char) -> bool {
+    let turns =
+        matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+    c.is_control() || turns
 }
 
 /// Bytes; a dash if there are none.
@@ -82,6 +89,8 @@ mod tests {
     fn cells() {
         assert_eq!(short(&format!("sha256:{}", "c".repeat(64))), "sha256:cccccccccccc");
         assert_eq!(text(Some("a\u{1b}[31mb\n")), "a[31mb", "nothing steers the terminal");
+        let turned = "a\u{202e}b\u{202a}\u{2066}c\u{2069}\u{200e}\u{200f}\u{61c}d";
+        assert_eq!(text(Some(turned)), "abcd", "nor turns it round");
         assert_eq!([None, Some(""), Some("\n")].map(text), ["-"; 3]);
         assert_eq!(text(Some(&"x".repeat(1000))).len(), TEXT_LEN_MAX);
         assert_eq!([0, 2048].map(size), ["-", "2.0 KiB"]);

@@ -64,7 +64,17 @@ fn each_code_comes() {
     let forbidden = answers("403 Forbidden", r#"{"errors":[{"message":"not yours"}]}"#);
     let overloaded = answers("503 Service Unavailable", r#"{"error":"the registry does not answer"}"#);
     let nonsense = answers("200 OK", "<html>");
-    let cases: [(&[&str], u8); 12] = [
+    let root = tempfile::tempdir().unwrap();
+    let machine = root.path().to_str().unwrap();
+    let loops = tempfile::tempdir().unwrap();
+    std::fs::create_dir(loops.path().join("etc")).unwrap();
+    std::os::unix::fs::symlink("damselfly", loops.path().join("etc/damselfly")).unwrap();
+    let built = tempfile::tempdir().unwrap();
+    for name in ["dfdaemon", "dfctl"] {
+        std::fs::write(built.path().join(name), name).unwrap();
+    }
+    let (loops, built) = (loops.path().to_str().unwrap(), built.path().to_str().unwrap());
+    let cases: [(&[&str], u8); 16] = [
         (&["cache", "remove", "/nowhere"], 0),
         (&["pull", "app", "--proxy", &unknown], 1),
         (&["statsu"], 64),
@@ -75,6 +85,11 @@ fn each_code_comes() {
         (&["token", "list", "--socket", "/nowhere/operator.sock"], 69),
         (&["refresh", "app", "--daemon", &overloaded], 69),
         (&["audit", "--file", "/nowhere/audit.log"], 74),
+        (&["service", "install", "--root", machine], 1),
+        (&["service", "install", "--root", machine, "--from", "/nowhere"], 74),
+        (&["service", "install", "--root", machine, "--join-file", "/nowhere/join"], 74),
+        // The file with the settings cannot be read.
+        (&["service", "install", "--root", loops, "--from", built], 74),
         (&["pull", "app", "--proxy", &unauthorized], 77),
         (&["pull", "app", "--proxy", &forbidden], 77),
     ];

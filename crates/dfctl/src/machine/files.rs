@@ -1,6 +1,6 @@
 //! The files of a machine, which may be mounted below a directory; without what is ours in them, where that is asked for.
 
-use super::Refusal;
+use super::{Refusal, owner};
 use rustix::fs::{Mode, OFlags};
 use std::collections::BTreeMap;
 use std::fs;
@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 const FILE_MAX: u64 = 4 << 20;
 
 /// How the name of a file begins that is not written to its end.
-const HALF: &str = ".dfctl-";
+pub(super) const HALF: &str = ".dfctl-";
 
 /// The machine's files.
 #[derive(Debug)]
@@ -21,6 +21,9 @@ pub(crate) struct Files {
     /// What is to be read in the place of a file: its text, or nothing where there is to be no file.
     instead: BTreeMap<PathBuf, Option<String>>,
 }
+
+/// What is wrong with a file, if anything is.
+type Fault = fn(&fs::Metadata) -> Option<String>;
 
 impl Files {
     /// The files below `root`, which is `/` on a running machine.
@@ -68,12 +71,12 @@ impl Files {
         if let Some(text) = self.instead.get(path) {
             return Ok(text.clone());
         }
-        let refuse = |why: &str| Refusal(format!("{}: {why}", path.display()));
+        let refuse = |why: &str| Refusal::new(format!("{}: {why}", path.display()));
         let place = self.place(path);
-        self.inside(&place).map_err(|error| refuse(&error.to_string()))?;
+        self.inside(&place).map_err(|error| Refusal::of(path, &error))?;
         match fs::symlink_metadata(&place) {
             Err(error) if is_absent(&error) => Ok(None),
-            Err(error) => Err(refuse(&error.to_string())),
+            Err(error) => Err(Refusal::of(path, &error)),
             Ok(meta) if meta.is_symlink() => {
                 Err(refuse("it is a symbolic link; change what it is made from"))
             }
@@ -94,13 +97,13 @@ impl Files {
     }
 
     fn open(&self, path: &Path, how: OFlags) -> Result<String, Refusal> {
-        let refuse = |why: &str| Refusal(format!("{}: {why}", path.display()));
+        let refuse = |why: &str| Refusal::new(format!("{}: {why}", path.display()));
         let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK | how;
         let file = rustix::fs::open(self.place(path), flags, Mode::empty());
-        let file = file.map_err(|error| refuse(&error.to_string()))?;
+        let file = file.map_err(|error| Refusal::of(path, &io::Error::from(error)))?;
         let mut bytes = Vec::new();
         let read = fs::File::from(file).take(FILE_MAX + 1).read_to_end(&mut bytes);
-        read.map_err(|error| refuse(&error.to_string()))?;
+        read.map_err(|error| Refusal::of(path, &error))?;
         if bytes.len() as u64 > FILE_MAX {
             return Err(refuse("it is too large for a configuration"));
         }
@@ -112,7 +115,7 @@ impl Files {
     /// # Errors
     /// If it cannot be read.
     pub(crate) fn names(&self, dir: &Path) -> Result<Vec<String>, Refusal> {
-        let refuse = |error: &io::Error| Refusal(format!("{}: {error}", dir.display()));
+        let refuse = |error: &io::Error| Refusal::of(dir, error);
         let entries = match fs::read_dir(self.place(dir)) {
             Ok(entries) => entries,
             Err(error) if is_absent(&error) => return Ok(Vec::new()),
@@ -152,13 +155,40 @@ impl Files {
     /// Makes a directory, unless it is there.
     ///
     /// # Errors
-    /// If it cannot be made.
+    /// If it cannot be made, or would be somewhere else than below the root.
     pub(crate) fn make(&self, dir: &Path) -> io::Result<()> {
-        match fs::create_dir(self.place(dir)) {
+        let place = self.place(dir);
+        self.inside(&place)?;
+        match fs::create_dir(&place) {
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => return Ok(()),
             made => made?,
         }
-        fs::set_permissions(self.place(dir), fs::Permissions::from_mode(0o755))
+        // What was made, and not what a link leads to that others have put there since.
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let made = fs::File::from(rustix::fs::open(&place, flags, Mode::empty())?);
+        made.set_permissions(fs::Permissions::from_mode(0o755))
+    }
+
+    /// What others than this user and root could do to a file with a secret, or to the directory that it is to be in;
+    /// nothing if all is well.
+    ///
+    /// # Errors
+    /// If that cannot be seen.
+    pub(crate) fn strangers(&self, path: &Path) -> Result<Option<Refusal>, Refusal> {
+        let dir = path.parent().unwrap_or(Path::new("/"));
+        let of_dir: Fault = owner::strangers_above;
+        for (path, of) in [(dir, of_dir), (path, owner::strangers)] {
+            match fs::metadata(self.place(path)) {
+                Err(error) if is_absent(&error) => {}
+                Err(error) => return Err(Refusal::of(path, &error)),
+                Ok(meta) => {
+                    if let Some(why) = of(&meta) {
+                        return Ok(Some(Refusal::new(format!("{}: {why}", path.display()))));
+                    }
+                }
+            }
+        }
+        Ok(None)
     }
 
     /// Has a file have this text, in one step; its mode and owner stay. `mode` is that of a new file.
@@ -185,7 +215,10 @@ impl Files {
         self.inside(&place)?;
         let dir = place.parent().unwrap_or(Path::new("/"));
         let mut file = tempfile::Builder::new().prefix(HALF).tempfile_in(dir)?;
-        let old = match fs::metadata(&place) {
+        let old = match fs::symlink_metadata(&place) {
+            Ok(meta) if meta.is_symlink() => {
+                return Err(io::Error::new(io::ErrorKind::InvalidInput, "it is a symbolic link"));
+            }
             Ok(meta) => Some(meta),
             Err(error) if error.kind() == io::ErrorKind::NotFound => None,
             Err(error) => return Err(error),
@@ -227,28 +260,64 @@ impl Files {
 
     /// Removes what a crash left of files that were being written.
     pub(crate) fn remove_halves(&self, dir: &Path) {
-        for entry in fs::read_dir(self.place(dir)).into_iter().flatten().flatten() {
-            if entry.file_name().as_encoded_bytes().starts_with(HALF.as_bytes()) {
-                let _ = fs::remove_file(entry.path());
-            }
-        }
+        remove_halves(&self.place(dir));
     }
 
     /// A directory below the root may be a link out of it, to a file of the machine that looks after the other.
     pub(super) fn inside(&self, place: &Path) -> io::Result<()> {
         let above = place.ancestors().skip(1).find(|dir| fs::symlink_metadata(dir).is_ok());
         let above = above.unwrap_or(Path::new("/"));
-        let about = |why: &dyn std::fmt::Display| {
-            io::Error::new(io::ErrorKind::InvalidInput, format!("{}: {why}", above.display()))
+        let about = |kind: io::ErrorKind, why: &dyn std::fmt::Display| {
+            io::Error::new(kind, format!("{}: {why}", above.display()))
         };
-        let dir = fs::canonicalize(above).map_err(|error| about(&error))?;
+        let dir = fs::canonicalize(above).map_err(|error| about(error.kind(), &error))?;
         if dir.starts_with(&self.root) {
             return Ok(());
         }
-        Err(about(&format_args!("it leads out of {}", self.root.display())))
+        Err(about(io::ErrorKind::InvalidInput, &format_args!("it leads out of {}", self.root.display())))
+    }
+}
+
+/// Removes what a crash left of files that were being written to a directory of this process's.
+pub(super) fn remove_halves(dir: &Path) {
+    for entry in fs::read_dir(dir).into_iter().flatten().flatten() {
+        if entry.file_name().as_encoded_bytes().starts_with(HALF.as_bytes()) {
+            let _ = fs::remove_file(entry.path());
+        }
     }
 }
 
 fn is_absent(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::symlink;
+
+    #[test]
+    fn links_are_neither_written_through_nor_do_they_give_their_mode() {
+        let root = tempfile::tempdir().unwrap();
+        let files = Files::below(root.path()).unwrap();
+        fs::write(root.path().join("other"), "theirs").unwrap();
+        symlink("other", root.path().join("link")).unwrap();
+        let error = files.write(Path::new("/link"), "ours", 0o600).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::InvalidInput);
+        assert_eq!(fs::read_to_string(root.path().join("link")).unwrap(), "theirs");
+        let names: Vec<_> =
+            fs::read_dir(root.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+        assert_eq!(names.len(), 2, "{names:?}");
+    }
+
+    #[test]
+    fn directories_are_made_below_the_root_with_their_mode() {
+        let (root, outside) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let files = Files::below(root.path()).unwrap();
+        files.make(Path::new("/made")).unwrap();
+        assert_eq!(files.mode(Path::new("/made")), Some(0o755));
+        symlink(outside.path(), root.path().join("out")).unwrap();
+        assert!(files.make(Path::new("/out/made")).is_err());
+        assert_eq!(fs::read_dir(outside.path()).unwrap().count(), 0);
+    }
 }

@@ -6,16 +6,39 @@
 
 mod change;
 mod files;
+mod marked;
+mod owner;
 mod program;
 mod state;
 pub(crate) mod systemd;
 
 pub(crate) use change::Change;
 pub(crate) use files::Files;
+pub(crate) use marked::{remove_marked, unlink};
+pub(crate) use owner::strangers;
 pub(crate) use program::digest_of;
-pub(crate) use state::State;
+pub(crate) use state::{Recorded, State};
+
+use std::io;
+use std::path::Path;
 
 /// Why something is left as it is; said to the operator.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{0}")]
-pub(crate) struct Refusal(pub(crate) String);
+#[error("{why}")]
+pub(crate) struct Refusal {
+    pub(crate) why: String,
+    /// Of what the system said; `InvalidInput` where the words are ours.
+    pub(crate) kind: io::ErrorKind,
+}
+
+impl Refusal {
+    /// Ours.
+    pub(crate) const fn new(why: String) -> Self {
+        Self { why, kind: io::ErrorKind::InvalidInput }
+    }
+
+    /// What the system says about a file.
+    pub(crate) fn of(path: &Path, error: &io::Error) -> Self {
+        Self { why: format!("{}: {error}", path.display()), kind: error.kind() }
+    }
+}

@@ -29,19 +29,20 @@ impl Files {
     /// # Errors
     /// If it cannot be read, is no file, or is a link to somewhere else, as for [`Files::read`].
     pub(crate) fn digest(&self, path: &Path) -> Result<Option<Digest>, Refusal> {
-        let refuse = |why: &str| Refusal(format!("{}: {why}", path.display()));
+        let refuse = |error: &io::Error| Refusal::of(path, error);
         let place = self.place(path);
-        self.inside(&place).map_err(|error| refuse(&error.to_string()))?;
+        self.inside(&place).map_err(|error| refuse(&error))?;
         match fs::symlink_metadata(&place) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-            Err(error) => return Err(refuse(&error.to_string())),
+            Err(error) => return Err(refuse(&error)),
             Ok(meta) if meta.is_symlink() => {
-                return Err(refuse("it is a symbolic link; change what it is made from"));
+                let why = "it is a symbolic link; change what it is made from";
+                return Err(refuse(&io::Error::new(io::ErrorKind::InvalidInput, why)));
             }
             Ok(_) => {}
         }
         let digest = open(&place, OFlags::NOFOLLOW).and_then(|mut file| pass(&mut file, |_| Ok(())));
-        digest.map(Some).map_err(|error| refuse(&error.to_string()))
+        digest.map(Some).map_err(|error| refuse(&error))
     }
 
     /// The permissions of a file; nothing if there is none.

@@ -130,11 +130,11 @@ pub(super) fn parse(text: &str) -> Result<Document<&str>, Refusal> {
 }
 
 fn unreadable(error: &toml_edit::TomlError) -> Refusal {
-    Refusal(format!("it is no TOML: {}", error.message()))
+    Refusal::new(format!("it is no TOML: {}", error.message()))
 }
 
 fn odd() -> Refusal {
-    Refusal(format!(
+    Refusal::new(format!(
         "the table with {KEY} is written in a form that cannot be changed safely; set it by hand"
     ))
 }

@@ -40,10 +40,10 @@ pub(super) fn wanted(files: &Files, mirror: &str, registries: &[Registry]) -> Re
     };
     let roots: Vec<&Path> = roots.split(':').filter(|dir| !dir.is_empty()).map(Path::new).collect();
     if let Some(dir) = roots.iter().find(|dir| !dir.is_absolute()) {
-        return Err(Refusal(format!("config_path in {CONFIG} is no absolute path: {}", dir.display())));
+        return Err(Refusal::new(format!("config_path in {CONFIG} is no absolute path: {}", dir.display())));
     }
     let Some(end) = roots.len().checked_sub(1) else {
-        return Err(Refusal(format!("config_path in {CONFIG} names no directory")));
+        return Err(Refusal::new(format!("config_path in {CONFIG} names no directory")));
     };
     let target = Target::HostsToml { mirror: mirror.to_owned() };
     // containerd goes through the list, and takes the first directory in which a registry has files or there is a default:
@@ -56,7 +56,7 @@ pub(super) fn wanted(files: &Files, mirror: &str, registries: &[Registry]) -> Re
         let dir = directory(files, in_force, registry)?;
         let hosts = dir.join("hosts.toml");
         if files.read(&hosts)?.is_none() && !files.names(&dir)?.is_empty() {
-            return Err(Refusal(format!(
+            return Err(Refusal::new(format!(
                 "{} has certificates and no hosts.toml: one written here would put them out of force",
                 dir.display()
             )));
@@ -91,7 +91,8 @@ struct Config {
 impl Config {
     fn read(files: &Files) -> Result<Self, Refusal> {
         let main = files.read(Path::new(CONFIG))?.unwrap_or_default();
-        let about = |path: &Path, refusal: Refusal| Refusal(format!("{}: {}", path.display(), refusal.0));
+        let about =
+            |path: &Path, refusal: Refusal| Refusal::new(format!("{}: {}", path.display(), refusal.why));
         let document = parse(&main).map_err(|refusal| about(Path::new(CONFIG), refusal))?;
         let version = document.get("version").and_then(Item::as_integer);
         let plugin = match version {
@@ -101,7 +102,7 @@ impl Config {
             _ => {
                 let off = disabled(&document, &[CRI_V2, "cri"]);
                 if !off {
-                    return Err(Refusal(format!(
+                    return Err(Refusal::new(format!(
                         "{CONFIG} is of the first format (it names no version): `containerd config migrate` prints it \
                          in a newer one"
                     )));
@@ -115,7 +116,7 @@ impl Config {
             let Some(text) = files.look(&path)? else { continue };
             let imported = parse(&text).map_err(|refusal| about(&path, refusal))?;
             if imported.get("imports").is_some() {
-                return Err(Refusal(format!(
+                return Err(Refusal::new(format!(
                     "{} imports files of its own; set config_path by hand",
                     path.display()
                 )));
@@ -139,14 +140,14 @@ impl Config {
                 item.and_then(Item::as_table_like).is_some_and(|table| !table.is_empty())
             };
             if is_set(registry.get("mirrors")) {
-                return Err(Refusal(format!(
+                return Err(Refusal::new(format!(
                     "{} has registry.mirrors, beside which containerd takes no config_path: move them into {CERTS}",
                     path.display()
                 )));
             }
             let secured = registry.get("configs").and_then(Item::as_table_like);
             if secured.is_some_and(|hosts| hosts.iter().any(|(_, host)| host.get("tls").is_some())) {
-                return Err(Refusal(format!(
+                return Err(Refusal::new(format!(
                     "{} has registry.configs with tls, beside which containerd takes no config_path: move it into {CERTS}",
                     path.display()
                 )));
@@ -162,7 +163,7 @@ impl Config {
         let sets_it = registries.iter().flatten().any(|registry| registry.get("config_path").is_some());
         // In containerd 1.x a plugin's section in an imported file takes the place of the whole of the main file's.
         if has_section && path != Path::new(CONFIG) && !(sets_it && self.config_path.is_some()) {
-            return Err(Refusal(format!(
+            return Err(Refusal::new(format!(
                 "{} has the CRI's section, which stands in the place of that in {CONFIG}: set config_path there",
                 path.display()
             )));
@@ -203,7 +204,7 @@ fn imports(files: &Files, document: &Document<&str>) -> Result<Vec<PathBuf>, Ref
         }
     }
     if found.len() > IMPORTS_MAX {
-        return Err(Refusal(format!(
+        return Err(Refusal::new(format!(
             "{CONFIG} imports more than {IMPORTS_MAX} files; set config_path by hand"
         )));
     }
@@ -211,7 +212,7 @@ fn imports(files: &Files, document: &Document<&str>) -> Result<Vec<PathBuf>, Ref
 }
 
 fn not_understood(pattern: &Path) -> Refusal {
-    Refusal(format!("{CONFIG} imports {}, a pattern that is not understood here", pattern.display()))
+    Refusal::new(format!("{CONFIG} imports {}, a pattern that is not understood here", pattern.display()))
 }
 
 /// The directory of a registry's files: the first that there is. containerd looks for `host_port_` before `host:port`.

@@ -40,14 +40,14 @@ pub(super) fn wanted(files: &Files, mirror: &str) -> Result<Wanted, Refusal> {
         seen = true;
         let mut lines = text.lines().map(str::trim_start).filter(|line| !line.starts_with('#'));
         if lines.any(|line| line.contains("--registry-mirror")) {
-            return Err(Refusal(format!(
+            return Err(Refusal::new(format!(
                 "{} starts dockerd with --registry-mirror, and dockerd does not start with both that and {KEY} in {CONFIG}",
                 path.display()
             )));
         }
     }
     if !seen && !files.of_this_machine() {
-        return Err(Refusal(
+        return Err(Refusal::new(
             "how dockerd is started cannot be seen below this root, and with --registry-mirror it would not start again"
                 .to_owned(),
         ));
@@ -67,9 +67,9 @@ pub(super) fn put(text: Option<&str>, mirror: &str) -> Result<Put, Refusal> {
         return Ok(Put::Done(after, edit));
     }
     parse(text)?;
-    let odd = || Refusal("it is no JSON object".to_owned());
+    let odd = || Refusal::new("it is no JSON object".to_owned());
     let parsed = parse_to_ast(text, &CollectOptions::default(), &strict())
-        .map_err(|error| Refusal(error.to_string()))?;
+        .map_err(|error| Refusal::new(error.to_string()))?;
     let Some(Value::Object(object)) = parsed.value else { return Err(odd()) };
     let mirrors = object
         .properties
@@ -100,7 +100,7 @@ pub(super) fn put(text: Option<&str>, mirror: &str) -> Result<Put, Refusal> {
             let separator = if array.elements.is_empty() { "" } else { ", " };
             Edit::put(text, at..at, format!("{url}{separator}"))
         }
-        Some(_) => return Err(Refusal(format!("{KEY} is no list"))),
+        Some(_) => return Err(Refusal::new(format!("{KEY} is no list"))),
     };
     parse(&after)?;
     Ok(Put::Done(after, edit))
@@ -108,7 +108,7 @@ pub(super) fn put(text: Option<&str>, mirror: &str) -> Result<Put, Refusal> {
 
 pub(super) fn take_out(text: &str, mirror: &str) -> Result<String, Refusal> {
     parse(text)?;
-    let root = CstRootNode::parse(text, &strict()).map_err(|error| Refusal(error.to_string()))?;
+    let root = CstRootNode::parse(text, &strict()).map_err(|error| Refusal::new(error.to_string()))?;
     let Some(mirrors) = root.object_value().and_then(|object| object.get(KEY)) else {
         return Ok(text.to_owned());
     };
@@ -136,7 +136,7 @@ pub(super) fn take_out(text: &str, mirror: &str) -> Result<String, Refusal> {
 }
 
 pub(super) fn parse(text: &str) -> Result<serde_json::Value, Refusal> {
-    serde_json::from_str(text).map_err(|error| Refusal(format!("it is no JSON: {error}")))
+    serde_json::from_str(text).map_err(|error| Refusal::new(format!("it is no JSON: {error}")))
 }
 
 /// What JSON has, and no more.

@@ -36,7 +36,7 @@ pub(super) fn put(text: Option<&str>, mirror: &str) -> Result<Put, Refusal> {
             .is_some_and(|(host, _)| host == mirror)
     });
     if !sound {
-        return Err(Refusal(
+        return Err(Refusal::new(
             "its hosts are written in a form into which no mirror can be put first".to_owned(),
         ));
     }
@@ -90,7 +90,7 @@ fn parse(text: &str) -> Result<Document<&str>, Refusal> {
 }
 
 fn unreadable(error: &toml_edit::TomlError) -> Refusal {
-    Refusal(format!("it is no TOML: {}", error.message()))
+    Refusal::new(format!("it is no TOML: {}", error.message()))
 }
 
 #[cfg(test)]

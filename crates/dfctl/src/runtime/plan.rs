@@ -38,14 +38,17 @@ impl Plan {
         setting: &Setting,
     ) -> Result<Self, Refusal> {
         if !runtime.is_here(files) {
-            return Err(Refusal(format!("it is not here: there is none of {}", runtime.marks().join(", "))));
+            return Err(Refusal::new(format!(
+                "it is not here: there is none of {}",
+                runtime.marks().join(", ")
+            )));
         }
         let mut plan = Self::bare(files, record, runtime)?;
         let theirs = files.with(plan.without.clone());
         let Wanted { targets, notes } = runtime.wanted(&theirs, setting)?;
         plan.notes = notes;
         for (path, target) in targets {
-            let about = |refusal: Refusal| Refusal(format!("{}: {refusal}", path.display()));
+            let about = |refusal: Refusal| Refusal::new(format!("{}: {refusal}", path.display()));
             let now = files.read(&path)?;
             let recorded = record.files.get(&path).filter(|entry| entry.target == target);
             // Where it stands undisturbed it stays, whatever others wrote before or behind it.
@@ -87,7 +90,7 @@ impl Plan {
         let mut without = BTreeMap::new();
         for (path, entry) in record.files.iter().filter(|(_, entry)| entry.runtime == runtime) {
             let text = bare(files, path, entry)
-                .map_err(|refusal| Refusal(format!("{}: {refusal}", path.display())))?;
+                .map_err(|refusal| Refusal::new(format!("{}: {refusal}", path.display())))?;
             without.insert(path.clone(), text);
         }
         let changes = without

@@ -5,9 +5,10 @@
 use super::edit::Edit;
 use super::target::Target;
 use super::{Runtime, Setting};
+use crate::machine::Recorded;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// What stands there.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -27,6 +28,12 @@ impl Record {
     /// Whether something was done for it.
     pub(super) fn knows(&self, runtime: Runtime) -> bool {
         self.settings.contains_key(&runtime) || self.files.values().any(|entry| entry.runtime == runtime)
+    }
+}
+
+impl Recorded for Record {
+    fn paths(&self) -> impl Iterator<Item = &Path> {
+        self.files.keys().chain(&self.directories).map(PathBuf::as_path)
     }
 }
 

@@ -29,7 +29,8 @@ pub(super) fn wanted(files: &Files, mirror: &str, registries: &[Registry]) -> Re
             continue;
         }
         let Some(text) = files.look(&path)? else { continue };
-        let named = prefixes(&text).map_err(|refusal| Refusal(format!("{}: {refusal}", path.display())))?;
+        let named =
+            prefixes(&text).map_err(|refusal| Refusal::new(format!("{}: {refusal}", path.display())))?;
         theirs.extend(named.into_iter().map(|prefix| (prefix, path.clone())));
     }
     let mut wanted: Vec<String> = COMMON.map(str::to_owned).to_vec();
@@ -57,7 +58,7 @@ pub(super) fn wanted(files: &Files, mirror: &str, registries: &[Registry]) -> Re
 /// The whole file is ours, so that nothing can be in it already.
 pub(super) fn put(text: Option<&str>, mirror: &str, registries: &[String]) -> Result<Put, Refusal> {
     if text.is_some_and(|text| !text.trim().is_empty()) {
-        return Err(Refusal(format!(
+        return Err(Refusal::new(format!(
             "{OURS} is there already, and was not written by `dfctl runtime install`"
         )));
     }
@@ -116,12 +117,12 @@ pub(super) fn take_out(text: &str, mirror: &str) -> Result<String, Refusal> {
 fn prefixes(text: &str) -> Result<Vec<String>, Refusal> {
     let document: toml::Table = text
         .parse()
-        .map_err(|error: toml::de::Error| Refusal(format!("it is no TOML: {}", error.message())))?;
+        .map_err(|error: toml::de::Error| Refusal::new(format!("it is no TOML: {}", error.message())))?;
     let first_format = document.get("registries").and_then(toml::Value::as_table);
     if first_format
         .is_some_and(|kinds| ["search", "insecure", "block"].iter().any(|kind| kinds.contains_key(*kind)))
     {
-        return Err(Refusal("it is of the first format, which has no mirrors".to_owned()));
+        return Err(Refusal::new("it is of the first format, which has no mirrors".to_owned()));
     }
     let name = |registry: &toml::Value| {
         let key =
@@ -138,7 +139,7 @@ fn speaks_of(prefix: &str, registry: &str) -> bool {
 }
 
 fn unreadable(error: &toml_edit::TomlError) -> Refusal {
-    Refusal(format!("it is no TOML: {}", error.message()))
+    Refusal::new(format!("it is no TOML: {}", error.message()))
 }
 
 #[cfg(test)]

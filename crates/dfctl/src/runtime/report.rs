@@ -95,7 +95,7 @@ impl Report {
     }
 
     pub(super) fn refused(runtime: Runtime, refusal: Refusal) -> Self {
-        Self { refused: Some(refusal.0), ..Self::standing(runtime, Standing::Refused) }
+        Self { refused: Some(refusal.why), ..Self::standing(runtime, Standing::Refused) }
     }
 
     /// What was tried, and did not come to its end.

@@ -45,9 +45,7 @@ pub(super) enum Put {
 /// # Errors
 /// If a line of the text goes on over its end: what begins a line may be a part of something else there.
 pub(super) fn put(text: &str, key: &str, value: &str) -> Result<Put, Refusal> {
-    if text.lines().any(goes_on) {
-        return Err(Refusal(format!("a line in it goes on over its end; write {key}=… into it by hand")));
-    }
+    check(text, key)?;
     let ours = format!("{key}={value}");
     let lines: Vec<&str> = text.split_inclusive('\n').collect();
     // The last one is in force.
@@ -64,12 +62,35 @@ pub(super) fn put(text: &str, key: &str, value: &str) -> Result<Put, Refusal> {
     Ok(Put::Done(format!("{text}{gap}{ours}\n"), Line { line: ours, replaced: None, unended }))
 }
 
+/// Whether each line of a file's text is what it looks like.
+///
+/// # Errors
+/// If one goes on over its end.
+pub(super) fn check(text: &str, key: &str) -> Result<(), Refusal> {
+    if text.lines().any(goes_on) {
+        let why = format!("a line in it goes on over its end; write {key}=… into it by hand");
+        return Err(Refusal::new(why));
+    }
+    Ok(())
+}
+
 impl Line {
     /// Which line of a text it is; nothing if it does not stand there.
     pub(super) fn place(&self, text: &str) -> Option<usize> {
         // The last one is in force.
         let (at, _) = text.lines().enumerate().filter(|(_, line)| line.trim() == self.line).last()?;
         Some(at)
+    }
+
+    /// Whether it stands in a text as the last one of its key, which is the one in force.
+    pub(super) fn is_in_force(&self, text: &str, key: &str) -> bool {
+        let last = text.lines().enumerate().filter(|(_, line)| value_of(line, key).is_some()).last();
+        last.is_some_and(|(at, _)| self.place(text) == Some(at))
+    }
+
+    /// Whether another one looks the same.
+    pub(super) fn looks_like(&self, other: &Self) -> bool {
+        self.line == other.line
     }
 
     /// Whether it says this.
@@ -180,6 +201,21 @@ mod tests {
             ("JOIN=new\n", ""),
         ] {
             assert_eq!(line.take_out(text), without, "{text}");
+        }
+    }
+
+    #[test]
+    fn the_last_of_a_key_is_in_force() {
+        let (_, line) = done("", "new");
+        for (text, is) in [
+            ("JOIN=new\n", true),
+            ("JOIN=old\nA=1\n JOIN=new\n# JOIN=old\nJOINED=1\n", true),
+            ("JOIN=new\nJOIN=new", true),
+            ("JOIN=new\nJOIN = 'other'\n", false),
+            ("JOIN=other\n", false),
+            ("", false),
+        ] {
+            assert_eq!(line.is_in_force(text, "JOIN"), is, "{text}");
         }
     }
 

@@ -1,21 +1,42 @@
 //! What a daemon joins a cluster by, from a file: on a command line other users would see it.
 
-use crate::Error;
+use crate::machine::{Refusal, strangers};
 use membership::{AuthorityHash, JoinToken};
+use rustix::fs::{Mode, OFlags};
+use std::fs::File;
+use std::io::{self, Read};
 use std::path::Path;
 use url::Url;
 
 /// The longest file with it, as the daemon has it.
 const LEN_MAX: u64 = 1024;
 
-/// TOKEN@HOST:PORT, from a file that only its owner may read. It is never quoted.
+/// TOKEN@HOST:PORT, from a file that only its owner may read, who is this user or root. It is never quoted.
 ///
 /// # Errors
-/// If others could read the file, or the daemon would not take what is in it.
-pub(super) fn read(path: &Path) -> Result<String, Error> {
-    let refuse = |why: &str| Error::Unchanged(format!("{}: {why}", path.display()));
-    let bytes = membership::file::read(path, LEN_MAX).map_err(|error| refuse(&error.to_string()))?;
-    let bytes = bytes.ok_or_else(|| refuse("there is no such file"))?;
+/// If others could read the file or change it, or the daemon would not take what is in it.
+pub(super) fn read(path: &Path) -> Result<String, Refusal> {
+    let refuse = |why: &str| Refusal::new(format!("{}: {why}", path.display()));
+    let of_system = |error: &io::Error| match error.kind() {
+        io::ErrorKind::NotFound => Refusal { kind: error.kind(), ..refuse("there is no such file") },
+        _ => Refusal::of(path, error),
+    };
+    // Not blocking: it may be a pipe that nobody writes to.
+    let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK;
+    let file = rustix::fs::open(path, flags, Mode::empty()).map(File::from);
+    let file = file.map_err(|error| of_system(&io::Error::from(error)))?;
+    let meta = file.metadata().map_err(|error| of_system(&error))?;
+    if !meta.is_file() {
+        return Err(refuse("it is no file"));
+    }
+    if let Some(why) = strangers(&meta) {
+        return Err(refuse(&why));
+    }
+    let mut bytes = Vec::new();
+    file.take(LEN_MAX + 1).read_to_end(&mut bytes).map_err(|error| of_system(&error))?;
+    if bytes.len() as u64 > LEN_MAX {
+        return Err(refuse(&format!("it has more than {LEN_MAX} bytes")));
+    }
     let text = std::str::from_utf8(&bytes).unwrap_or_default().trim();
     check(text).map_err(|why| refuse(&why))?;
     Ok(text.to_owned())

@@ -1,11 +1,13 @@
 //! `dfctl service`: the daemon or the scheduler as a service of systemd's, on a host without Kubernetes, and away again.
 //!
-//! As in `runtime`, what has to change is worked out whole (`plan`), shown or recorded (`record`), and then done (`desk`).
-//! Units and programs are all ours, and refused where others have put theirs; of a file with settings only our lines are
-//! (`env_file`). systemd itself is told only when the operator says so.
+//! As in `runtime`, what has to change is worked out whole (`plan`), shown or recorded (`record`), and then done (`hands`),
+//! in the order that `desk` has. Units and programs are all ours, and refused where others have put theirs; of a file with
+//! settings only our lines are (`env_file`). systemd itself is told only when the operator says so (`calls`).
 
+mod calls;
 mod desk;
 mod env_file;
+mod hands;
 mod join;
 mod options;
 mod plan;

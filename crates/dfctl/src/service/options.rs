@@ -81,9 +81,15 @@ fn flags(text: &str) -> Result<String, String> {
             "flags are one line without quotes and backslashes; others go into a file (--config)".to_owned()
         );
     }
-    let is_join = |word: &str| word == "--join" || word.starts_with("--join=");
-    if text.split_whitespace().any(is_join) {
-        return Err("other users see a command line: --join-file takes what a daemon joins by".to_owned());
+    for flag in ["--join", "--join-file"] {
+        let is_it =
+            |word: &str| word.strip_prefix(flag).is_some_and(|rest| rest.is_empty() || rest.starts_with('='));
+        if text.split_whitespace().any(is_it) {
+            return Err(format!(
+                "{flag} does not go into the flags: other users see them, and the service cannot read root's files; \
+                 `dfctl service install --join-file FILE` takes what a daemon joins by"
+            ));
+        }
     }
     Ok(text.to_owned())
 }
@@ -95,10 +101,7 @@ mod tests {
     #[test]
     fn flags_that_systemd_takes_as_they_are() {
         assert_eq!(flags(" --listen 10.0.0.1:6510 ").as_deref(), Ok("--listen 10.0.0.1:6510"));
-        assert_eq!(
-            flags("--join-file /etc/damselfly/join").as_deref(),
-            Ok("--join-file /etc/damselfly/join")
-        );
+        assert!(flags("--join-files x").is_ok());
         for text in [
             "",
             " ",
@@ -108,8 +111,11 @@ mod tests {
             "--a\n--b",
             "--join T@h:1",
             "--join=T@h:1",
+            "--zone a --join-file /etc/damselfly/join",
+            "--join-file=/etc/damselfly/join",
         ] {
-            assert!(flags(text).is_err(), "{text}");
+            let why = flags(text).unwrap_err();
+            assert!(!text.contains("--join") || why.contains("install --join-file FILE"), "{text}: {why}");
         }
     }
 }

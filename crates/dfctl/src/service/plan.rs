@@ -14,17 +14,17 @@ use types::Digest;
 pub(super) enum Step {
     /// A unit, or a file with settings; `mode` is that of a new one.
     Text { change: Change, mode: u32 },
-    /// A program that is copied.
-    Copy { path: PathBuf, from: PathBuf, digest: Digest },
-    /// A program that goes.
-    Remove { path: PathBuf },
+    /// A program that is copied; `before` is what is there.
+    Copy { path: PathBuf, from: PathBuf, digest: Digest, before: Option<Digest> },
+    /// A program that goes, and is this one.
+    Remove { path: PathBuf, before: Digest },
 }
 
 impl Step {
     pub(super) fn path(&self) -> &Path {
         match self {
             Self::Text { change, .. } => &change.path,
-            Self::Copy { path, .. } | Self::Remove { path } => path,
+            Self::Copy { path, .. } | Self::Remove { path, .. } => path,
         }
     }
 
@@ -34,6 +34,18 @@ impl Step {
             Self::Text { change, .. } => change.after.is_some(),
             Self::Copy { .. } => true,
             Self::Remove { .. } => false,
+        }
+    }
+
+    /// Whether the file is as it was when this was planned.
+    ///
+    /// # Errors
+    /// If that cannot be seen.
+    pub(super) fn is_due(&self, files: &Files) -> Result<bool, Refusal> {
+        match self {
+            Self::Text { change, .. } => Ok(files.read(&change.path)? == change.before),
+            Self::Copy { path, before, .. } => Ok(files.digest(path)? == *before),
+            Self::Remove { path, before } => Ok(files.digest(path)?.as_ref() == Some(before)),
         }
     }
 }
@@ -75,14 +87,19 @@ impl Plan {
                     "a package has brought this unit; its programs are to be started by it",
                 ));
             }
+            let known = draft.steps.len();
             draft.programs(service, wanted.from)?;
             draft.settings(service, wanted.settings)?;
             draft.unit(service)?;
             draft.record.services.insert(service);
+            // dfctl is no part of what runs.
+            let (_, dfctl) = service.programs()[1];
+            if draft.steps[known..].iter().any(|step| step.path() != Path::new(dfctl)) {
+                draft.record.pending.insert(service);
+            }
         }
         for step in &draft.steps {
-            let missing =
-                files.missing(step.path()).map_err(|error| about(step.path(), &error.to_string()))?;
+            let missing = files.missing(step.path()).map_err(|error| Refusal::of(step.path(), &error))?;
             for dir in missing {
                 if !draft.record.directories.contains(&dir) {
                     draft.record.directories.push(dir);
@@ -106,6 +123,7 @@ impl Plan {
         for &service in services {
             draft.without(service)?;
             draft.record.services.remove(&service);
+            draft.record.pending.remove(&service);
         }
         // What is recorded stays so until it is gone.
         Ok(Self { steps: draft.steps, between: record.clone(), after: draft.record, notes: draft.notes })
@@ -149,7 +167,7 @@ impl<'a> Draft<'a> {
             whole.services.insert(service);
             return Ok(());
         }
-        let digest = digest_of(from).map_err(|error| about(from, &error.to_string()))?;
+        let digest = digest_of(from).map_err(|error| Refusal::of(from, &error))?;
         let there = self.files.digest(path)?;
         let is_done = match (&there, self.record.whole.get(path)) {
             (Some(there), None) if *there == digest => {
@@ -177,7 +195,8 @@ impl<'a> Draft<'a> {
         };
         self.own(service, path, &digest);
         if !is_done {
-            self.steps.push(Step::Copy { path: path.to_owned(), from: from.to_owned(), digest });
+            let (path, from) = (path.to_owned(), from.to_owned());
+            self.steps.push(Step::Copy { path, from, digest, before: there });
         }
         Ok(())
     }
@@ -198,6 +217,7 @@ impl<'a> Draft<'a> {
             lines: BTreeMap::new(),
         });
         for (_, key, value) in wanted.iter().filter(|(whose, ..)| *whose == service) {
+            env_file::check(&text, key).map_err(|refusal| about(path, &refusal.why))?;
             let line = match lines.line_in(&text, key).cloned() {
                 Some(line) if line.says(key, value) => (line, None),
                 Some(line) => {
@@ -205,17 +225,25 @@ impl<'a> Draft<'a> {
                     text = after;
                     (new, Some(line))
                 }
-                None => match env_file::put(&text, key, value).map_err(|why| about(path, &why.0))? {
-                    Put::Already => {
-                        self.notes.push(format!("{} has {key} already, by other hands", path.display()));
-                        lines.lines.remove(*key);
-                        continue;
+                None => {
+                    // What others wrote behind it is in force: it goes, and theirs is exchanged for the new one.
+                    let overruled = lines.overruled_in(&text, key).cloned();
+                    let without =
+                        overruled.as_ref().map_or_else(|| text.clone(), |line| line.take_out(&text));
+                    match env_file::put(&without, key, value).map_err(|refusal| about(path, &refusal.why))? {
+                        Put::Already => {
+                            self.notes.push(format!("{} has {key} already, by other hands", path.display()));
+                            if overruled.is_none() {
+                                lines.lines.remove(*key);
+                            }
+                            continue;
+                        }
+                        Put::Done(after, line) => {
+                            text = after;
+                            (line, overruled)
+                        }
                     }
-                    Put::Done(after, line) => {
-                        text = after;
-                        (line, None)
-                    }
-                },
+                }
             };
             lines.lines.insert((*key).to_owned(), line);
         }
@@ -223,11 +251,11 @@ impl<'a> Draft<'a> {
             self.record.lines.remove(path);
             return Ok(());
         }
-        // The secret would be everybody's.
+        // The secret would be theirs too.
         if lines.lines.contains_key(JOIN)
-            && let Some(mode) = self.files.mode(path).filter(|mode| mode & 0o077 != 0)
+            && let Some(refusal) = self.files.strangers(path)?
         {
-            return Err(about(path, &format!("it has mode {mode:03o}: others could read it; set it to 600")));
+            return Err(refusal);
         }
         self.record.lines.insert(path.to_owned(), lines);
         // One that was taken away stays away, unless there is something to be put into it.
@@ -282,8 +310,8 @@ impl<'a> Draft<'a> {
                 self.text(&path, before, None, 0o644);
             } else if !is_ours {
                 self.notes.push(format!("{} is another one than was put there, and stays", path.display()));
-            } else if there.is_some() {
-                self.steps.push(Step::Remove { path: path.clone() });
+            } else if let Some(before) = there {
+                self.steps.push(Step::Remove { path: path.clone(), before });
             }
             self.record.whole.remove(&path);
         }
@@ -321,7 +349,7 @@ impl<'a> Draft<'a> {
 }
 
 fn about(path: &Path, why: &str) -> Refusal {
-    Refusal(format!("{}: {why}", path.display()))
+    Refusal::new(format!("{}: {why}", path.display()))
 }
 
 fn changed(service: Service) -> String {

@@ -1,12 +1,13 @@
 //! What services kept, removed with them when that is asked for: the daemon's cache, the scheduler's keys and tokens, and
 //! directories for logs that are empty.
+//!
+//! Whether that can be done is looked at before anything is stopped or taken away ([`check`]), and again when it is done.
 
 use super::Service;
 use super::report::Report;
-use crate::machine::Files;
+use crate::machine::{Files, Refusal, remove_marked, unlink};
 use crate::{Error, cache};
 use std::collections::BTreeSet;
-use std::ffi::OsString;
 use std::fs;
 use std::io;
 use std::os::unix::net::UnixStream;
@@ -24,33 +25,63 @@ pub(super) fn there(files: &Files, services: &BTreeSet<Service>) -> Vec<PathBuf>
     services.iter().map(|service| PathBuf::from(service.state())).filter(|path| files.exists(path)).collect()
 }
 
+/// Whether it could all be removed, once the services in `stopping` have ended.
+///
+/// # Errors
+/// If something is not what it is taken for, or is in use.
+pub(super) async fn check(
+    files: &Files,
+    services: &BTreeSet<Service>,
+    stopping: &BTreeSet<Service>,
+) -> Result<(), Refusal> {
+    for &service in services {
+        for path in [service.state(), service.logs()].map(Path::new) {
+            if files.exists(path) {
+                inside(files, path).map_err(|error| Refusal::of(path, &error))?;
+            }
+        }
+        let path = Path::new(service.state());
+        if files.exists(path) {
+            let place = files.place(path);
+            is_state(service, &place).map_err(|error| Refusal::of(path, &error))?;
+            if !stopping.contains(&service) {
+                is_free(service, &place).await.map_err(|error| Refusal::of(path, &error))?;
+            }
+        }
+    }
+    Ok(())
+}
+
 /// Removes it all, as far as that goes.
 ///
 /// # Errors
-/// If something is not what it is taken for, is in use, or cannot be removed.
-pub(super) async fn all(
+/// As for [`check`], or if something cannot be removed.
+pub(super) async fn remove(
     files: &Files,
     services: &BTreeSet<Service>,
     report: &mut Report,
 ) -> Result<(), Error> {
     for &service in services {
         let path = Path::new(service.state());
+        let failed = |source| Error::File { path: files.place(path), source };
         if files.exists(path) {
-            let place = inside(files, path)?;
+            let place = inside(files, path).map_err(failed)?;
             match service {
                 Service::Dfdaemon => {
                     cache::remove_dir(&place, Duration::ZERO).await?;
                 }
                 Service::Scheduler => {
-                    scheduler_state(&place).map_err(|source| Error::File { path: place.clone(), source })?;
+                    is_state(service, &place).map_err(failed)?;
+                    is_free(service, &place).await.map_err(failed)?;
+                    remove_marked(&place, &MARKS).map_err(failed)?;
                 }
             }
             report.removed.push(path.to_owned());
         }
         let path = Path::new(service.logs());
+        let failed = |source| Error::File { path: files.place(path), source };
         if files.exists(path) {
-            let place = inside(files, path)?;
-            if empty_dir(&place).map_err(|source| Error::File { path: place.clone(), source })? {
+            if inside(files, path).and_then(|place| empty_dir(&place)).map_err(failed)? {
                 report.removed.push(path.to_owned());
             } else {
                 report.notes.push(format!("{} has logs, which stay", path.display()));
@@ -61,36 +92,37 @@ pub(super) async fn all(
 }
 
 /// Where it is from here.
-fn inside(files: &Files, path: &Path) -> Result<PathBuf, Error> {
-    let place = files.place(path);
+fn inside(files: &Files, path: &Path) -> io::Result<PathBuf> {
     if files.is_inside(path) {
-        return Ok(place);
+        return Ok(files.place(path));
     }
-    let source = io::Error::new(io::ErrorKind::InvalidInput, "it leads out of the root, and stays");
-    Err(Error::File { path: place, source })
+    Err(io::Error::new(io::ErrorKind::InvalidInput, "it leads out of the root, and stays"))
 }
 
-/// Removes a scheduler's state, unless a scheduler has it.
-fn scheduler_state(named: &Path) -> io::Result<()> {
-    // It may be a link, as systemd makes one for a service with a user of its own.
-    let dir = fs::canonicalize(named)?;
-    let names: io::Result<Vec<OsString>> = fs::read_dir(&dir)?.map(|entry| Ok(entry?.file_name())).collect();
-    let names = names?;
-    let is_mark = |name: &OsString| MARKS.iter().any(|mark| name == mark);
-    if !names.is_empty() && !names.iter().any(is_mark) {
-        return Err(io::Error::new(io::ErrorKind::InvalidInput, "it is no scheduler's state, and stays"));
+/// Refuses what a service of this kind has not written.
+fn is_state(service: Service, place: &Path) -> io::Result<()> {
+    if service == Service::Dfdaemon {
+        return cache::is_there(place).map(drop);
     }
-    if UnixStream::connect(dir.join(SOCKET)).is_ok() {
-        return Err(io::Error::new(io::ErrorKind::ResourceBusy, "a scheduler has it; stop that first"));
+    let mut names = Vec::new();
+    for entry in fs::read_dir(place)? {
+        names.push(entry?.file_name());
     }
-    // What tells that it is one goes last, so that one that is broken off can be begun again.
-    for path in names.iter().filter(|name| !is_mark(name)).map(|name| dir.join(name)) {
-        let is_dir = fs::symlink_metadata(&path)?.is_dir();
-        let removed = if is_dir { fs::remove_dir_all(&path) } else { fs::remove_file(&path) };
-        removed?;
+    if names.is_empty() || names.iter().any(|name| MARKS.iter().any(|mark| name == mark)) {
+        return Ok(());
     }
-    fs::remove_dir_all(&dir)?;
-    unlink(named)
+    Err(io::Error::new(io::ErrorKind::InvalidInput, "it is no scheduler's state, and stays"))
+}
+
+/// Refuses what a service has now.
+async fn is_free(service: Service, place: &Path) -> io::Result<()> {
+    match service {
+        Service::Dfdaemon => cache::hold(place, Duration::ZERO).await.map(drop),
+        Service::Scheduler if UnixStream::connect(place.join(SOCKET)).is_ok() => {
+            Err(io::Error::new(io::ErrorKind::ResourceBusy, "a scheduler has it; stop that first"))
+        }
+        Service::Scheduler => Ok(()),
+    }
 }
 
 /// Removes a directory if it is empty; whether it was.
@@ -102,8 +134,4 @@ fn empty_dir(named: &Path) -> io::Result<bool> {
     fs::remove_dir(&dir)?;
     unlink(named)?;
     Ok(true)
-}
-
-fn unlink(named: &Path) -> io::Result<()> {
-    if named.is_symlink() { fs::remove_file(named) } else { Ok(()) }
 }

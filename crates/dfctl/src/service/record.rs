@@ -5,6 +5,7 @@
 
 use super::Service;
 use super::env_file::Line;
+use crate::machine::Recorded;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -24,6 +25,16 @@ pub(super) struct Record {
     pub(super) directories: Vec<PathBuf>,
     /// Directories that were made for this record.
     pub(super) above: Vec<PathBuf>,
+    /// The services that still have to be started again, or for the first time, with what was changed.
+    #[serde(default)]
+    pub(super) pending: BTreeSet<Service>,
+}
+
+impl Recorded for Record {
+    fn paths(&self) -> impl Iterator<Item = &Path> {
+        let files = self.whole.keys().chain(self.lines.keys());
+        files.chain(&self.directories).chain(&self.above).map(PathBuf::as_path)
+    }
 }
 
 /// A file that is all ours.
@@ -97,8 +108,16 @@ impl Whole {
 impl Lines {
     /// A file's text with nothing of ours in it.
     pub(super) fn take_out(&self, text: &str) -> String {
-        let mut lines: Vec<&Line> =
-            self.lines.values().flat_map(|(line, former)| std::iter::once(line).chain(former)).collect();
+        let mut lines = Vec::new();
+        for (key, (line, former)) in &self.lines {
+            match former {
+                // The newer one was put in as the last of its key, if that was reached.
+                Some(former) if former.looks_like(line) => {
+                    lines.push(if line.is_in_force(text, key) { line } else { former });
+                }
+                former => lines.extend(std::iter::once(line).chain(former)),
+            }
+        }
         let mut text = text.to_owned();
         // From the last to the first, so that each finds behind it what stood there when it was put in.
         loop {
@@ -108,9 +127,15 @@ impl Lines {
         }
     }
 
-    /// The line for a variable that stands in a text.
+    /// The line for a variable that is in force in a text.
     pub(super) fn line_in(&self, text: &str, key: &str) -> Option<&Line> {
         let (line, former) = self.lines.get(key)?;
-        std::iter::once(line).chain(former).find(|line| line.place(text).is_some())
+        std::iter::once(line).chain(former).find(|line| line.is_in_force(text, key))
+    }
+
+    /// The line for a variable that stands in a text, while one of others behind it is in force.
+    pub(super) fn overruled_in(&self, text: &str, key: &str) -> Option<&Line> {
+        let (line, former) = self.lines.get(key)?;
+        former.iter().chain(std::iter::once(line)).find(|line| line.place(text).is_some())
     }
 }

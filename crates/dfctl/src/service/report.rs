@@ -83,7 +83,7 @@ fn diff(step: &Step) -> String {
         Step::Copy { path, from, .. } => {
             format!("Binary files {} and {} differ\n", path.display(), from.display())
         }
-        Step::Remove { path } => format!("Binary files {} and /dev/null differ\n", path.display()),
+        Step::Remove { path, .. } => format!("Binary files {} and /dev/null differ\n", path.display()),
     }
 }
 

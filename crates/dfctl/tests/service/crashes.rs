@@ -15,6 +15,10 @@ fn after_a_crash_in_between() {
             // As if this file had not been written yet, and the next one only by half.
             fs::remove_file(machine.path(path)).unwrap();
             fs::write(machine.path(path).parent().unwrap().join(".dfctl-abc"), "half").unwrap();
+            // And so with the record, and with what is kept: both may have the token.
+            for dir in [STATE.to_owned(), format!("{STATE}/before/etc/damselfly")] {
+                machine.write(&format!("{dir}/.dfctl-abc"), "half", 0o600);
+            }
             assert!(machine.done("status").contains("changed or taken away"), "{path}");
             machine.done(command);
             if command == "uninstall" {

@@ -23,6 +23,7 @@ fn installed_and_away_again() {
     let modes = [ENV, "etc/damselfly", UNIT, DAEMON, DFCTL].map(|path| machine.mode(path));
     assert_eq!(modes, [0o600, 0o755, 0o644, 0o755, 0o755]);
     assert_eq!(machine.mode(&format!("{STATE}/installed.json")), 0o600);
+    assert_eq!(machine.mode(STATE), 0o700);
     let after = machine.tree();
     // Again, with and without what was said before.
     for line in ["install FROM JOIN", "install"] {
@@ -104,6 +105,41 @@ fn other_lines_of_the_settings_stay() {
     }
 }
 
+/// The last line of a key is in force, and what is wanted has to be in force.
+#[test]
+fn a_later_line_of_others_does_not_hide_that_ours_is_not_in_force() {
+    for theirs in ["", "A=1\n", "DFDAEMON_JOIN=first\n"] {
+        let machine = Machine::new();
+        machine.write(ENV, theirs, 0o600);
+        machine.done("install FROM JOIN");
+        let later = "B=2\nDFDAEMON_JOIN=later\n";
+        machine.write(ENV, &format!("{}{later}", machine.read(ENV)), 0o600);
+        let status = machine.done("status");
+        assert!(status.contains("dfdaemon.env: installed, and changed"), "{status}");
+        machine.done("install FROM JOIN");
+        assert_eq!(machine.read(ENV), format!("{theirs}{}", later.replace("later", &join().0)));
+        let status = machine.done("status");
+        assert!(status.contains("dfdaemon.env: installed\n"), "{status}");
+        machine.done("uninstall");
+        assert_eq!(machine.read(ENV), format!("{theirs}{later}"));
+    }
+}
+
+/// What is wanted is in force by other hands: ours before it goes with us, and theirs stays.
+#[test]
+fn a_later_line_of_others_with_the_same_value_stays_theirs() {
+    let machine = Machine::new();
+    machine.write(ENV, "A=1\n", 0o600);
+    machine.done("install FROM JOIN");
+    let later = format!("DFDAEMON_JOIN='{}'\n", join().0);
+    let text = format!("{}{later}", machine.read(ENV));
+    machine.write(ENV, &text, 0o600);
+    assert!(machine.done("install FROM JOIN").contains("already, by other hands"));
+    assert_eq!(machine.read(ENV), text);
+    machine.done("uninstall");
+    assert_eq!(machine.read(ENV), format!("A=1\n{later}"));
+}
+
 /// In a file that was made, others may have put lines since.
 #[test]
 fn lines_that_others_put_into_our_file_stay() {
@@ -161,16 +197,30 @@ fn what_services_kept_goes_when_that_is_asked_for() {
     fs::remove_dir_all(machine.path("var/log")).unwrap();
     fs::remove_dir(machine.path("var/lib/private")).unwrap();
     assert_eq!(machine.tree(), before);
-    // What is something else stays.
+    // What is something else stays, and is seen before anything is taken away.
+    machine.done("install scheduler FROM");
     machine.write("var/lib/damselfly-scheduler/other", "x", 0o600);
-    let (_, result) = machine.dfctl("uninstall scheduler --purge");
-    assert!(result.unwrap_err().to_string().contains("no scheduler's state"));
+    for line in ["uninstall scheduler --purge", "uninstall scheduler --purge --dry-run"] {
+        assert!(machine.refused(line).contains("no scheduler's state"), "{line}");
+    }
+    machine.write("var/lib/damselfly/other", "x", 0o600);
+    assert!(machine.refused("uninstall --purge").contains("it is no cache of a daemon's"));
+    fs::remove_dir_all(machine.path("var/lib/damselfly")).unwrap();
+    // Of a cache that a daemon has, even its unit stays.
+    for name in ["lock", "metadata.redb"] {
+        machine.write(&format!("var/lib/damselfly/{name}"), "x", 0o600);
+    }
+    machine.done("install FROM");
+    let lock = fs::File::open(machine.path("var/lib/damselfly/lock")).unwrap();
+    lock.lock().unwrap();
+    assert!(machine.refused("uninstall --purge").contains("a daemon has it"));
+    drop(lock);
+    fs::remove_dir_all(machine.path("var/lib/damselfly")).unwrap();
     // A directory that leads out of the root.
     let outside = tempfile::tempdir().unwrap();
     fs::write(outside.path().join("metadata.redb"), "x").unwrap();
     symlink(outside.path(), machine.path("var/lib/damselfly")).unwrap();
-    let (_, result) = machine.dfctl("uninstall --purge");
-    assert!(result.unwrap_err().to_string().contains("it leads out of the root"));
+    assert!(machine.refused("uninstall --purge").contains("it leads out of the root"));
     assert!(outside.path().join("metadata.redb").exists());
 }
 

@@ -2,7 +2,7 @@
 
 use super::{DAEMON, DFCTL, ENV, Machine, STATE, UNIT, join};
 use std::fs;
-use std::os::unix::fs::{PermissionsExt as _, symlink};
+use std::os::unix::fs::{PermissionsExt as _, chown, symlink};
 
 #[test]
 fn what_others_own_is_refused() {
@@ -71,6 +71,43 @@ fn join_files_that_are_refused() {
     assert!(machine.refused("uninstall --stop").contains("--stop: the root is another one's"));
     fs::remove_file(machine.built.path().join("dfctl")).unwrap();
     assert!(machine.refused("install FROM").contains("dfctl: No such file"));
+}
+
+/// Whoever owns a file, or may write to its directory, can put another token into it.
+#[test]
+fn secrets_in_others_hands_are_refused() {
+    let machine = Machine::new();
+    machine.write(ENV, "A=1\n", 0o600);
+    let dir = machine.path("etc/damselfly");
+    for mode in [0o777, 0o775] {
+        fs::set_permissions(&dir, fs::Permissions::from_mode(mode)).unwrap();
+        let said = machine.refused("install FROM JOIN");
+        assert!(
+            said.contains(&format!("/etc/damselfly: it has mode {mode:03o}: others could write")),
+            "{said}"
+        );
+    }
+    fs::set_permissions(&dir, fs::Permissions::from_mode(0o755)).unwrap();
+    if !rustix::process::geteuid().is_root() {
+        return;
+    }
+    for path in [dir, machine.path(ENV), machine.built.path().join("join")] {
+        chown(&path, Some(4711), None).unwrap();
+        let said = machine.refused("install FROM JOIN");
+        assert!(said.contains("it belongs to user 4711, who could change it"), "{}: {said}", path.display());
+        chown(&path, Some(0), None).unwrap();
+    }
+    machine.done("install FROM JOIN");
+}
+
+/// A line that goes on may have what looks like ours in it.
+#[test]
+fn a_line_that_goes_on_is_refused_also_where_ours_is_to_be_exchanged() {
+    let machine = Machine::new();
+    machine.done("install FROM JOIN");
+    machine.write(ENV, &format!("A=\"1\n{}\"\n", machine.read(ENV)), 0o600);
+    machine.write_join(&join().0.replace("10.0.0.1", "10.0.0.2"));
+    assert!(machine.refused("install FROM JOIN").contains("goes on over its end"));
 }
 
 #[test]
