@@ -102,14 +102,37 @@ impl Blob {
         self.entry().changed.subscribe()
     }
 
-    /// Writes a piece that the caller has verified. It counts as held once this returns, and is durable within
-    /// [`crate::Options::sync_interval`] or so. A piece that is held already is left as it is.
+    /// Writes a piece of which the caller knows that it is the blob's. It counts as held once this returns, and is durable
+    /// within [`crate::Options::sync_interval`] or so. A piece that is held already is left as it is.
     ///
     /// Cancel safe: it is written all the same.
     ///
     /// # Errors
     /// [`StoreError::NoPiece`], [`StoreError::Chain`] for a wrong length, [`StoreError::Full`], [`StoreError::Io`].
     pub async fn write_piece(&self, piece: PieceIndex, bytes: Bytes) -> Result<(), StoreError> {
+        self.write(piece, bytes, None).await
+    }
+
+    /// As [`Self::write_piece`], for a piece that the caller has verified against the states before and after it. If the
+    /// chain is another by the time that it is written, it is hashed before it is read.
+    ///
+    /// # Errors
+    /// As [`Self::write_piece`].
+    pub async fn write_verified(
+        &self,
+        piece: PieceIndex,
+        bytes: Bytes,
+        (before, after): (State, State),
+    ) -> Result<(), StoreError> {
+        self.write(piece, bytes, Some((before, after))).await
+    }
+
+    async fn write(
+        &self,
+        piece: PieceIndex,
+        bytes: Bytes,
+        against: Option<(State, State)>,
+    ) -> Result<(), StoreError> {
         let entry = self.entry();
         entry.exists(piece)?;
         let (expected, got) = (entry.layout.len_of(piece), bytes.len());
@@ -121,9 +144,14 @@ impl Blob {
         }
         self.run(move |this| {
             let (entry, file) = (this.entry(), &this.0.file);
+            // What another has written meanwhile is held, and perhaps read: nothing is written over it.
+            let _turn = entry.writes(piece);
+            if this.has(piece) {
+                return Ok(());
+            }
             let offset = entry.layout.range(piece).start();
             file.write_all_at(&bytes, offset).map_err(StoreError::writing(bytes.len() as u64))?;
-            entry.wrote(piece, Instant::now());
+            entry.wrote(piece, against, Instant::now());
             this.0.inner.mark_dirty(entry);
             Ok(())
         })

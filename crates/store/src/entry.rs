@@ -15,6 +15,9 @@ use std::time::{Duration, Instant};
 use tokio::sync::watch;
 use types::{Chain, Digest, PieceIndex, PieceLayout, PieceSet, Registry, State};
 
+/// So many pieces of a blob can be written at once, if their numbers differ so much.
+const WRITERS: usize = 16;
+
 /// One blob.
 #[derive(Debug)]
 pub(crate) struct Entry {
@@ -25,6 +28,8 @@ pub(crate) struct Entry {
     /// The stamp of the last use.
     pub(crate) used: AtomicU64,
     held: Mutex<Held>,
+    /// Whose turn it is to write a piece, by its number; more than write at once.
+    writers: [Mutex<()>; WRITERS],
     /// Grows when `held` has changed; only after its lock was released, since a reader may look at the blob while it
     /// holds this one's.
     pub(crate) changed: watch::Sender<u64>,
@@ -106,6 +111,7 @@ impl Entry {
                 used_saved: record.used,
                 live,
             }),
+            writers: std::array::from_fn(|_| Mutex::new(())),
             changed: watch::Sender::new(0),
         }
     }
@@ -137,12 +143,25 @@ impl Entry {
         }
     }
 
-    /// A piece was written that its writer had verified.
-    pub(crate) fn wrote(&self, piece: PieceIndex, now: Instant) {
+    /// The turn to write a piece: one writer at a time.
+    pub(crate) fn writes(&self, piece: PieceIndex) -> MutexGuard<'_, ()> {
+        lock(&self.writers[piece.0 as usize % WRITERS])
+    }
+
+    /// A piece was written that its writer had verified against these states, or else knows. It need not be hashed again
+    /// soon if they are the chain's still: a false chain may have been found meanwhile.
+    pub(crate) fn wrote(&self, piece: PieceIndex, against: Option<(State, State)>, now: Instant) {
         let mut held = self.held();
+        let chain = held.live.as_ref().map(|live| &live.chain);
+        let is_of_chain = |(before, after): (State, State)| {
+            chain.and_then(|chain| chain.link(piece)) == Some((&before, &after))
+        };
+        let good = against.is_none_or(is_of_chain);
         if held.pieces.insert(piece) {
             held.unsynced.insert(piece);
-            held.note_checked(piece, now);
+            if good {
+                held.note_checked(piece, now);
+            }
             drop(held);
             self.announce();
         }
@@ -450,8 +469,8 @@ mod tests {
     fn checks_lapse_together() {
         let (entry, start) = (entry(), Instant::now());
         let due = |pieces, seconds| entry.due(pieces, start + Duration::from_secs(seconds), LAPSE).unwrap();
-        entry.wrote(PieceIndex(0), start);
-        entry.wrote(PieceIndex(1), start + Duration::from_secs(30));
+        entry.wrote(PieceIndex(0), None, start);
+        entry.wrote(PieceIndex(1), None, start + Duration::from_secs(30));
         assert_eq!((due(0..2, 60), due(0..2, 61)), (None, Some(PieceIndex(0))));
         let link = entry.link(PieceIndex(0)).unwrap();
         assert_eq!(entry.verdict(PieceIndex(0), &link, true, start + Duration::from_secs(61)), Verdict::Good);
@@ -464,9 +483,9 @@ mod tests {
     #[test]
     fn a_record_names_only_what_a_sync_covered() {
         let (entry, now) = (entry(), Instant::now());
-        entry.wrote(PieceIndex(0), now);
+        entry.wrote(PieceIndex(0), None, now);
         assert!(entry.begin_sync().is_some());
-        entry.wrote(PieceIndex(1), now);
+        entry.wrote(PieceIndex(1), None, now);
         assert_eq!(stored(&entry), Some(set(0..1)));
         assert!(entry.end_sync(true), "piece 1 still waits");
         assert!(entry.begin_sync().is_some());
@@ -487,10 +506,10 @@ mod tests {
     #[test]
     fn a_check_that_was_overtaken_says_nothing() {
         let (entry, now) = (entry(), Instant::now());
-        entry.wrote(PieceIndex(2), now);
+        entry.wrote(PieceIndex(2), None, now);
         let link = entry.link(PieceIndex(2)).unwrap();
         entry.discard(&set(2..3));
-        entry.wrote(PieceIndex(2), now);
+        entry.wrote(PieceIndex(2), None, now);
         assert_eq!(entry.verdict(PieceIndex(2), &link, false, now), Verdict::Void);
         let link = entry.link(PieceIndex(2)).unwrap();
         assert_eq!(entry.verdict(PieceIndex(2), &link, false, now), Verdict::Removed);
@@ -500,7 +519,7 @@ mod tests {
     #[test]
     fn nothing_is_unloaded_before_it_is_stored() {
         let entry = entry();
-        entry.wrote(PieceIndex(0), Instant::now());
+        entry.wrote(PieceIndex(0), None, Instant::now());
         entry.release();
         assert!(entry.held().is_live());
         assert!(entry.begin_sync().is_some());

@@ -330,7 +330,7 @@ impl Driver {
             if matched {
                 arrivals.came(piece, CameFrom::Origin);
                 let kept = match blob.learn_states(piece.0, &[before, after]) {
-                    Ok(()) => blob.write_piece(piece, bytes).await,
+                    Ok(()) => blob.write_verified(piece, bytes, (before, after)).await,
                     Err(error) => Err(error),
                 };
                 if let Err(error) = kept {

@@ -23,7 +23,8 @@ pub(crate) struct Want {
     pub(crate) after: State,
 }
 
-/// Runs one transfer to its end; cancelled, it reports nothing.
+/// Runs one transfer to its end; cancelled, it reports nothing. What has been received and verified by then is stored
+/// all the same, and reported: the core must know of every piece that the store has.
 pub(crate) async fn run(
     parts: Parts,
     blob: Blob,
@@ -32,11 +33,14 @@ pub(crate) async fn run(
     mailbox: mpsc::Sender<Input>,
     cancel: CancellationToken,
 ) {
-    let Some(outcome) = cancel.run_until_cancelled(transfer(&parts, &blob, &want, &arrivals, &mailbox)).await
-    else {
+    let Some(received) = cancel.run_until_cancelled(receive(&parts, &blob, &want, &mailbox)).await else {
         return;
     };
-    let outcome = match outcome {
+    let stored = match received {
+        Ok(bytes) => store(&blob, &want, bytes, &arrivals).await,
+        Err(failure) => Err(failure),
+    };
+    let outcome = match stored {
         Ok(()) => Fetched::Stored,
         Err(failure) => {
             tracing::debug!(parent = %want.parent, piece = %want.piece, ?failure, "a piece did not come");
@@ -46,13 +50,12 @@ pub(crate) async fn run(
     drop(mailbox.send(Input::Core(Event::Fetched { fetch: want.fetch, outcome })).await);
 }
 
-async fn transfer(
+async fn receive(
     parts: &Parts,
     blob: &Blob,
     want: &Want,
-    arrivals: &Arrivals,
     mailbox: &mpsc::Sender<Input>,
-) -> Result<(), FetchFailure> {
+) -> Result<Bytes, FetchFailure> {
     let layout = blob.layout();
     let request = PieceRequest {
         digest: *blob.digest(),
@@ -75,8 +78,12 @@ async fn transfer(
         tracing::warn!(parent = %want.parent, %error, "a peer sent wrong bytes");
         FetchFailure::Corrupt
     })?;
+    Ok(bytes)
+}
+
+async fn store(blob: &Blob, want: &Want, bytes: Bytes, arrivals: &Arrivals) -> Result<(), FetchFailure> {
     arrivals.came(want.piece, CameFrom::Peer);
-    blob.write_piece(want.piece, bytes).await.map_err(|error| {
+    blob.write_verified(want.piece, bytes, (want.before, want.after)).await.map_err(|error| {
         tracing::warn!(%error, piece = %want.piece, "a piece could not be stored");
         FetchFailure::Local
     })

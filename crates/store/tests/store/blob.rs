@@ -268,3 +268,33 @@ async fn writers_and_readers_work_at_the_same_time() {
     assert!(store.get(&sample.digest).unwrap().is_complete());
     assert_eq!(store.list().len(), 1);
 }
+
+/// A false chain may be found while a piece that was verified against it is on its way to the file.
+#[tokio::test]
+async fn what_was_verified_against_another_chain_is_hashed_before_it_is_read() {
+    let dir = tempdir().unwrap();
+    let store = open(dir.path());
+    let (sample, other) = (Sample::new(20, 5000, PIECE), Sample::new(21, 5000, PIECE));
+    let blob = store.create(&sample.digest, sample.layout).await.unwrap();
+    let link = |of: &Sample, piece: usize| (of.states[piece], of.states[piece + 1]);
+    let (first, second) = (PieceIndex(0), PieceIndex(1));
+    // The right states are known by the time that the wrong piece is written.
+    blob.learn_states(0, &sample.states).unwrap();
+    blob.write_verified(second, other.piece(1), link(&other, 1)).await.unwrap();
+    let corrupt = blob.read_piece(second).await.unwrap_err();
+    assert!(matches!(corrupt, StoreError::Corrupt { piece: PieceIndex(1), .. }), "{corrupt}");
+    assert!(!blob.has(second));
+    // Then the right one can be written, and what comes late does not get over it.
+    blob.write_verified(second, sample.piece(1), link(&sample, 1)).await.unwrap();
+    blob.write_verified(second, other.piece(1), link(&other, 1)).await.unwrap();
+    assert_eq!(blob.read_piece(second).await.unwrap(), sample.piece(1));
+    // Or no states at all: it waits for them, and is hashed then.
+    blob.forget_states().await.unwrap();
+    blob.write_verified(first, other.piece(0), link(&other, 0)).await.unwrap();
+    assert!(blob.has(first) && !blob.is_readable(first));
+    blob.learn_states(0, &sample.states).unwrap();
+    assert!(blob.read_piece(first).await.is_err() && !blob.has(first));
+    blob.write_verified(first, sample.piece(0), link(&sample, 0)).await.unwrap();
+    assert_eq!(blob.read_piece(first).await.unwrap(), sample.piece(0));
+    assert_eq!(store.stats().verification_failures, 2);
+}
