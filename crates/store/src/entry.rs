@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::watch;
 use types::{Chain, Digest, PieceIndex, PieceLayout, PieceSet, Registry, State};
 
-/// So many pieces of a blob can be written at once, if their numbers differ so much.
+/// Pieces of a blob are written one after the other if their numbers leave the same remainder by this.
 const WRITERS: usize = 16;
 
 /// One blob.
@@ -28,7 +28,7 @@ pub(crate) struct Entry {
     /// The stamp of the last use.
     pub(crate) used: AtomicU64,
     held: Mutex<Held>,
-    /// Whose turn it is to write a piece, by its number; more than write at once.
+    /// The turn to write a piece, by its number's remainder: a piece never has two writers at once.
     writers: [Mutex<()>; WRITERS],
     /// Grows when `held` has changed; only after its lock was released, since a reader may look at the blob while it
     /// holds this one's.
