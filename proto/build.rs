@@ -2,7 +2,8 @@
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     println!("cargo:rerun-if-changed=proto");
-    let files = protox::compile(["damselfly/v1/scheduler.proto", "damselfly/v1/messages.proto"], ["proto"])?;
+    let files = ["messages", "operator", "scheduler"].map(|name| format!("damselfly/v1/{name}.proto"));
+    let files = protox::compile(files, ["proto"])?;
     // Without the transport there is no `connect(address)`, whose name the rpc has; a client is made from a channel.
     tonic_prost_build::configure()
         .build_transport(false)

@@ -6,16 +6,23 @@
 //! asks itself, and remembers a keyed hash of the token for a short time. While the origin is out of reach, what was
 //! permitted stays permitted for the grace.
 
+mod asking;
+mod refused;
+
+pub(crate) use asking::Asking;
+
 use crate::lasting::Lasting;
 use crate::link::{Link, NoAnswer};
 use crate::proxy::{ProxyError, Unknown};
 use crate::trust::Trust;
 use bytes::Bytes;
+use futures::TryFutureExt as _;
 use http::HeaderValue;
 use moka::sync::Cache;
 use origin::{Auth, OriginError, Reference, Repository, Resolver, Secret};
 use process::audit::PermittedBy;
 use proto::{Access, CredentialKind, OriginRefusal};
+use refused::Refused;
 use sha2::{Digest as _, Sha256};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -82,12 +89,6 @@ impl Permission {
     fn remembered(self) -> Self {
         Self { remembered: true, ..self }
     }
-}
-
-/// Why there is no answer: the origin's no, as a client sees it, and whether the origin was just out of reach.
-struct Refused {
-    error: ProxyError,
-    unreachable: bool,
 }
 
 /// What the origin says now, or what it said before it was out of reach.
@@ -161,7 +162,7 @@ impl Answers {
         };
         let asked = self.forgotten.load(Ordering::SeqCst);
         let question = self.ask_manifest(repository, reference, accept);
-        match Box::pin(self.bridged(&repository.registry, earlier, question)).await {
+        match Box::pin(self.bridged(repository, earlier, question)).await {
             Ok(Known::Now(answer)) => {
                 self.keep(&answer).await;
                 if answer.by != PermittedBy::Grace {
@@ -180,19 +181,30 @@ impl Answers {
     /// The answer to `question`, or `earlier` where there is one and the origin is out of reach.
     async fn bridged<T, E>(
         &self,
-        registry: &Registry,
+        repository: &Repository,
         earlier: Option<E>,
         question: impl Future<Output = Result<T, Refused>>,
     ) -> Result<Known<T, E>, Refused> {
-        let Some(earlier) = earlier else { return question.await.map(Known::Now) };
-        if self.away.contains_key(registry) {
-            return Ok(Known::Earlier(earlier));
+        let registry = &repository.registry;
+        let earlier = match earlier {
+            Some(earlier) if self.away.contains_key(registry) => return Ok(Known::Earlier(earlier)),
+            earlier => earlier,
+        };
+        let asking = Asking::permission(repository);
+        let question = asking.within(question);
+        let Some(earlier) = earlier else {
+            let answer = question.await;
+            asking.answered(Refused::of(&answer));
+            return answer.map(Known::Now);
+        };
+        let answer = tokio::time::timeout(EARLIER_PATIENCE, question).await;
+        if let Ok(answer) = answer
+            && answer.as_ref().err().is_none_or(|refused| !refused.unreachable)
+        {
+            asking.answered(Refused::of(&answer));
+            return answer.map(Known::Now);
         }
-        match tokio::time::timeout(EARLIER_PATIENCE, question).await {
-            Ok(Ok(answer)) => return Ok(Known::Now(answer)),
-            Ok(Err(refused)) if !refused.unreachable => return Err(refused),
-            Ok(Err(_)) | Err(_) => {}
-        }
+        asking.earlier();
         tracing::info!(%registry, again_in = ?AWAY_FOR, "the origin is out of reach, going by its earlier answers");
         self.away.insert(registry.clone(), ());
         Ok(Known::Earlier(earlier))
@@ -257,16 +269,16 @@ impl Answers {
     ) -> Result<Answer, ProxyError> {
         let origin = self.resolver.origin();
         let auth = Auth::Client(token.clone());
-        let refused = |error: &OriginError| Refused::by_error(error, Unknown::Manifest).error;
-        let head =
-            origin.head_manifest(repository, reference, accept, &auth).await.map_err(|e| refused(&e))?;
+        let refused = |error: OriginError| ProxyError::from_origin(error, Unknown::Manifest);
+        let question = origin.head_manifest(repository, reference, accept, &auth).map_err(refused);
+        let head = Asking::permission(repository).answer(question).await?;
         // One that is not believed may claim a manifest that is another's.
         let digest = head.digest.filter(|_| self.trust.believes(&repository.registry));
         if let Some(stored) = self.stored(digest.as_ref(), PermittedBy::Client).await {
             return Ok(stored);
         }
-        let read =
-            origin.get_manifest(repository, reference, accept, &auth).await.map_err(|e| refused(&e))?;
+        let question = origin.get_manifest(repository, reference, accept, &auth).map_err(refused);
+        let read = Asking::origin(repository).answer(question).await?;
         let answer = Answer {
             by: PermittedBy::Client,
             remembered: false,
@@ -292,7 +304,7 @@ impl Answers {
         let earlier = self.may_still(repository, digest).then_some(());
         let asked = self.forgotten.load(Ordering::SeqCst);
         let question = self.ask_blob(repository, digest, doubted);
-        match Box::pin(self.bridged(&repository.registry, earlier, question)).await {
+        match Box::pin(self.bridged(repository, earlier, question)).await {
             Ok(Known::Now(access)) => {
                 self.doubted.invalidate(&key);
                 self.common.insert(key.clone(), access);
@@ -359,8 +371,9 @@ impl Answers {
             return Ok(Permission::own(auth, size).remembered());
         }
         let asked = self.forgotten.load(Ordering::SeqCst);
-        let head = self.resolver.origin().head_blob(repository, digest, &auth).await;
-        let head = head.map_err(|error| Refused::by_error(&error, Unknown::Blob).error)?;
+        let question = self.resolver.origin().head_blob(repository, digest, &auth);
+        let question = question.map_err(|error| ProxyError::from_origin(error, Unknown::Blob));
+        let head = Asking::permission(repository).answer(question).await?;
         self.doubted.invalidate(&doubt);
         self.own.insert(key, head.size);
         if self.forgot_since(asked) {
@@ -488,28 +501,4 @@ const fn by(kind: CredentialKind, lapsed: bool) -> PermittedBy {
 
 fn without_scheduler(error: &NoAnswer) {
     tracing::debug!(%error, "asking the origin without the scheduler");
-}
-
-impl Refused {
-    fn by_error(error: &OriginError, unknown: Unknown) -> Self {
-        let unreachable = matches!(error.fault(), origin::Fault::Network)
-            || matches!(error, OriginError::Throttled { .. } | OriginError::Server { .. });
-        Self { error: ProxyError::from_origin(error.clone(), unknown), unreachable }
-    }
-
-    fn by_origin(refusal: OriginRefusal, unknown: Unknown) -> Self {
-        let unreachable = refusal.status == 429 || refusal.status >= 500;
-        let challenges =
-            refusal.challenges.iter().filter_map(|challenge| HeaderValue::from_str(challenge).ok()).collect();
-        let retry_after = (!refusal.retry_after.is_zero()).then_some(refusal.retry_after);
-        let error = match refusal.status {
-            401 => ProxyError::Unauthorized { challenges, body: refusal.body },
-            403 => ProxyError::Denied { body: refusal.body },
-            404 => ProxyError::NotFound(unknown),
-            504 => ProxyError::GatewayTimeout,
-            429 | 503 => ProxyError::Unavailable { why: refusal.message, retry_after },
-            _ => ProxyError::BadGateway(refusal.message),
-        };
-        Self { error, unreachable }
-    }
 }

@@ -8,6 +8,7 @@ use crate::engine::{Buffers, Engine, Parts};
 use crate::joining::{Joining, Way};
 use crate::lasting::Lasting;
 use crate::link::{self, Link, LinkTask, Served};
+use crate::preheat::{self, Preheats};
 use crate::proxy::{self, Audit};
 use crate::registry::ClusterRegistry;
 use crate::reload::reload;
@@ -123,6 +124,7 @@ impl App {
             .await
             .map_err(|error| Failure::new(Exit::Unavailable, error))?;
         p2p.metrics().register(metrics);
+        process::traces::host(p2p.host_id());
         metrics.register_collector(Box::new(traffic.meter().clone()));
         metrics.register_collector(Box::new(Standing {
             link: link.state(),
@@ -157,10 +159,11 @@ impl App {
             config.resolver.access_lifetime,
         ));
         let registry = ClusterRegistry::new(answers.clone(), engine.clone(), origin, store.clone(), trust);
+        let registry = Arc::new(registry);
         let proxy_metrics = proxy::Metrics::register(metrics);
         let proxy = proxy::Server::start(
             proxy::Options::of(&config),
-            Arc::new(registry),
+            registry.clone(),
             proxy_metrics,
             audit,
             cancel.clone(),
@@ -168,12 +171,15 @@ impl App {
         .await
         .map_err(|error| Failure::new(Exit::Unavailable, error))?;
 
+        let preheats = Preheats::new(registry, proxy.allowed());
+        tasks.spawn(preheats.clone().run(cancel.clone()));
         let served = Served {
             engine: engine.clone(),
             answers: answers.clone(),
             audit: audit_log.clone(),
             members,
             traffic: traffic.clone(),
+            preheats: preheats.clone(),
             hello: hello(&config, &p2p),
         };
         keep(&tasks, link_task, served, &cancel);
@@ -189,6 +195,7 @@ impl App {
             link,
             answers,
             traffic,
+            preheats,
             store: store.clone(),
             audit: audit_log,
         };
@@ -316,6 +323,7 @@ fn hello(config: &Config, p2p: &P2p) -> proto::Hello {
         version: env!("CARGO_PKG_VERSION").to_owned(),
         // As each stream begins.
         flushed: 0,
+        platform: preheat::platform(),
     }
 }
 

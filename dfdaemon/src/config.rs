@@ -31,6 +31,8 @@ pub struct Config {
     pub admin: AdminConfig,
     /// The audit log. Default: none. Files of 64 MiB, at least 1 MiB; 5 older ones, 1 to 100.
     pub audit: Option<process::audit::Options>,
+    /// Where traces go, and how many. Default: nowhere.
+    pub traces: process::traces::Options,
     /// What is logged.
     pub log: LogConfig,
 }

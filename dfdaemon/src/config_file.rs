@@ -5,6 +5,7 @@
 
 use bytesize::ByteSize;
 use origin::ResolverOptions;
+use process::traces::{Endpoint, SampleRatio};
 use serde::{Deserialize, Deserializer, de};
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
@@ -24,6 +25,7 @@ pub(crate) struct File {
     pub(crate) host: HostTable,
     pub(crate) admin: AdminTable,
     pub(crate) audit: AuditTable,
+    pub(crate) traces: TracesTable,
     pub(crate) log: LogTable,
 }
 
@@ -101,6 +103,14 @@ pub(crate) struct AuditTable {
     pub(crate) file: Option<PathBuf>,
     pub(crate) max_size: Option<ByteSize>,
     pub(crate) keep: Option<u32>,
+}
+
+/// `[traces]`: where traces go, and how many.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct TracesTable {
+    pub(crate) endpoint: Option<Endpoint>,
+    pub(crate) sample_ratio: Option<SampleRatio>,
 }
 
 /// `[log]`: what is logged.

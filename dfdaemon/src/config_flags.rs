@@ -3,6 +3,7 @@
 use bytesize::ByteSize;
 use clap::Parser;
 use process::telemetry::Format;
+use process::traces::{EndpointText, SampleRatio};
 use std::convert::Infallible;
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
@@ -134,6 +135,14 @@ pub struct Flags {
     /// Write who pulled what, and what permitted it, to this file [default: to none].
     #[arg(long, value_name = "FILE")]
     pub audit: Option<PathBuf>,
+
+    /// A collector that takes traces, OTLP by gRPC: http://HOST:PORT or https://HOST:PORT [default: none are made].
+    #[arg(long, value_name = "URL", env = "DFDAEMON_TRACES", hide_env_values = true)]
+    pub traces: Option<EndpointText>,
+
+    /// Which share of clients' requests begins a trace, 0 to 1 [default: 0.01].
+    #[arg(long, value_name = "RATIO", env = "DFDAEMON_TRACES_SAMPLE_RATIO")]
+    pub traces_sample_ratio: Option<SampleRatio>,
 
     /// What is logged, as in info,dfdaemon=debug [default: info].
     #[arg(long, value_name = "FILTER")]

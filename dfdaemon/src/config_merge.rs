@@ -6,13 +6,14 @@ use crate::config::{
     AdminConfig, AllowRegistries, Config, HostConfig, JoinBy, LogConfig, P2pConfig, ProxyConfig,
     SchedulerConfig, StoreConfig,
 };
-use crate::config_file::{AuditTable, File, P2pTable, ProxyTable, SchedulerTable, StoreTable};
+use crate::config_file::{AuditTable, File, P2pTable, ProxyTable, SchedulerTable, StoreTable, TracesTable};
 use crate::config_flags::{Flags, JoinText};
 use bytesize::ByteSize;
 use membership::{AuthorityHash, AuthorityHashError, TokenError};
 use process::audit::Options as AuditLog;
 use process::config::{ConfigError, Document};
 use process::exit::{Exit, Failure};
+use process::traces::{EndpointError, Options as Traces};
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, ToSocketAddrs as _, UdpSocket};
 use std::ops::RangeInclusive;
@@ -121,6 +122,7 @@ impl Merge {
             scheduler,
             store: self.store(&flags, file.store)?,
             audit: self.audit(&flags, file.audit)?,
+            traces: self.traces(&flags, file.traces)?,
             origin: file.origin,
             resolver: file.resolver,
             host: HostConfig {
@@ -374,6 +376,16 @@ impl Merge {
         let keep = (table.keep.unwrap_or(AuditLog::KEEP), Place::Key("audit.keep"));
         let keep = self.bounded(keep, 1..=AuditLog::KEEP_MAX)?;
         Ok(file.map(|file| AuditLog { file, max_bytes: max_size.as_u64(), keep }))
+    }
+
+    /// A collector that makes no sense is not quoted.
+    fn traces(&self, flags: &Flags, table: TracesTable) -> Merged<Traces> {
+        let wrong = |error: EndpointError| self.wrong(Place::Flag("--traces"), error);
+        let of_flag = flags.traces.as_ref().map(|text| text.endpoint().map_err(wrong)).transpose()?;
+        Ok(Traces {
+            endpoint: of_flag.or(table.endpoint),
+            sample_ratio: flags.traces_sample_ratio.or(table.sample_ratio).unwrap_or_default(),
+        })
     }
 
     fn label(

@@ -1,7 +1,7 @@
 //! What a configuration becomes, and what is said of one that cannot be used.
 
 use super::*;
-use clap::Parser as _;
+use clap::{CommandFactory as _, Parser as _};
 
 /// Loads what the flags and the file say.
 fn load(flags: &[&str], file: &str) -> Result<Config, MergeError> {
@@ -58,6 +58,9 @@ fn a_flag_wins_over_the_file() {
         file = "/a/audit.log"
         max_size = "1MiB"
         keep = 2
+        [traces]
+        endpoint = "http://collector:4317"
+        sample_ratio = 0.5
         [log]
         filter = "debug"
         format = "json"
@@ -74,6 +77,11 @@ fn a_flag_wins_over_the_file() {
     assert_eq!(config.host.zone.as_str(), "z1");
     let audit = |file: &str| process::audit::Options { file: file.into(), max_bytes: 1 << 20, keep: 2 };
     assert_eq!(config.audit, Some(audit("/a/audit.log")));
+    let traces = |config: &Config| {
+        let process::traces::Options { endpoint, sample_ratio } = &config.traces;
+        (endpoint.as_ref().map(ToString::to_string), sample_ratio.get())
+    };
+    assert_eq!(traces(&config), (Some("http://collector:4317".to_owned()), 0.5));
     assert!(matches!(config.scheduler, SchedulerConfig::Remote { .. }));
     let flags = [
         "--listen",
@@ -88,6 +96,10 @@ fn a_flag_wins_over_the_file() {
         "warn",
         "--audit",
         "b.log",
+        "--traces",
+        "https://other:4318",
+        "--traces-sample-ratio",
+        "1",
     ];
     let config = load(&flags, file).unwrap();
     assert_eq!(config.proxy.listen.port(), 2);
@@ -96,6 +108,7 @@ fn a_flag_wins_over_the_file() {
     assert_eq!(config.p2p.upload_rate, Some(2048));
     assert_eq!(config.log.filter, "warn");
     assert_eq!(config.audit, Some(audit("b.log")));
+    assert_eq!(traces(&config), (Some("https://other:4318".to_owned()), 1.0));
     let config = load(&["--scheduler-listen", "127.0.0.1:7"], file).unwrap();
     assert!(matches!(config.scheduler, SchedulerConfig::Embedded { .. }));
 }
@@ -146,6 +159,11 @@ fn mistakes_in_the_file_are_named_with_key_and_line() {
         ("[audit]\nfile = \"\"", "line 2: audit.file: must name a file"),
         ("[audit]\nmax_size = \"1KiB\"", "line 2: audit.max_size: must be at least 1.0 MiB"),
         ("[audit]\nkeep = 0", "line 2: audit.keep: must be 1 to 100"),
+        (
+            "[traces]\nendpoint = \"collector:4317\"",
+            "line 2: traces.endpoint: must be of the form http://HOST:PORT",
+        ),
+        ("[traces]\nsample_ratio = 2", "line 2: traces.sample_ratio: must be a number from 0 to 1"),
         ("[log]\nformat = \"xml\"", "line 2: log.format: unknown variant"),
         ("[cache]\n", "line 1: cache: unknown field"),
     ];
@@ -166,6 +184,7 @@ fn mistakes_in_flags_are_named_by_their_flag() {
         (vec!["--quota", "1"], "--quota: must be at least"),
         (vec!["--advertise", "0.0.0.0"], "--advertise: must be"),
         (vec!["--audit", "/"], "--audit: must name a file"),
+        (vec!["--traces", "collector:4317"], "--traces: must be of the form http://HOST:PORT"),
     ];
     for (flags, expected) in table {
         let error = Config::load(Flags::try_parse_from([&["dfdaemon"], &flags[..]].concat()).unwrap());
@@ -175,6 +194,32 @@ fn mistakes_in_flags_are_named_by_their_flag() {
     }
     let both = ["dfdaemon", "--scheduler", "http://127.0.0.1:1", "--scheduler-listen", "127.0.0.1:2"];
     assert!(Flags::try_parse_from(both).is_err());
+    assert!(Flags::try_parse_from(["dfdaemon", "--traces-sample-ratio", "2"]).is_err());
+}
+
+#[test]
+fn what_a_collectors_url_says_is_never_quoted() {
+    for bad in [
+        "http://ada:hunter2@collector:4317",
+        "http://collector:4317/?token=hunter2",
+        "http://collector:4317?token=hunter2",
+        "hunter2",
+    ] {
+        let flags = Flags::try_parse_from(["dfdaemon", "--traces", bad]).unwrap();
+        let shown = format!("{flags:?}");
+        let of_flag = Config::load(flags).expect_err(bad).to_string();
+        let of_file = load(&[], &format!("[traces]\nendpoint = {bad:?}")).expect_err(bad).to_string();
+        assert!(of_flag.starts_with("--traces: must be of the form http://HOST:PORT"), "{of_flag}");
+        assert!(of_file.contains("line 2: traces.endpoint: must be of the form"), "{of_file}");
+        for said in [shown, of_flag, of_file] {
+            assert!(!said.contains("hunter2"), "{said}");
+        }
+    }
+    let command = Flags::command();
+    for flag in ["join", "traces"] {
+        let argument = command.get_arguments().find(|argument| argument.get_long() == Some(flag)).unwrap();
+        assert!(argument.is_hide_env_values_set(), "--help shows what the variable of --{flag} says");
+    }
 }
 
 #[test]

@@ -12,6 +12,7 @@ pub mod engine;
 mod joining;
 mod lasting;
 mod link;
+mod preheat;
 pub mod program;
 pub mod proxy;
 mod registry;

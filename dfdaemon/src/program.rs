@@ -6,7 +6,7 @@ use crate::config_flags::Flags;
 use process::exit::{self, Exit, Failure};
 use process::reload::{Loaded, Reloader};
 use process::shutdown::{self, Shutdown};
-use process::{telemetry, tls};
+use process::{telemetry, tls, traces};
 use std::process::ExitCode;
 
 /// Runs the program; with what it ends.
@@ -32,7 +32,11 @@ fn start(flags: Flags) -> Result<(), Failure> {
         let shutdown = Shutdown::install().map_err(unavailable)?;
         let filter: fn(&Config) -> &str = |config| &config.log.filter;
         let reloader = Reloader::new(loaded, move || load(&flags), (filter, level)).map_err(unavailable)?;
-        app::run(config, reloader, shutdown.token().clone()).await
+        let (version, zone) = (env!("CARGO_PKG_VERSION"), config.host.zone.as_str());
+        let traces = traces::start("dfdaemon", version, Some(zone), &config.traces)?;
+        let ended = app::run(config, reloader, shutdown.token().clone()).await;
+        traces.stopped().await;
+        ended
     })
 }
 

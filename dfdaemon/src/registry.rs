@@ -1,9 +1,10 @@
 //! The registry that clients see: the [`Backend`] behind the proxy.
 //!
 //! A blob request passes three questions here: may this client have it ([`Answers`]), may it come out of the cluster
-//! ([`Trust`], possession), and then the engine reads it. Manifests pass only the first.
+//! ([`Trust`], possession), and then the engine reads it. Manifests pass only the first. What is preheated passes the same
+//! questions, as a request without a secret.
 
-use crate::answers::{Answer, Answers, Permission};
+use crate::answers::{Answer, Answers, Asking, Permission};
 use crate::engine::{Engine, EngineError, OpenBlob, ReadError, Right};
 use crate::proxy::{
     Backend, BlobHandle, BlobRequest, BodyError, ClientAuth, ForwardKind, ForwardRequest, Manifest,
@@ -12,12 +13,12 @@ use crate::proxy::{
 use crate::traffic::Tally;
 use crate::trust::Trust;
 use bytes::Bytes;
-use futures::StreamExt;
 use futures::future::BoxFuture;
 use futures::stream::BoxStream;
+use futures::{StreamExt, TryFutureExt as _};
 use http::{HeaderMap, HeaderValue, Method, Response, header};
 use moka::sync::Cache;
-use origin::{Auth, Origin, OriginError, Repository};
+use origin::{Auth, Origin, Repository};
 use process::audit::{Permit, VouchedBy};
 use serde::Deserialize;
 use std::sync::Arc;
@@ -37,6 +38,12 @@ pub(crate) struct ClusterRegistry {
     pub(crate) trust: Trust,
     /// A manifest counts for the blobs of its own repository only: anyone can write one that lies about another's.
     sizes: Cache<(Repository, Digest), u64>,
+}
+
+/// A blob that may be read, and why. Where nobody vouches for it, it is to be read past the store.
+pub(crate) struct Opened {
+    pub(crate) open: OpenBlob,
+    pub(crate) permit: Permit,
 }
 
 /// What is read of a manifest or index: the descriptors' sizes.
@@ -94,6 +101,17 @@ impl ClusterRegistry {
     }
 
     async fn find_blob(&self, request: BlobRequest) -> Result<Box<dyn BlobHandle>, ProxyError> {
+        let Opened { open, permit } = self.open_blob(request, None).await?;
+        Ok(Box::new(Handle { engine: self.engine.clone(), answers: self.answers.clone(), open, permit }))
+    }
+
+    /// Checks the permission for a blob, settles who vouches for it, and opens it. `told` is the size in bytes that is taken
+    /// where nobody else says one.
+    pub(crate) async fn open_blob(
+        &self,
+        request: BlobRequest,
+        told: Option<u64>,
+    ) -> Result<Opened, ProxyError> {
         let BlobRequest { repository, digest, auth } = request;
         let permission = match &auth {
             ClientAuth::None => self.answers.blob(&repository, &digest).await?,
@@ -112,7 +130,7 @@ impl ClusterRegistry {
         let believed = vouched_by.is_some();
         // One that is not believed is not to learn what is stored, not even by what it is refused.
         let stored = stored.filter(|blob| believed && blob.is_closed()).map(|blob| blob.layout().size());
-        let size = self.size(&repository, &digest, &permission, stored)?;
+        let size = self.size(&repository, &digest, &permission, stored, told)?;
         let permit = Permit { permitted_by: permission.by, remembered: permission.remembered, vouched_by };
         let right = Right { repository, auth: permission.auth, since: Instant::now() };
         let repository = right.repository.clone();
@@ -125,7 +143,7 @@ impl ClusterRegistry {
             self.answers.doubt(&repository, &digest);
             opening(&error)
         })?;
-        Ok(Box::new(Handle { engine: self.engine.clone(), answers: self.answers.clone(), open, permit }))
+        Ok(Opened { open, permit })
     }
 
     fn size(
@@ -134,11 +152,13 @@ impl ClusterRegistry {
         digest: &Digest,
         permission: &Permission,
         stored: Option<u64>,
+        told: Option<u64>,
     ) -> Result<u64, ProxyError> {
         permission
             .size
             .or(stored)
             .or_else(|| self.sizes.get(&(repository.clone(), *digest)))
+            .or(told)
             .ok_or_else(|| ProxyError::BadGateway("it does not say how large the blob is".to_owned()))
     }
 
@@ -157,8 +177,9 @@ impl ClusterRegistry {
             headers.append(header::ACCEPT, line);
         }
         let auth = self.auth(request.auth, &request.repository);
-        let answer = self.origin.forward(method, &request.repository, &tail, &headers, &auth).await;
-        answer.map_err(|error| ProxyError::from_origin(error, Unknown::Name))
+        let question = self.origin.forward(method, &request.repository, &tail, &headers, &auth);
+        let question = question.map_err(|error| ProxyError::from_origin(error, Unknown::Name));
+        Asking::origin(&request.repository).answer(question).await
     }
 
     /// The right for a question that only the origin answers.
@@ -173,13 +194,13 @@ impl ClusterRegistry {
     async fn answer_ping(&self, registry: Option<Registry>, auth: ClientAuth) -> Result<(), ProxyError> {
         // Without a token the ping of a mirror is answered here: what may be pulled is asked with each manifest.
         let (Some(registry), ClientAuth::Header(token)) = (registry, auth) else { return Ok(()) };
-        match self.origin.ping(&registry, &Auth::Client(token)).await {
-            Ok(()) => Ok(()),
-            Err(error @ (OriginError::Unauthorized { .. } | OriginError::Denied { .. })) => {
-                Err(ProxyError::from_origin(error, Unknown::Name))
-            }
-            // The origin is away: what this node holds can be had all the same.
-            Err(_) => Ok(()),
+        let auth = Auth::Client(token);
+        let question = self.origin.ping(&registry, &auth);
+        let question = question.map_err(|error| ProxyError::from_origin(error, Unknown::Name));
+        match Asking::origin(&registry).answer(question).await {
+            Err(error @ (ProxyError::Unauthorized { .. } | ProxyError::Denied { .. })) => Err(error),
+            // Or the origin is away: what this node holds can be had all the same.
+            Ok(()) | Err(_) => Ok(()),
         }
     }
 }

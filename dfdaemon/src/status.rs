@@ -4,6 +4,7 @@
 
 use crate::answers::Answers;
 use crate::link::Link;
+use crate::preheat::Preheats;
 use crate::traffic::Traffic;
 use axum::extract::{Query, State};
 use axum::http::StatusCode;
@@ -25,6 +26,7 @@ pub(crate) struct Parts {
     pub(crate) link: Link,
     pub(crate) answers: Arc<Answers>,
     pub(crate) traffic: Traffic,
+    pub(crate) preheats: Preheats,
     pub(crate) store: Store,
     pub(crate) audit: Option<Log>,
 }
@@ -45,6 +47,8 @@ struct Status {
     scheduler: &'static str,
     /// This host's own bytes, as they stand now.
     traffic: TrafficView,
+    /// How many preheats run on this host.
+    preheats: usize,
     #[serde(flatten)]
     cluster: StatusView,
 }
@@ -52,6 +56,7 @@ struct Status {
 async fn status(State(parts): State<Arc<Parts>>) -> Json<Status> {
     let host = parts.host.to_string();
     let traffic = TrafficView::from(&parts.traffic.snapshot());
+    let preheats = parts.preheats.running();
     let (scheduler, cluster) = match parts.link.status().await {
         Ok(status) => ("up", StatusView::from(&status)),
         Err(error) => {
@@ -63,7 +68,7 @@ async fn status(State(parts): State<Arc<Parts>>) -> Json<Status> {
             ("down", StatusView { hosts, blobs, rollouts, hosts_total, blobs_total })
         }
     };
-    Json(Status { host, scheduler, traffic, cluster })
+    Json(Status { host, scheduler, traffic, preheats, cluster })
 }
 
 fn alone(parts: &Parts) -> HostView {

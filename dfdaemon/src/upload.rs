@@ -4,7 +4,9 @@ use crate::traffic::Traffic;
 use futures::future::BoxFuture;
 use futures::stream::{self, StreamExt, TryStreamExt};
 use p2p::{Holdings, PieceBody, PieceRequest, PieceSource, Refusal};
+use process::traces::{Kind, Span};
 use std::io;
+use std::time::SystemTime;
 use store::{Blob, READ_LEN, Store, StoreError};
 use types::{ByteRange, Digest, HostId};
 
@@ -60,6 +62,27 @@ impl PieceSource for Uploads {
         tracing::debug!(digest = %request.digest, piece = %request.piece, %child, bytes, "piece uploaded");
         self.traffic.sent(child, bytes);
     }
+
+    fn answered_in_trace(
+        &self,
+        child: HostId,
+        request: &PieceRequest,
+        began: SystemTime,
+        answer: &io::Result<Option<Refusal>>,
+    ) {
+        let mut span = Span::child_since(Kind::Server, "upload piece", request.trace, began);
+        span.note("damselfly.child", child);
+        span.note("damselfly.digest", request.digest);
+        span.count("damselfly.piece", request.piece.0.into());
+        match answer {
+            Ok(None) => {
+                span.note("damselfly.result", "sent");
+                span.count("damselfly.bytes", request.expected_len().unwrap_or(0).into());
+            }
+            Ok(Some(refusal)) => span.fail(format_args!("{refusal:?}")),
+            Err(error) => span.fail(format_args!("{:?}", error.kind())),
+        }
+    }
 }
 
 /// The ranges in which a piece is read.
@@ -110,7 +133,7 @@ mod tests {
 
     fn request(blob: &Blob, piece: u32) -> PieceRequest {
         let (size, piece_len) = (blob.layout().size(), blob.layout().piece_len());
-        PieceRequest { digest: *blob.digest(), size, piece_len, piece: PieceIndex(piece) }
+        PieceRequest { digest: *blob.digest(), size, piece_len, piece: PieceIndex(piece), trace: None }
     }
 
     #[tokio::test]

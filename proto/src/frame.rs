@@ -3,6 +3,7 @@
 //! Messages of a frame share a table of keys, since a burst is mostly about a few blobs. A frame is closed when its
 //! encoded size or its number of messages would pass the limit that the other side puts on decoding.
 
+use crate::preheat::{self, PreheatOrder, PreheatReport};
 use crate::requests::NAME_BYTES_MAX;
 use crate::words::{Blob, bounded, host_in, host_out, key_in, key_out, required};
 use crate::{
@@ -31,6 +32,8 @@ pub enum FromHost {
     Traffic(Traffic),
     /// Answered by [`FromScheduler::Pong`] with the same number.
     Ping(u64),
+    /// How preheats get on; at most [`PREHEAT_REPORTS_MAX`](crate::PREHEAT_REPORTS_MAX), more are cut off on the way out.
+    Preheats(Vec<PreheatReport>),
 }
 
 /// What the scheduler sends.
@@ -53,6 +56,10 @@ pub enum FromScheduler {
     Pong(u64),
     /// What origins permitted, and what tags stood for, is to be asked again.
     Forget(Forget),
+    /// To be held, though nobody here waits for it; only to hosts of [`PREHEAT_PROTOCOL`](crate::PREHEAT_PROTOCOL).
+    Preheat(PreheatOrder),
+    /// The order of this number is to be stopped and forgotten.
+    PreheatOver(u64),
 }
 
 /// What is to be asked again.
@@ -74,6 +81,7 @@ impl FromHost {
             Self::Messages(messages) => return host_frames(&messages),
             Self::Traffic(traffic) => Content::Traffic(traffic.out()),
             Self::Ping(number) => Content::Ping(number),
+            Self::Preheats(reports) => Content::Preheats(preheat::reports_out(&reports)),
         };
         vec![wire::HostFrame { content: Some(content) }]
     }
@@ -98,6 +106,7 @@ impl TryFrom<wire::HostFrame> for FromHost {
             }
             Content::Traffic(traffic) => Self::Traffic(Traffic::parse(&traffic)?),
             Content::Ping(number) => Self::Ping(number),
+            Content::Preheats(reports) => Self::Preheats(preheat::reports_in(reports)?),
         })
     }
 }
@@ -113,6 +122,8 @@ impl FromScheduler {
             Self::Members { reset, joined, left } => return member_frames(reset, &joined, &left),
             Self::Pong(number) => Content::Pong(number),
             Self::Forget(forget) => Content::Forget(forget_out(forget)),
+            Self::Preheat(order) => Content::Preheat(order.out()),
+            Self::PreheatOver(number) => Content::PreheatOver(number),
         };
         vec![wire::SchedulerFrame { content: Some(content) }]
     }
@@ -145,6 +156,8 @@ impl TryFrom<wire::SchedulerFrame> for FromScheduler {
             }
             Content::Pong(number) => Self::Pong(number),
             Content::Forget(forget) => Self::Forget(forget_in(forget)?),
+            Content::Preheat(order) => Self::Preheat(PreheatOrder::parse(order)?),
+            Content::PreheatOver(number) => Self::PreheatOver(number),
         })
     }
 }

@@ -9,6 +9,7 @@ mod frame;
 mod host;
 mod join;
 mod link;
+mod preheat;
 mod requests;
 mod scheduler;
 mod status;
@@ -21,6 +22,10 @@ pub use error::ConvertError;
 pub use frame::{Forget, FromHost, FromScheduler, host_frames, scheduler_frames};
 pub use join::{Credentials, JoinRequest, ServiceAccountJoinRequest};
 pub use link::{Hello, Member, PeerTraffic, TRAFFIC_PEERS_MAX, Traffic, Welcome};
+pub use preheat::{
+    PREHEAT_CONTENTS_MAX, PREHEAT_IMAGES_MAX, PREHEAT_REPORTS_MAX, PreheatBlob, PreheatImage, PreheatOrder,
+    PreheatReport,
+};
 pub use requests::{
     Access, AccessRequest, CredentialKind, MANIFEST_BYTES_MAX, Manifest, OriginRefusal, RefreshRequest,
     ResolveRequest,
@@ -43,11 +48,23 @@ pub use wire::scheduler_client as client;
 /// The generated server.
 pub use wire::scheduler_server as server;
 
-/// The protocol version that this program speaks.
-pub const PROTOCOL: u32 = 1;
+/// The protocol version that this program speaks. Since 2 there are preheats.
+pub const PROTOCOL: u32 = 2;
+
+/// The first protocol version with preheats: an older host would not know what to do with an order.
+pub const PREHEAT_PROTOCOL: u32 = 2;
 
 /// The oldest protocol version that this program understands.
 pub const PROTOCOL_MIN: u32 = 1;
+
+/// Resolving, as gRPC names the call: so are its spans in traces called, on both sides.
+pub const RESOLVE_CALL: &str = "damselfly.v1.Scheduler/Resolve";
+
+/// Checking access, likewise.
+pub const CHECK_ACCESS_CALL: &str = "damselfly.v1.Scheduler/CheckAccess";
+
+/// Refreshing, likewise.
+pub const REFRESH_CALL: &str = "damselfly.v1.Scheduler/Refresh";
 
 /// The largest frame from a host, encoded, in bytes; the scheduler's limit for decoding.
 pub const HOST_FRAME_BYTES_MAX: usize = 1024 * 1024;

@@ -15,6 +15,9 @@ const PEER_ID_BYTES_MAX: usize = 128;
 /// The longest program version, in bytes.
 const VERSION_BYTES_MAX: usize = 64;
 
+/// The longest platform, in bytes.
+const PLATFORM_BYTES_MAX: usize = 64;
+
 /// The most peers in a traffic report.
 pub const TRAFFIC_PEERS_MAX: usize = 64;
 
@@ -37,6 +40,8 @@ pub struct Hello {
     pub version: String,
     /// The number of the last [`Forget`](crate::Forget) that it has heard of; 0 if of none.
     pub flushed: u64,
+    /// What its node runs, as an image index names it (`linux/amd64`); empty from a host of protocol 1.
+    pub platform: String,
 }
 
 impl Hello {
@@ -56,11 +61,13 @@ impl Hello {
             spec: Some(spec_out(&self.spec)),
             version: self.version.clone(),
             flushed: self.flushed,
+            platform: self.platform.clone(),
         }
     }
 
     pub(crate) fn parse(hello: wire::Hello) -> Result<Self, ConvertError> {
         bounded("version", hello.version.len(), VERSION_BYTES_MAX)?;
+        bounded("platform", hello.platform.len(), PLATFORM_BYTES_MAX)?;
         Ok(Self {
             protocol_min: hello.protocol_min,
             protocol_max: hello.protocol_max,
@@ -70,6 +77,7 @@ impl Hello {
             spec: spec_in(hello.spec)?,
             version: hello.version,
             flushed: hello.flushed,
+            platform: hello.platform,
         })
     }
 }

@@ -227,6 +227,7 @@ fn hello() -> impl Strategy<Value = Hello> {
             spec,
             version: "0.1.0".to_owned(),
             flushed: 1 << 50,
+            platform: "linux/amd64".to_owned(),
         },
     )
 }
@@ -234,6 +235,18 @@ fn hello() -> impl Strategy<Value = Hello> {
 fn member() -> impl Strategy<Value = Member> {
     (peer_id(), address(), prop::option::of(address()), label(), label())
         .prop_map(|(peer_id, bulk, control, zone, rack)| Member { peer_id, bulk, control, zone, rack })
+}
+
+fn preheat_image() -> impl Strategy<Value = PreheatImage> {
+    let digest = || key().prop_map(|key| key.digest);
+    let blob = (digest(), any::<u64>()).prop_map(|(digest, size)| PreheatBlob { digest, size });
+    let contents = (prop::collection::vec(digest(), 0..4), prop::collection::vec(blob, 0..9));
+    contents.prop_map(|(manifests, blobs)| PreheatImage {
+        registry: Registry::parse("r.example:5000").expect("a registry"),
+        repository: "team/app".to_owned(),
+        manifests,
+        blobs,
+    })
 }
 
 /// Over the wire and back, with the frames put together again.
@@ -311,6 +324,23 @@ proptest! {
         let [origin, fallback, rack, zone, elsewhere, cache, uploaded] = n;
         let sent = FromHost::Traffic(Traffic { origin, fallback, rack, zone, elsewhere, cache, uploaded, peers });
         prop_assert_eq!(host_trip(sent.clone()), vec![sent]);
+    }
+
+    #[test]
+    fn preheats_travel_unchanged(number in any::<u64>(), images in prop::collection::vec(preheat_image(), 0..4)) {
+        let order = FromScheduler::Preheat(PreheatOrder { number, images });
+        prop_assert_eq!(scheduler_trip(order.clone()), vec![order]);
+        let over = FromScheduler::PreheatOver(number);
+        prop_assert_eq!(scheduler_trip(over.clone()), vec![over]);
+        let report = PreheatReport {
+            number,
+            held_bytes: number / 2,
+            held_blobs: 7,
+            ended: number.is_multiple_of(2),
+            failure: "the origin does not have it".to_owned(),
+        };
+        let reports = FromHost::Preheats(vec![report; PREHEAT_REPORTS_MAX]);
+        prop_assert_eq!(host_trip(reports.clone()), vec![reports]);
     }
 
     #[test]
@@ -467,6 +497,31 @@ fn what_a_frame_cannot_have_is_refused() {
         refused(frame(vec![bad], vec![])),
         "not a registry name: \"a b\" (a character that no host name has)"
     );
+}
+
+#[test]
+fn orders_are_bounded_and_words_are_cut() {
+    let digest = Digest::sha256(b"x");
+    let image = |blobs| PreheatImage {
+        registry: Registry::parse("docker.io").unwrap(),
+        repository: "library/alpine".to_owned(),
+        manifests: vec![digest],
+        blobs: vec![PreheatBlob { digest, size: 1 }; blobs],
+    };
+    let order = |images: Vec<PreheatImage>| {
+        let frames = FromScheduler::Preheat(PreheatOrder { number: 1, images }).into_frames();
+        frames.into_iter().next().map(FromScheduler::try_from).unwrap()
+    };
+    assert!(order(vec![image(PREHEAT_CONTENTS_MAX - 1)]).is_ok());
+    let why = order(vec![image(PREHEAT_CONTENTS_MAX)]).expect_err("too much").to_string();
+    assert_eq!(why, "preheat contents has length 4097, more than 4096");
+    let why = order(vec![image(1); 33]).expect_err("too many").to_string();
+    assert_eq!(why, "preheat images has length 33, more than 32");
+
+    let failure = "é".repeat(300);
+    let report = PreheatReport { number: 1, held_bytes: 0, held_blobs: 0, ended: true, failure };
+    let [FromHost::Preheats(got)] = &host_trip(FromHost::Preheats(vec![report; 65]))[..] else { panic!() };
+    assert_eq!((got.len(), got[0].failure.len()), (PREHEAT_REPORTS_MAX, 512));
 }
 
 #[test]

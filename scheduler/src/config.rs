@@ -1,11 +1,12 @@
 //! Flags and the configuration file, put together.
 
-use crate::{Error, Options};
+use crate::{Error, Invalid, Options};
 use clap::Parser;
 use process::config::Document;
 use process::exit::Failure;
 use process::reload::Loaded;
 use process::telemetry::Format;
+use process::traces::{EndpointError, EndpointText};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -48,6 +49,9 @@ pub struct Flags {
     /// Keep who joined and what operators do in this file
     #[arg(long, value_name = "FILE")]
     pub audit: Option<PathBuf>,
+    /// A collector that takes traces, OTLP by gRPC: http://HOST:PORT or https://HOST:PORT [default: none are made]
+    #[arg(long, value_name = "URL", env = "SCHEDULER_TRACES", hide_env_values = true)]
+    pub traces: Option<EndpointText>,
     /// What is logged: a level, or directives as in warn,scheduler=debug [default: info]
     #[arg(long, value_name = "FILTER")]
     pub log: Option<String>,
@@ -57,7 +61,11 @@ pub struct Flags {
 }
 
 impl Flags {
-    fn over(self, mut options: Options) -> Options {
+    /// The options, where they are not overruled.
+    ///
+    /// # Errors
+    /// A flag that makes no sense, of which the value is not quoted.
+    fn over(self, mut options: Options) -> Result<Options, Invalid> {
         set(&mut options.listen, self.listen);
         options.admin = self.admin.or(options.admin);
         options.insecure_plain_grpc |= self.insecure_plain_grpc;
@@ -68,9 +76,13 @@ impl Flags {
         set(&mut options.cluster, self.cluster);
         set(&mut options.resolver.tag_lifetime, self.tag_lifetime);
         options.audit.file = self.audit.or(options.audit.file);
+        if let Some(text) = self.traces {
+            let wrong = |error: EndpointError| Invalid { key: "--traces", why: error.to_string() };
+            options.traces.endpoint = Some(text.endpoint().map_err(wrong)?);
+        }
         set(&mut options.log.filter, self.log);
         set(&mut options.log.format, self.log_format);
-        options
+        Ok(options)
     }
 }
 
@@ -90,7 +102,7 @@ pub fn load(flags: Flags) -> Result<Loaded<Options>, Failure> {
         Some(file) => file.parse()?,
         None => Options::default(),
     };
-    let options = flags.over(options);
+    let options = flags.over(options).map_err(Error::Invalid)?;
     match (options.validate(), &file) {
         (Ok(()), _) => {}
         (Err(invalid), Some(file)) => return Err(file.wrong(invalid.key, invalid.why).into()),
@@ -145,6 +157,10 @@ mod tests {
             ),
             ("[origin]\nretries = 11", "origin.retries must be at most 10"),
             (
+                "[traces]\nendpoint = \"collector:4317\"",
+                "/scheduler.toml, line 2: traces.endpoint: must be of the form http://HOST:PORT",
+            ),
+            (
                 "[kubernetes]\nservice_accounts = [\"a/b\", \"system:serviceaccount:a:b\"]",
                 "/scheduler.toml, line 2: kubernetes.service_accounts: must be of the form NAMESPACE/NAME",
             ),
@@ -160,6 +176,41 @@ mod tests {
         ] {
             let error = load_with(file, &[]).expect_err(file);
             assert!(error.starts_with(why), "{error}");
+        }
+    }
+
+    #[test]
+    fn what_a_collectors_url_says_is_never_quoted() {
+        for bad in [
+            "http://ada:hunter2@collector:4317",
+            "http://collector:4317/?token=hunter2",
+            "http://collector:4317?token=hunter2",
+            "hunter2",
+        ] {
+            let of_flag = load_with("", &["--traces", bad]).expect_err(bad);
+            assert!(of_flag.starts_with("--traces: must be of the form http://HOST:PORT"), "{of_flag}");
+            let of_file = load_with(&format!("[traces]\nendpoint = {bad:?}"), &[]).expect_err(bad);
+            assert!(of_file.contains("line 2: traces.endpoint: must be of the form"), "{of_file}");
+            let flags = Flags::try_parse_from(["scheduler", "--traces", bad]).unwrap();
+            for said in [of_flag, of_file, format!("{flags:?}")] {
+                assert!(!said.contains("hunter2"), "{said}");
+            }
+        }
+        let command = Flags::command();
+        let mut arguments = command.get_arguments();
+        let traces = arguments.find(|argument| argument.get_long() == Some("traces")).unwrap();
+        assert!(traces.is_hide_env_values_set(), "--help shows what the variable says");
+    }
+
+    #[test]
+    fn a_flag_says_where_traces_go() {
+        let file = "[traces]\nendpoint = \"http://collector:4317\"";
+        for (args, expected) in [
+            (vec![], "http://collector:4317"),
+            (vec!["--traces", "https://other:4318"], "https://other:4318"),
+        ] {
+            let options = load_with(file, &args).unwrap();
+            assert_eq!(options.traces.endpoint.unwrap().to_string(), expected);
         }
     }
 

@@ -4,13 +4,16 @@
 //! The driver takes a few inputs at a time, lets the core handle them, sorts the effects by host and puts one batch
 //! into each host's outbox. It decides nothing.
 
-use crate::cluster::Flushes;
+mod preheats;
+
+use crate::cluster::{Cluster, Flushes, Removed};
 use crate::metrics::{self, Published};
 use crate::outbox::{End, Out, Outbox};
+use crate::preheat::{self, Book, Joined};
 use crate::rollouts::Rollouts;
 use crate::roster::{Roster, StreamId};
 use crate::{Options, status};
-use proto::{Forget, Hello, Traffic};
+use proto::{Forget, Hello, PreheatReport, Traffic};
 use scheduler_core::{Effect, Event, Scheduler, Summary};
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -18,7 +21,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tonic::Status;
-use types::{HostId, HostMessage, Registry, SchedulerMessage, Timestamp};
+use types::{HostId, HostMessage, Label, Registry, SchedulerMessage, Timestamp};
 
 /// Inputs that may wait for the driver. A frame from a host is one.
 const QUEUE: usize = 256;
@@ -38,20 +41,24 @@ const SUMMARY_SHARE: u32 = 50;
 /// What the driver is told.
 #[derive(Debug)]
 pub(crate) enum Input {
-    /// A host says hello; its addresses are resolved.
-    Join { host: HostId, hello: Hello, stream: StreamId, outbox: Outbox },
+    /// A host says hello; its addresses are resolved, and a protocol version is agreed on.
+    Join { host: HostId, hello: Hello, protocol: u32, stream: StreamId, outbox: Outbox },
     /// A stream has ended.
     Leave { host: HostId, stream: StreamId },
     /// What a host says about blobs.
     Messages { host: HostId, stream: StreamId, messages: Vec<HostMessage> },
     /// A host's counters.
     Traffic { host: HostId, stream: StreamId, traffic: Traffic },
+    /// How a host gets on with preheats.
+    PreheatReports { host: HostId, stream: StreamId, reports: Vec<PreheatReport> },
     /// To be answered, so that a silent driver is noticed.
     Ping { host: HostId, stream: StreamId, number: u64 },
     /// All hosts are to ask anew what origins permit, of this repository or of all; how many were told.
     Forget { of: Option<(Registry, String)>, told: oneshot::Sender<usize> },
     /// Whether a host of this id, as people see it, is connected.
     IsConnected { id: String, answer: oneshot::Sender<bool> },
+    /// An operator has to do with preheats.
+    Preheat(preheat::Ask),
     /// Somebody wants to know.
     Status { answer: oneshot::Sender<proto::Status> },
 }
@@ -70,6 +77,9 @@ pub(crate) struct Driver {
     summary: Option<Recent>,
     /// What hosts may have missed.
     flushes: Option<Flushes>,
+    /// Who does not come back by itself.
+    removed: Option<Removed>,
+    preheats: Book,
 }
 
 /// The last summary, and what it cost.
@@ -80,23 +90,27 @@ struct Recent {
 }
 
 impl Driver {
+    /// Without a `cluster` there are no operators.
     pub(crate) fn new(
         options: &Options,
         seed: u64,
         first_epoch: u64,
         published: Published,
-        flushes: Option<Flushes>,
+        cluster: Option<&Cluster>,
     ) -> Self {
         Self {
             core: Scheduler::new(options.core(first_epoch), seed),
             roster: Roster::default(),
             rollouts: Rollouts::new(published.rollouts.clone()),
+            // In milliseconds: fewer begin than leases are given, and people type their numbers.
+            preheats: Book::new((first_epoch / 1000).max(1), published.preheats.clone()),
             hosts_max: options.hosts.max as usize,
             started: Instant::now(),
             effects: Vec::new(),
             published,
             summary: None,
-            flushes,
+            flushes: cluster.map(|cluster| cluster.flushes.clone()),
+            removed: cluster.map(|cluster| cluster.removed.clone()),
         }
     }
 
@@ -114,16 +128,17 @@ impl Driver {
         loop {
             let deadline =
                 self.core.next_deadline().map(|at| self.started + Duration::from_nanos(at.as_nanos()));
-            let alarm = async {
-                match deadline {
-                    Some(deadline) => tokio::time::sleep_until(deadline).await,
-                    None => std::future::pending().await,
-                }
-            };
             tokio::select! {
                 () = cancel.cancelled() => break,
-                () = alarm => self.tick(),
-                _ = publish.tick() => self.publish(inputs.len()),
+                () = until(deadline) => self.tick(),
+                () = until(self.preheats.next_telling()) => {
+                    self.tell_preheats();
+                    self.flush();
+                }
+                _ = publish.tick() => {
+                    self.lapse_preheats();
+                    self.publish(inputs.len());
+                }
                 count = inputs.recv_many(&mut turn, TURN_INPUTS) => {
                     if count == 0 {
                         break;
@@ -172,7 +187,9 @@ impl Driver {
     /// Takes one input; gives how many messages it had.
     fn take(&mut self, input: Input) -> usize {
         match input {
-            Input::Join { host, hello, stream, outbox } => self.join(host, hello, stream, outbox),
+            Input::Join { host, hello, protocol, stream, outbox } => {
+                self.join(host, hello, protocol, stream, outbox);
+            }
             Input::Leave { host, stream } => {
                 if self.roster.leave(host, stream) {
                     tracing::info!(%host, hosts = self.roster.len(), "a host has left");
@@ -198,6 +215,13 @@ impl Driver {
                     entry.traffic = traffic;
                 }
             }
+            Input::PreheatReports { host, stream, reports } => {
+                if self.roster.is_current(host, stream) {
+                    self.hear_preheats(host, &reports);
+                    return reports.len();
+                }
+            }
+            Input::Preheat(ask) => self.preheat(ask),
             Input::Ping { host, stream, number } => {
                 if self.roster.is_current(host, stream) {
                     self.send(host, Out::Pong(number));
@@ -226,7 +250,7 @@ impl Driver {
         1
     }
 
-    fn join(&mut self, host: HostId, hello: Hello, stream: StreamId, outbox: Outbox) {
+    fn join(&mut self, host: HostId, hello: Hello, protocol: u32, stream: StreamId, outbox: Outbox) {
         if self.roster.len() >= self.hosts_max && !self.roster.contains(host) {
             tracing::warn!(%host, hosts = self.roster.len(), "one host too many");
             outbox
@@ -238,10 +262,13 @@ impl Driver {
         let spec = hello.spec.clone();
         self.rollouts.gone(Instant::now(), host);
         let missed = self.flushes.as_ref().map(|flushes| flushes.since(hello.flushed)).unwrap_or_default();
-        self.roster.join(host, hello, stream, outbox, Instant::now());
+        let (zone, platform) = (spec.zone.clone(), Label::new(&hello.platform));
+        let joined = Joined { host, zone, platform, protocol };
+        self.roster.join(host, hello, protocol, stream, outbox, Instant::now());
         for forget in missed {
             self.send(host, Out::Forget(forget));
         }
+        self.join_preheats(joined);
         self.handle(Event::HostJoined { host, spec });
     }
 
@@ -259,6 +286,7 @@ impl Driver {
     }
 
     fn leave(&mut self, host: HostId) {
+        self.leave_preheats(host);
         self.rollouts.gone(Instant::now(), host);
         self.handle(Event::HostLeft { host });
     }
@@ -305,5 +333,13 @@ impl Driver {
         let recent = self.summary();
         self.published.renew(&recent.summary, self.roster.len(), queued);
         self.keep(recent);
+    }
+}
+
+/// Waits for a moment; for ever, if there is none.
+async fn until(moment: Option<Instant>) {
+    match moment {
+        Some(moment) => tokio::time::sleep_until(moment).await,
+        None => std::future::pending().await,
     }
 }

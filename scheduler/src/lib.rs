@@ -2,9 +2,9 @@
 //!
 //! Everything that is decided is decided in the core; this package carries. [`driver`] owns the core and runs in one
 //! task; [`stream`] has two ends of one host's stream, between which and the driver there are bounded queues
-//! ([`outbox`]); [`questions`] asks origins on behalf of all hosts; [`cluster`] says who may be a host, for
-//! which [`kubernetes`] asks an API server. The program is `main.rs`; a daemon that is given no scheduler embeds
-//! [`Server`].
+//! ([`outbox`]); [`questions`] asks origins on behalf of all hosts; [`preheat`] has hosts hold images before anybody
+//! pulls them; [`cluster`] says who may be a host, for which [`kubernetes`] asks an API server. The program is
+//! `main.rs`; a daemon that is given no scheduler embeds [`Server`].
 
 mod cluster;
 mod config;
@@ -15,6 +15,7 @@ mod kubernetes;
 mod metrics;
 mod options;
 mod outbox;
+mod preheat;
 mod questions;
 mod refused;
 mod rollouts;
@@ -29,5 +30,7 @@ pub use cluster::Admitter;
 pub use config::{Flags, load};
 pub use error::Error;
 pub use kubernetes::{KubernetesOptions, ServiceAccount};
-pub use options::{AuditOptions, HostOptions, Invalid, LogOptions, Options, SchedulingOptions};
+pub use options::{
+    AuditOptions, HostOptions, Invalid, LogOptions, Options, SchedulingOptions, TracesOptions,
+};
 pub use server::Server;

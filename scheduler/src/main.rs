@@ -3,7 +3,7 @@
 use process::exit::{self, Exit, Failure};
 use process::reload::{Live, Reloader};
 use process::shutdown::{self, Shutdown};
-use process::{service, telemetry, tls};
+use process::{service, telemetry, tls, traces};
 use scheduler::{Flags, Options, Server};
 use std::process::ExitCode;
 
@@ -29,7 +29,12 @@ fn start(flags: Flags) -> Result<(), Failure> {
         let filter: fn(&Options) -> &str = |options| &options.log.filter;
         let again = move || scheduler::load(flags.clone());
         let reloader = Reloader::new(loaded, again, (filter, level)).map_err(unavailable)?;
-        run(options, reloader, &shutdown).await
+        let endpoint = options.traces.endpoint.clone();
+        let to = traces::Options { endpoint, sample_ratio: traces::SampleRatio::NONE };
+        let traces = traces::start("scheduler", env!("CARGO_PKG_VERSION"), None, &to)?;
+        let ended = run(options, reloader, &shutdown).await;
+        traces.stopped().await;
+        ended
     })
 }
 

@@ -1,6 +1,6 @@
 //! The scheduler's figures in `/metrics`.
 
-use crate::rollouts;
+use crate::{preheat, rollouts};
 use process::metrics::{Direction, Source, TrafficMeter};
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric as _};
@@ -27,6 +27,7 @@ pub(crate) struct Published {
     pub(crate) questions: Counter,
     pub(crate) questions_shed: Counter,
     pub(crate) rollouts: rollouts::Figures,
+    pub(crate) preheats: preheat::Figures,
     figures: Figures,
 }
 
@@ -58,6 +59,7 @@ impl Published {
             questions: Counter::default(),
             questions_shed: Counter::default(),
             rollouts: rollouts::Figures::new(),
+            preheats: preheat::Figures::new(),
             figures: Figures::default(),
         }
     }
@@ -66,6 +68,7 @@ impl Published {
         registry.register_collector(Box::new(self.traffic.clone()));
         registry.register_collector(Box::new(self.figures.clone()));
         self.rollouts.register(registry);
+        self.preheats.register(registry);
         let counters = [
             ("messages_sent", "Messages about blobs sent to hosts", &self.sent),
             ("messages_received", "Messages about blobs received from hosts", &self.received),
@@ -196,5 +199,10 @@ mod tests {
         prometheus_client::encoding::text::encode(&mut text, &registry).unwrap();
         assert!(text.contains("\nscheduler_hosts 3\n"), "{text}");
         assert!(text.contains("\nscheduler_leases_granted_total 0\n"), "{text}");
+        assert!(text.contains("\nscheduler_preheats_running 0\n"), "{text}");
+        for outcome in ["done", "failed", "cancelled"] {
+            let zero = format!("\nscheduler_preheat_hosts_total{{outcome=\"{outcome}\"}} 0\n");
+            assert!(text.contains(&zero), "{text}");
+        }
     }
 }

@@ -5,6 +5,7 @@ use bytesize::ByteSize;
 use origin::ResolverOptions;
 use process::audit::Options as AuditLog;
 use process::telemetry::Format;
+use process::traces::Endpoint;
 use serde::Deserialize;
 use std::fmt;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -41,6 +42,8 @@ pub struct Options {
     pub log: LogOptions,
     /// What is kept of who joined and what operators do.
     pub audit: AuditOptions,
+    /// Where traces go.
+    pub traces: TracesOptions,
     /// Hosts and their streams.
     pub hosts: HostOptions,
     /// Which service accounts of Kubernetes join.
@@ -73,6 +76,14 @@ pub struct AuditOptions {
     pub max_size: ByteSize,
     /// Older files that are kept. Default 5, 1 to 100.
     pub keep: u32,
+}
+
+/// Traces: what this scheduler does for requests that a daemon records. It begins none itself.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct TracesOptions {
+    /// A collector that takes OTLP by gRPC. Default: none, and then none are made.
+    pub endpoint: Option<Endpoint>,
 }
 
 /// Hosts and their streams.
@@ -124,6 +135,7 @@ impl Default for Options {
             drain_timeout: Duration::from_secs(5),
             log: LogOptions::default(),
             audit: AuditOptions::default(),
+            traces: TracesOptions::default(),
             hosts: HostOptions::default(),
             kubernetes: KubernetesOptions::default(),
             scheduling: SchedulingOptions::default(),

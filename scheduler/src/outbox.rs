@@ -4,7 +4,7 @@
 //! read grows here up to a bound, and beyond it the host is disconnected: it comes back and announces, which costs less
 //! than remembering for it.
 
-use proto::{Forget, Member, Welcome};
+use proto::{Forget, Member, PreheatOrder, Welcome};
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::Notify;
@@ -36,12 +36,18 @@ pub(crate) enum Out {
     Pong(u64),
     /// Ask origins anew.
     Forget(Forget),
+    /// What to hold: hosts share it, and the driver's book has it too.
+    Preheat(Arc<PreheatOrder>),
+    /// An order's number.
+    PreheatOver(u64),
 }
 
 impl Out {
     fn cost(&self) -> usize {
         match self {
-            Self::Welcome(_) | Self::Pong(_) | Self::Forget(_) => MESSAGE_COST,
+            Self::Welcome(_) | Self::Pong(_) | Self::Forget(_) | Self::Preheat(_) | Self::PreheatOver(_) => {
+                MESSAGE_COST
+            }
             Self::Members { joined, left, .. } => joined.len() * MEMBER_COST + left.len() * MESSAGE_COST,
             Self::Messages(messages) => messages.iter().map(cost_of).sum(),
         }

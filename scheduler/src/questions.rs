@@ -1,7 +1,7 @@
 //! Questions about origins, asked once for all hosts.
 //!
 //! The answers are cached and shared by `origin::Resolver`; here they are only translated. An origin's no is an answer
-//! and goes back to the client that asked, with its challenges.
+//! and goes back to the client that asked, with its challenges: [`refusal`].
 
 use crate::metrics::Published;
 use http::HeaderValue;
@@ -40,7 +40,7 @@ impl Questions {
     pub(crate) async fn resolve(
         &self,
         request: ResolveRequest,
-    ) -> Result<Result<Manifest, OriginRefusal>, Status> {
+    ) -> Result<Result<Manifest, OriginError>, Status> {
         let _open = self.admit()?;
         let repository = repository(&request.registry, &request.repository)?;
         let reference = reference(&request.reference)?;
@@ -50,11 +50,10 @@ impl Questions {
             .map(|line| HeaderValue::from_str(line).map_err(|error| bad("accept", &error)))
             .collect::<Result<_, _>>()?;
         let resolved = in_time(Box::pin(self.resolver.resolve(&repository, &reference, &accept))).await?;
-        Ok(resolved.map_err(|error| refusal(&error)).and_then(|resolved| {
+        Ok(resolved.and_then(|resolved| {
             let manifest = &resolved.manifest;
             if manifest.bytes.len() > MANIFEST_BYTES_MAX {
-                let limit = MANIFEST_BYTES_MAX as u64;
-                return Err(refusal(&OriginError::TooLarge { limit }));
+                return Err(OriginError::TooLarge { limit: MANIFEST_BYTES_MAX as u64 });
             }
             Ok(Manifest {
                 digest: manifest.digest,
@@ -69,28 +68,26 @@ impl Questions {
     pub(crate) async fn access(
         &self,
         request: AccessRequest,
-    ) -> Result<Result<proto::Access, OriginRefusal>, Status> {
+    ) -> Result<Result<proto::Access, OriginError>, Status> {
         let _open = self.admit()?;
         let repository = repository(&request.registry, &request.repository)?;
         let access = in_time(Box::pin(self.resolver.access(&repository, &request.digest))).await?;
-        Ok(access
-            .map(|blob| proto::Access {
-                credential: credential(blob.access),
-                size: blob.size,
-                lapsed: blob.lapsed,
-            })
-            .map_err(|error| refusal(&error)))
+        Ok(access.map(|blob| proto::Access {
+            credential: credential(blob.access),
+            size: blob.size,
+            lapsed: blob.lapsed,
+        }))
     }
 
     pub(crate) async fn refresh(
         &self,
         request: RefreshRequest,
-    ) -> Result<Result<Digest, OriginRefusal>, Status> {
+    ) -> Result<Result<Digest, OriginError>, Status> {
         let _open = self.admit()?;
         let repository = repository(&request.registry, &request.repository)?;
         let reference = reference(&request.reference)?;
         let resolved = in_time(Box::pin(self.resolver.refresh(&repository, &reference))).await?;
-        Ok(resolved.map(|resolved| resolved.manifest.digest).map_err(|error| refusal(&error)))
+        Ok(resolved.map(|resolved| resolved.manifest.digest))
     }
 
     fn admit(&self) -> Result<SemaphorePermit<'_>, Status> {
@@ -132,7 +129,7 @@ const fn credential(access: Access) -> CredentialKind {
 }
 
 /// An origin's no, or what became of the question on its way, as a status and what belongs to it.
-fn refusal(error: &OriginError) -> OriginRefusal {
+pub(crate) fn refusal(error: &OriginError) -> OriginRefusal {
     let (status, challenges, body, retry_after) = match error {
         OriginError::Unauthorized { challenges, body } => (401, &challenges[..], Some(body), None),
         OriginError::Denied { status, body } => (status.as_u16(), &[][..], Some(body), None),

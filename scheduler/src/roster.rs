@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use tokio::time::Instant;
 use tonic::Status;
-use types::HostId;
+use types::{HostId, Label};
 
 /// Which of a host's streams: a later one has a larger number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -24,6 +24,10 @@ pub(crate) struct Host {
     /// Bytes per second that it receives at most; 0 if nobody knows.
     download_rate: u64,
     pub(crate) version: String,
+    /// What its node runs, as it says; empty before [`proto::PREHEAT_PROTOCOL`].
+    pub(crate) platform: Label,
+    /// The version that was agreed on.
+    pub(crate) protocol: u32,
     pub(crate) since: Instant,
     pub(crate) traffic: Traffic,
 }
@@ -46,6 +50,7 @@ impl Roster {
         &mut self,
         host: HostId,
         hello: Hello,
+        protocol: u32,
         stream: StreamId,
         outbox: Outbox,
         now: Instant,
@@ -63,6 +68,8 @@ impl Roster {
             member,
             download_rate: hello.spec.download_rate,
             version: hello.version,
+            platform: Label::new(&hello.platform),
+            protocol,
             since: now,
             traffic: Traffic::default(),
         };
@@ -113,6 +120,10 @@ impl Roster {
     /// Whether this is the host's stream at present: what an older one says is void.
     pub(crate) fn is_current(&self, host: HostId, stream: StreamId) -> bool {
         self.hosts.get(&host).is_some_and(|h| h.stream == stream)
+    }
+
+    pub(crate) fn get(&self, host: HostId) -> Option<&Host> {
+        self.hosts.get(&host)
     }
 
     pub(crate) fn get_mut(&mut self, host: HostId) -> Option<&mut Host> {

@@ -217,8 +217,8 @@ impl Parts {
         let first_epoch = SystemTime::now().duration_since(UNIX_EPOCH).map_or(1, |t| t.as_micros());
         let first_epoch = u64::try_from(first_epoch).unwrap_or(u64::MAX / 2).max(1);
         let seed = self.options.scheduling.seed.unwrap_or_else(|| fastrand::u64(..));
-        let flushes = self.cluster.as_ref().map(|cluster| cluster.flushes.clone());
-        let driver = Driver::new(&self.options, seed, first_epoch, self.published.clone(), flushes);
+        let (published, cluster) = (self.published.clone(), self.cluster.as_ref());
+        let driver = Driver::new(&self.options, seed, first_epoch, published, cluster);
         tasks.spawn(driver.run(queue, self.cancel.clone()));
 
         let readiness = Readiness::new();
@@ -239,7 +239,7 @@ impl Parts {
 
         if let (Some(operator), Some(cluster)) = (doors.operator, &self.cluster) {
             let (resolver, inputs) = (self.resolver.clone(), inputs.clone());
-            let desk = Desk { cluster: cluster.clone(), resolver, inputs, audit: audit.clone() };
+            let desk = Desk::new(cluster.clone(), resolver, inputs, audit.clone());
             tasks.spawn(operator.serve(desk, self.cancel.clone()));
         }
 

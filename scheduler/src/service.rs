@@ -4,14 +4,16 @@ use crate::cluster::Cluster;
 use crate::connection::ConnectionHandle;
 use crate::driver::Inputs;
 use crate::kubernetes::Identity;
-use crate::questions::{Questions, malformed};
+use crate::questions::{Questions, malformed, refusal};
 use crate::refused::Refused;
 use crate::status;
 use crate::stream::Streams;
 use futures::stream::BoxStream;
 use membership::JoinSecret;
+use origin::OriginError;
 use process::audit::{Event, Log, Operation};
-use proto::{JoinRequest, server, wire};
+use process::traces::{self, Kind, Span};
+use proto::{CHECK_ACCESS_CALL, JoinRequest, OriginRefusal, REFRESH_CALL, RESOLVE_CALL, server, wire};
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -82,6 +84,63 @@ fn connection_of<T>(request: &Request<T>) -> Result<ConnectionHandle, Status> {
     connection.ok_or_else(|| Status::internal("a call without a connection"))
 }
 
+/// The span of answering a member's question, in the trace of which it tells.
+fn asked<T>(call: &'static str, request: &Request<T>) -> Span {
+    Span::child(Kind::Server, call, traces::extract(request.metadata()))
+}
+
+/// Ends the span of an answer; an origin's no is one, and what became of the question on its way to it.
+fn answered<T>(
+    mut span: Span,
+    answer: Result<Result<T, OriginError>, Status>,
+) -> Result<Result<T, OriginRefusal>, Status> {
+    match &answer {
+        Ok(Ok(_)) => span.note("damselfly.result", "permitted"),
+        Ok(Err(error)) => {
+            match unanswered(error) {
+                None => span.note("damselfly.result", "refused"),
+                Some(why) => span.fail(why),
+            }
+            if let Some(status) = origin_status(error) {
+                span.count("damselfly.origin_status", status.into());
+            }
+        }
+        Err(status) => span.fail(format_args!("{:?}", status.code())),
+    }
+    answer.map(|answer| answer.map_err(|error| refusal(&error)))
+}
+
+/// Why there is neither a yes nor a no, in the words of which docs/traces.md tells; nothing if it is a no. Daemons have the
+/// same words for what they are told of it.
+const fn unanswered(error: &OriginError) -> Option<&'static str> {
+    match error {
+        OriginError::Unauthorized { .. }
+        | OriginError::Denied { .. }
+        | OriginError::NotFound { .. }
+        | OriginError::ForbiddenAddress { .. } => None,
+        OriginError::TimedOut | OriginError::Stalled => Some("timed out"),
+        OriginError::Unreachable(_)
+        | OriginError::Tls { .. }
+        | OriginError::Broken { .. }
+        | OriginError::Throttled { .. } => Some("unavailable"),
+        OriginError::NoCredential(_) | OriginError::BadCredential { .. } => Some("no credential"),
+        _ => Some("bad answer"),
+    }
+}
+
+/// The status that the registry sent, if it is of one that the error comes.
+fn origin_status(error: &OriginError) -> Option<u16> {
+    match error {
+        OriginError::Unauthorized { .. } => Some(401),
+        OriginError::NotFound { .. } => Some(404),
+        OriginError::Throttled { .. } => Some(429),
+        OriginError::Denied { status, .. }
+        | OriginError::Server { status }
+        | OriginError::Unexpected { status, .. } => Some(status.as_u16()),
+        _ => None,
+    }
+}
+
 #[tonic::async_trait]
 impl server::Scheduler for Service {
     type ConnectStream = BoxStream<'static, Result<wire::SchedulerFrame, Status>>;
@@ -147,8 +206,10 @@ impl server::Scheduler for Service {
         request: Request<wire::ResolveRequest>,
     ) -> Result<Response<wire::ResolveResponse>, Status> {
         self.member(&request)?;
+        let span = asked(RESOLVE_CALL, &request);
         let request = request.into_inner().try_into().map_err(|error| malformed(&error))?;
-        Ok(Response::new(self.questions.resolve(request).await?.into()))
+        let answer = self.questions.resolve(request).await;
+        Ok(Response::new(answered(span, answer)?.into()))
     }
 
     async fn check_access(
@@ -156,8 +217,10 @@ impl server::Scheduler for Service {
         request: Request<wire::AccessRequest>,
     ) -> Result<Response<wire::AccessResponse>, Status> {
         self.member(&request)?;
+        let span = asked(CHECK_ACCESS_CALL, &request);
         let request = request.into_inner().try_into().map_err(|error| malformed(&error))?;
-        Ok(Response::new(self.questions.access(request).await?.into()))
+        let answer = self.questions.access(request).await;
+        Ok(Response::new(answered(span, answer)?.into()))
     }
 
     async fn refresh(
@@ -165,8 +228,10 @@ impl server::Scheduler for Service {
         request: Request<wire::RefreshRequest>,
     ) -> Result<Response<wire::RefreshResponse>, Status> {
         self.member(&request)?;
+        let span = asked(REFRESH_CALL, &request);
         let request = request.into_inner().try_into().map_err(|error| malformed(&error))?;
-        Ok(Response::new(self.questions.refresh(request).await?.into()))
+        let answer = self.questions.refresh(request).await;
+        Ok(Response::new(answered(span, answer)?.into()))
     }
 
     async fn status(
@@ -179,5 +244,27 @@ impl server::Scheduler for Service {
         // With them the status of a large cluster would be longer than a frame; the admin port has them.
         status.hosts.iter_mut().for_each(|host| host.traffic.peers.clear());
         Ok(Response::new(status.into()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use http::StatusCode;
+
+    #[test]
+    fn an_outage_is_no_refusal_and_has_no_status() {
+        for (error, why, status) in [
+            (OriginError::Unauthorized { challenges: Vec::new(), body: "".into() }, None, Some(401)),
+            (OriginError::Denied { status: StatusCode::FORBIDDEN, body: "".into() }, None, Some(403)),
+            (OriginError::NotFound { body: "".into() }, None, Some(404)),
+            (OriginError::Unreachable("down".into()), Some("unavailable"), None),
+            (OriginError::TimedOut, Some("timed out"), None),
+            (OriginError::Throttled { retry_after: None, body: "".into() }, Some("unavailable"), Some(429)),
+            (OriginError::Server { status: StatusCode::BAD_GATEWAY }, Some("bad answer"), Some(502)),
+            (OriginError::RedirectLoop, Some("bad answer"), None),
+        ] {
+            assert_eq!((unanswered(&error), origin_status(&error)), (why, status), "{error}");
+        }
     }
 }

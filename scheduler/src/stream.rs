@@ -14,6 +14,7 @@ use futures::Stream;
 use proto::{ConvertError, FromHost, FromScheduler, Hello, Welcome, wire};
 use std::collections::VecDeque;
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 use tokio_util::task::TaskTracker;
@@ -70,7 +71,7 @@ impl Streams {
         // An empty outbox takes it.
         drop(outbox.push(Out::Welcome(welcome)));
         let (host, stream) = (hello.host(), StreamId(self.next.fetch_add(1, Ordering::Relaxed)));
-        let join = Input::Join { host, hello, stream, outbox: outbox.clone() };
+        let join = Input::Join { host, hello, protocol, stream, outbox: outbox.clone() };
         self.inputs.send(join).await.map_err(|_| Status::unavailable("the scheduler stops"))?;
         let reader = Reader {
             host,
@@ -177,6 +178,7 @@ impl Reader {
                 FromHost::Messages(messages) => Input::Messages { host, stream, messages },
                 FromHost::Traffic(traffic) => Input::Traffic { host, stream, traffic },
                 FromHost::Ping(number) => Input::Ping { host, stream, number },
+                FromHost::Preheats(reports) => Input::PreheatReports { host, stream, reports },
             };
             if self.inputs.send(input).await.is_err() {
                 return End::Because(Status::unavailable("the scheduler stops"));
@@ -221,6 +223,8 @@ fn frames(out: Out) -> Vec<wire::SchedulerFrame> {
         Out::Messages(messages) => FromScheduler::Messages(messages),
         Out::Pong(number) => FromScheduler::Pong(number),
         Out::Forget(forget) => FromScheduler::Forget(forget),
+        Out::Preheat(order) => FromScheduler::Preheat(Arc::unwrap_or_clone(order)),
+        Out::PreheatOver(number) => FromScheduler::PreheatOver(number),
     };
     said.into_frames()
 }

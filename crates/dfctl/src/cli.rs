@@ -3,6 +3,7 @@
 use crate::audit::Filter;
 use crate::image::Platform;
 use crate::node_labels::NodeLabels;
+use crate::preheat::{Preheat, PreheatsCommand};
 use crate::runtime::{Place, Runtime};
 use crate::service::{Machine, ServiceCommand};
 use clap::{Parser, Subcommand, ValueEnum};
@@ -14,7 +15,7 @@ use types::Registry;
 use url::Url;
 
 /// Where a scheduler that was told nothing else has its operator's socket.
-const OPERATOR_SOCKET: &str = "/var/lib/damselfly-scheduler/operator.sock";
+pub(crate) const OPERATOR_SOCKET: &str = "/var/lib/damselfly-scheduler/operator.sock";
 
 /// How often `top` may ask: more would be a load, less would be no live view.
 const INTERVAL_MIN: Duration = Duration::from_millis(200);
@@ -94,6 +95,18 @@ pub enum Command {
         socket: PathBuf,
         /// Of one repository, as in ghcr.io/org/app [default: of all].
         repository: Option<Image>,
+    },
+    /// Have hosts hold images before anybody asks for them, on the scheduler's machine. Each host reads them by its own
+    /// right, as for a client without a secret, and keeps them in its cache no longer than others.
+    Preheat(Preheat),
+    /// Show preheats, or end one, on the scheduler's machine.
+    Preheats {
+        /// The scheduler's operator socket, in its state directory.
+        #[arg(long, global = true, value_name = "PATH", default_value = OPERATOR_SOCKET)]
+        socket: PathBuf,
+        /// What to do.
+        #[command(subcommand)]
+        command: PreheatsCommand,
     },
     /// Have this machine's container runtimes pull through the daemon, or no longer.
     Runtime {
@@ -294,7 +307,7 @@ fn token_id(text: &str) -> Result<String, String> {
     id(text, "dfctl token list")
 }
 
-fn host_id(text: &str) -> Result<String, String> {
+pub(crate) fn host_id(text: &str) -> Result<String, String> {
     id(text, "dfctl status")
 }
 

@@ -106,6 +106,11 @@ impl Client {
         self.json(self.request(Method::PUT, path, &[])).await
     }
 
+    /// A DELETE's JSON.
+    pub(crate) async fn delete_json<T: DeserializeOwned>(&self, path: &str) -> Result<T, Error> {
+        self.json(self.request(Method::DELETE, path, &[])).await
+    }
+
     /// A DELETE without an answer.
     pub(crate) async fn delete(&self, path: &str) -> Result<(), Error> {
         self.send(self.request(Method::DELETE, path, &[])).await.map(drop)

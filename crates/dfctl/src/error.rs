@@ -140,6 +140,24 @@ pub enum Error {
     /// The files of a service are gone, and systemd does not do its part.
     #[error("the files are gone, and {0}")]
     Reload(String),
+    /// A preheat did not end as it was meant to.
+    #[error("preheat {id} {why}")]
+    Preheat {
+        /// Which.
+        id: u64,
+        /// How it ended.
+        why: String,
+    },
+    /// A preheat was waited for, and not to its end.
+    #[error("preheat {id} {why}, and goes on: {hint}")]
+    GoesOn {
+        /// Which.
+        id: u64,
+        /// Why it is waited for no longer.
+        why: String,
+        /// What an operator can do about it.
+        hint: String,
+    },
     /// The result cannot be written.
     #[error("cannot write: {0}")]
     Output(#[from] std::io::Error),

@@ -7,6 +7,9 @@ use std::io::ErrorKind;
 /// Somebody said no, or not all of it was done.
 const REFUSED: u8 = 1;
 
+/// What was waited for goes on: `EX_TEMPFAIL`, as the nearest.
+const GOES_ON: u8 = 75;
+
 /// What `dfctl --help` says about them.
 pub(crate) const HELP: &str = "\
 Exit codes:
@@ -16,6 +19,7 @@ Exit codes:
   65  what came is not what was asked for: a wrong digest, an answer that is none
   69  nobody answers: no daemon, no scheduler, or the registry behind them
   74  a file or directory cannot be read or written
+  75  it goes on: only the wait for it has ended
   77  denied: by the registry, or by the permissions of a file
 
 With -o json an error is one line of JSON on standard error: {\"error\": \"...\", \"exit\": N}";
@@ -40,7 +44,9 @@ impl Error {
             | Self::Runtimes(_)
             | Self::Stop(_)
             | Self::Systemd(_)
-            | Self::Reload(_) => REFUSED,
+            | Self::Reload(_)
+            | Self::Preheat { .. } => REFUSED,
+            Self::GoesOn { .. } => GOES_ON,
             Self::Unchanged { kind, .. } => of_file(*kind),
             Self::Audit { source, .. }
             | Self::File { source, .. }
@@ -79,6 +85,8 @@ mod tests {
             (refused(403), 77),
             (refused(502), 69),
             (Error::Unexpected("no".to_owned()), 65),
+            (Error::Preheat { id: 1, why: String::new() }, 1),
+            (Error::GoesOn { id: 1, why: String::new(), hint: String::new() }, 75),
             (file(ErrorKind::NotFound), 74),
             (file(ErrorKind::PermissionDenied), 77),
             (file(ErrorKind::ResourceBusy), 1),

@@ -1,9 +1,9 @@
 //! Damselfly's command line for operators: what the cluster does, a pull by hand, a tag read anew, who pulled
-//! what, who may join, which runtimes pull through it, what systemd runs.
+//! what, who may join, what hosts are to hold beforehand, which runtimes pull through it, what systemd runs.
 //!
 //! `main` parses [`Cli`] and calls [`run`]; everything goes through the daemon of this node, but for the audit log, which
-//! is read from its files, for who may join, which is the scheduler's, and for runtimes and services, whose files
-//! it changes itself.
+//! is read from its files, for who may join and for preheats, which are the scheduler's, and for runtimes and services,
+//! whose files it changes itself.
 
 mod answer;
 pub mod audit;
@@ -18,6 +18,7 @@ mod json;
 mod machine;
 mod membership;
 mod node_labels;
+mod preheat;
 mod pull;
 mod runtime;
 mod service;
@@ -101,6 +102,10 @@ pub async fn run(cli: Cli, out: &mut impl Write) -> Result<(), Error> {
         }
         Command::Flush { socket, repository } => {
             membership::flush(&Client::operator(&socket)?, repository.as_ref(), output, out).await
+        }
+        Command::Preheat(options) => preheat::begin(&options, output, out).await,
+        Command::Preheats { socket, command } => {
+            preheat::look_after(&Client::operator(&socket)?, &command, output, out).await
         }
         Command::Runtime { place, command } => runtime::run(&place, command, output, out).await,
         Command::Service { machine, command } => service::run(&machine, command, output, out).await,

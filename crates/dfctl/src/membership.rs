@@ -3,11 +3,10 @@
 
 use crate::cli::Image;
 use crate::client::Client;
-use crate::table::table;
+use crate::table::{table, time};
 use crate::{Error, HostCommand, Output, TokenCommand, json};
 use serde::{Deserialize, Serialize};
 use std::io::Write;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// A join token as the scheduler lists it. Times are seconds since 1970.
 #[derive(Debug, Deserialize, Serialize)]
@@ -181,9 +180,4 @@ pub(crate) async fn flush(
     let what = repository.map_or_else(|| "all repositories".to_owned(), ToString::to_string);
     writeln!(out, "the scheduler and {} hosts ask anew who may read {what}", flushed.hosts)?;
     Ok(())
-}
-
-fn time(seconds: u64) -> String {
-    let time = UNIX_EPOCH.checked_add(Duration::from_secs(seconds)).unwrap_or(SystemTime::UNIX_EPOCH);
-    humantime::format_rfc3339_seconds(time).to_string()
 }

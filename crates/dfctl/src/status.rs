@@ -2,7 +2,7 @@
 
 use crate::answer::Status;
 use crate::client::Client;
-use crate::table::{ago, short, size, table, text, times_bound};
+use crate::table::{ago, missing, short, size, table, text, times_bound};
 use crate::{Error, Output, json};
 use std::io::Write;
 
@@ -58,7 +58,7 @@ fn write_hosts(status: &Status, out: &mut impl Write) -> std::io::Result<()> {
         place.into_iter().chain(bytes).collect()
     });
     table(out, &head, 4, &hosts.collect::<Vec<_>>())?;
-    write_missing("hosts", status.hosts.len(), status.hosts_total, out)
+    missing("hosts", status.hosts.len(), status.hosts_total, out)
 }
 
 fn write_blobs(status: &Status, out: &mut impl Write) -> std::io::Result<()> {
@@ -76,7 +76,7 @@ fn write_blobs(status: &Status, out: &mut impl Write) -> std::io::Result<()> {
         ]
     });
     table(out, &head, 4, &blobs.collect::<Vec<_>>())?;
-    write_missing("blobs", status.blobs.len(), status.blobs_total, out)
+    missing("blobs", status.blobs.len(), status.blobs_total, out)
 }
 
 /// The rollouts that have ended, the latest first as the daemon tells them.
@@ -94,14 +94,6 @@ fn write_rollouts(status: &Status, out: &mut impl Write) -> std::io::Result<()> 
         ]
     });
     table(out, &head, 2, &rollouts.collect::<Vec<_>>())
-}
-
-/// Says that there are more than those above.
-fn write_missing(what: &str, listed: usize, total: u32, out: &mut impl Write) -> std::io::Result<()> {
-    if usize::try_from(total).is_ok_and(|total| total > listed) {
-        writeln!(out, "{listed} of {total} {what} are listed")?;
-    }
-    Ok(())
 }
 
 #[cfg(test)]

@@ -22,13 +22,21 @@ async fn shells_and_man() {
         let mut out = Vec::new();
         dfctl::run(cli, &mut out).await.unwrap();
         let script = String::from_utf8(out).unwrap();
-        assert!(script.contains("uninstall") && script.contains("dry-run"), "{shell}: {script}");
+        for word in ["uninstall", "dry-run", "preheats"] {
+            assert!(script.contains(word), "{shell}, {word}: {script}");
+        }
     }
     let dir = tempfile::tempdir().unwrap();
     let pages = dir.path().join("man1");
     let cli = Cli::try_parse_from(["dfctl", "man", pages.to_str().unwrap()]).unwrap();
     dfctl::run(cli, &mut Vec::new()).await.unwrap();
-    for page in ["dfctl.1", "dfctl-runtime-install.1", "dfctl-token-create.1"] {
+    for page in [
+        "dfctl.1",
+        "dfctl-runtime-install.1",
+        "dfctl-token-create.1",
+        "dfctl-preheat.1",
+        "dfctl-preheats-cancel.1",
+    ] {
         let text = std::fs::read_to_string(pages.join(page)).unwrap();
         assert!(text.contains(".SH SYNOPSIS"), "{page}: {text}");
     }

@@ -3,8 +3,9 @@
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
 use std::collections::BTreeSet;
-use std::io::{BufRead as _, BufReader, Write as _};
+use std::io::{BufRead, BufReader, Write};
 use std::net::TcpListener;
+use std::os::unix::net::UnixListener;
 use std::process::{Command, Output};
 
 fn dfctl(words: &[&str]) -> Output {
@@ -18,21 +19,30 @@ fn answers(status: &'static str, body: &'static str) -> String {
     std::thread::spawn(move || {
         for stream in listener.incoming() {
             let mut stream = stream.unwrap();
-            let head = BufReader::new(stream.try_clone().unwrap()).lines();
-            for line in head {
-                if line.unwrap().is_empty() {
-                    break;
-                }
-            }
-            let length = body.len();
-            write!(
-                stream,
-                "HTTP/1.1 {status}\r\ncontent-length: {length}\r\nconnection: close\r\n\r\n{body}"
-            )
-            .unwrap();
+            let request = BufReader::new(stream.try_clone().unwrap());
+            answer(request, &mut stream, status, body);
         }
     });
     address
+}
+
+/// Reads a request, and answers it.
+fn answer(mut request: impl BufRead, stream: &mut impl Write, status: &str, body: &str) {
+    let mut length = 0;
+    for line in request.by_ref().lines() {
+        let line = line.unwrap().to_ascii_lowercase();
+        if let Some(value) = line.strip_prefix("content-length: ") {
+            length = value.parse().unwrap();
+        }
+        if line.is_empty() {
+            break;
+        }
+    }
+    // What is left unread when the connection is closed may take the answer with it.
+    request.read_exact(&mut vec![0; length]).unwrap();
+    let length = body.len();
+    write!(stream, "HTTP/1.1 {status}\r\ncontent-length: {length}\r\nconnection: close\r\n\r\n{body}")
+        .unwrap();
 }
 
 /// Code and meaning, as the page has them.
@@ -55,6 +65,33 @@ fn help_has_the_codes_of_the_page() {
     let codes: Vec<(u8, String)> =
         codes.map(|(code, meaning)| (code.parse().unwrap(), meaning.to_owned())).collect();
     assert_eq!(codes, documented());
+}
+
+/// The code of a wait that is too short: with `-o json` there is a result too, and an error all the same.
+fn waited_for_no_longer() -> u8 {
+    let running = r#"{"id": "17", "state": "running", "created": 1, "images": [], "bytes": 2, "held_bytes": 1,
+        "hosts": {"total": 1, "done": 0}}"#;
+    let dir = tempfile::tempdir().unwrap();
+    let socket = dir.path().join("operator.sock");
+    let listener = UnixListener::bind(&socket).unwrap();
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let mut stream = stream.unwrap();
+            let request = BufReader::new(stream.try_clone().unwrap());
+            answer(request, &mut stream, "201 Created", running);
+        }
+    });
+    let line = ["preheat", "app", "--wait", "--timeout", "0s", "--socket", socket.to_str().unwrap()];
+    let output = dfctl(&line);
+    assert!(output.stderr.starts_with(b"error: preheat 17 has not ended within 0s"), "{output:?}");
+    let code = u8::try_from(output.status.code().unwrap()).unwrap();
+    let output = dfctl(&[&line[..], &["-o", "json"]].concat());
+    assert_eq!(output.status.code(), Some(code.into()), "{output:?}");
+    let result: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(result["id"], "17", "{output:?}");
+    let error: serde_json::Value = serde_json::from_slice(&output.stderr).unwrap();
+    assert_eq!(error["exit"], code, "{output:?}");
+    code
 }
 
 #[test]
@@ -113,6 +150,7 @@ fn each_code_comes() {
         assert_eq!(error["exit"], code, "{line:?}: {error}");
         assert!(!error["error"].as_str().unwrap().is_empty(), "{line:?}: {error}");
     }
+    seen.insert(waited_for_no_longer());
     let documented: BTreeSet<u8> = documented().into_iter().map(|(code, _)| code).collect();
     assert_eq!(seen, documented);
 }

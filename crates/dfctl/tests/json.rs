@@ -51,9 +51,55 @@ fn operator(socket: &Path) {
                 },
             ),
         )
-        .route("/v1/flush", post(|| async { Json(json!({"hosts": 3})) }));
+        .route("/v1/flush", post(|| async { Json(json!({"hosts": 3})) }))
+        .route("/v1/preheats", get(|| async { Json(json!([preheat("running")])) }).post(begin))
+        .route("/v1/preheats/{id}", get(look).delete(|| async { Json(preheat("cancelled")) }));
     let listener = tokio::net::UnixListener::bind(socket).unwrap();
     tokio::spawn(async move { axum::serve(listener, routes).await });
+}
+
+/// A preheat as the scheduler tells of it, with a field that dfctl does not know.
+fn preheat(state: &str) -> Value {
+    json!({
+        "id": "17", "state": state, "created": 1_700_000_000, "ended": null, "images": [], "bytes": 2, "held_bytes": 1,
+        "hosts": {"total": 2, "done": 1, "failed": 1, "away": 0}, "failures": [{"host": "ab12", "why": "denied"}],
+        "rows": [], "later": 7,
+    })
+}
+
+async fn begin() -> (StatusCode, Json<Value>) {
+    (StatusCode::CREATED, Json(preheat("running")))
+}
+
+async fn look(UrlPath(id): UrlPath<String>) -> (StatusCode, Json<Value>) {
+    match id.as_str() {
+        "17" => (StatusCode::OK, Json(preheat("failed"))),
+        _ => (StatusCode::NOT_FOUND, Json(json!({"error": "no such preheat"}))),
+    }
+}
+
+/// As the scheduler tells it.
+#[tokio::test]
+async fn preheats() {
+    let dir = tempfile::tempdir().unwrap();
+    let socket = dir.path().join("operator.sock");
+    operator(&socket);
+    let socket = ["--socket", socket.to_str().unwrap()];
+    let cases: [(&[&str], Value); 4] = [
+        (&["preheat", "alpine"], preheat("running")),
+        (&["preheats", "list"], json!([preheat("running")])),
+        (&["preheats", "show", "17"], preheat("failed")),
+        (&["preheats", "cancel", "17"], preheat("cancelled")),
+    ];
+    for (line, expected) in cases {
+        assert_eq!(done(&[line, &socket].concat()).await, expected, "{line:?}");
+    }
+    // How it ended is printed all the same.
+    let (out, result) = dfctl(&[&["preheat", "alpine", "--wait"][..], &socket].concat()).await;
+    assert_eq!(result.unwrap_err().exit_code(), 1);
+    assert_eq!(serde_json::from_str::<Value>(&out).unwrap(), preheat("failed"));
+    let (out, result) = dfctl(&[&["preheats", "show", "18"][..], &socket].concat()).await;
+    assert_eq!((out.as_str(), result.unwrap_err().exit_code()), ("", 1));
 }
 
 #[tokio::test]

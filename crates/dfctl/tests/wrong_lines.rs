@@ -1,4 +1,4 @@
-//! What people read who make one of ten usual mistakes: the program's own words, and its exit code.
+//! What people read who make one of the usual mistakes: the program's own words, and its exit code.
 
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
@@ -41,6 +41,28 @@ fn words_that_are_mistyped_or_missing() {
 }
 
 #[test]
+fn preheats_of_nothing_and_of_too_much() {
+    let missing = "error: the following required arguments were not provided:";
+    check(&["preheat"], 64, &format!("{missing}\n  <IMAGE>..."));
+    check(&["preheat", "alpine", "--timeout", "1h"], 64, &format!("{missing}\n  --wait"));
+    check(
+        &["preheat", "alpine", "--all", "--zone", "eu-1a"],
+        64,
+        "error: the argument '--all' cannot be used with '--zone <ZONE>'",
+    );
+    check(
+        &["preheat", "alpine", "--zone", "eu-1a", "--host", "661da0c17a2429dd"],
+        64,
+        "error: the argument '--zone <ZONE>' cannot be used with '--host <ID>'",
+    );
+    check(
+        &["preheat", "alpine", "--platform", "all", "--platform", "linux/arm64"],
+        64,
+        "error: `--platform all` is every platform: leave out the others",
+    );
+}
+
+#[test]
 fn values_of_another_form() {
     check(
         &["status", "--daemon", "https://127.0.0.1:6503"],
@@ -53,6 +75,23 @@ fn values_of_another_form() {
         64,
         "error: invalid value 'ghcr.io/Org/App:v1' for '<IMAGE>': not a repository name: \"Org/App\"; it is in lower \
          case, as in ghcr.io/org/app:v1",
+    );
+    check(
+        &["preheat", "alpine", "ghcr.io/Org/App:v1"],
+        64,
+        "error: invalid value 'ghcr.io/Org/App:v1' for '<IMAGE>...': not a repository name: \"Org/App\"; it is in lower \
+         case, as in ghcr.io/org/app:v1",
+    );
+    check(
+        &["preheat", "alpine", "--platform", "arm64"],
+        64,
+        "error: invalid value 'arm64' for '--platform <PLATFORM>': a platform looks like linux/amd64 or linux/arm/v7, or \
+         is the word `all`",
+    );
+    check(
+        &["preheats", "show", "alpine"],
+        64,
+        "error: invalid value 'alpine' for '<ID>': a preheat's id is a number: `dfctl preheats list` shows it",
     );
     check(
         &["token", "create", "--lifetime", "tomorrow"],

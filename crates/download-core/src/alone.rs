@@ -70,6 +70,15 @@ impl Alone {
         }
     }
 
+    /// A client comes where none was: what has failed so far failed while nobody waited, and it gets the whole time that
+    /// is given to an origin. The pauses between attempts stay.
+    pub(crate) fn client_comes(&mut self, now: Timestamp) {
+        self.no_source = false;
+        if let Some(failing) = &mut self.failing {
+            failing.since = now;
+        }
+    }
+
     pub(crate) fn is_up(&self) -> bool {
         self.link == LinkState::Up
     }

@@ -29,8 +29,6 @@ pub struct Spec {
     pub chain: Chain,
     /// With which right this host can read the blob from its origin.
     pub credential: Credential,
-    /// How urgent it is.
-    pub priority: Priority,
     /// How the link to the scheduler stands now.
     pub link: LinkState,
 }
@@ -43,7 +41,6 @@ pub struct Download {
     pub(crate) key: BlobKey,
     pub(crate) layout: PieceLayout,
     pub(crate) credential: Credential,
-    pub(crate) priority: Priority,
     pub(crate) proof: Proof,
     pub(crate) readers: Readers,
     pub(crate) peers: Peers,
@@ -65,6 +62,8 @@ pub(crate) struct Told {
     pub(crate) want_due: bool,
     /// One was sent and not taken back.
     pub(crate) wanted: bool,
+    /// How urgent it was said to be.
+    pub(crate) priority: Priority,
     pub(crate) position: Option<(PieceIndex, bool)>,
     pub(crate) position_at: Timestamp,
     /// When it last said that bytes come under its lease.
@@ -84,7 +83,7 @@ impl Download {
     /// [`ReaderJoined`](Event::ReaderJoined). `seed` feeds its jitter.
     #[must_use]
     pub fn new(options: Options, seed: u64, spec: Spec) -> Self {
-        let Spec { key, layout, held, chain, credential, priority, link } = spec;
+        let Spec { key, layout, held, chain, credential, link } = spec;
         let (proof, void) = Proof::new(layout, chain, held);
         let mut rng = fastrand::Rng::with_seed(seed);
         Self {
@@ -94,7 +93,6 @@ impl Download {
             key,
             layout,
             credential,
-            priority,
             proof,
             readers: Readers::new(layout),
             peers: Peers::default(),
@@ -137,11 +135,14 @@ impl Download {
     fn take(&mut self, event: Event, turn: &mut Turn<'_>) {
         match event {
             Event::HostMoved { at } => self.alone.host_moved(at),
-            Event::ReaderJoined { reader, range } => {
-                self.readers.join(reader, range, &self.options, &mut self.rng);
+            Event::ReaderJoined { reader, range, priority } => {
+                if priority == Priority::Waiting && !self.readers.is_awaited() {
+                    self.alone.client_comes(turn.now);
+                }
+                self.readers.join(reader, range, priority, &self.options, &mut self.rng);
             }
             Event::ReaderMoved { reader, offset } => self.readers.moved(reader, offset),
-            Event::ReaderLeft { reader } => self.readers.leave(reader),
+            Event::ReaderLeft { reader } => self.readers.leave(turn.now, reader),
             Event::Link(link) => self.link_changed(link, turn),
             Event::Credential(credential) => self.credential_changed(credential, turn),
             Event::Message(body) => self.hear(body, turn),
@@ -172,7 +173,7 @@ impl Download {
         }
         let empty_since = self.readers.update(turn.now, self.proof.held(), closed);
         if let Some(since) = empty_since
-            && (closed || turn.reached(since + self.options.linger))
+            && (closed || self.readers.is_abandoned() || turn.reached(since + self.options.linger))
         {
             self.finish(turn);
             return;
@@ -366,6 +367,12 @@ impl Download {
     #[must_use]
     pub const fn next_deadline(&self) -> Option<Timestamp> {
         self.deadline
+    }
+
+    /// How urgent it was said to be last.
+    #[must_use]
+    pub const fn priority(&self) -> Priority {
+        self.told.priority
     }
 
     /// The verified pieces.

@@ -1,6 +1,8 @@
 //! What happens to a download: everything that its driver tells [`Download::tell`](crate::Download::tell).
 
-use types::{ByteRange, Credential, LeaseFailure, PieceIndex, PieceSet, SchedulerBody, State, Timestamp};
+use types::{
+    ByteRange, Credential, LeaseFailure, PieceIndex, PieceSet, Priority, SchedulerBody, State, Timestamp,
+};
 
 /// A reader of the blob, numbered by the driver; never used twice in one download.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -44,7 +46,7 @@ pub struct StoreFailed;
 /// An input of the core.
 #[derive(Clone, Debug)]
 pub enum Event {
-    /// Pieces come to this host, for whichever download: one was stored, or bytes of one came from a peer. Need not come for
+    /// Pieces come to this host, for whichever download that clients wait for: one was stored, or bytes of one came from a peer. Need not come for
     /// each; it is enough to hear of it several times in one [`patience`](crate::Options::patience).
     HostMoved {
         /// When the last came; not in the future.
@@ -56,6 +58,9 @@ pub enum Event {
         reader: ReaderId,
         /// What it wants.
         range: ByteRange,
+        /// Whether a client waits for it. A reader that is no client's never loses patience: it gets what comes from peers and
+        /// under a lease, and waits while there is no scheduler.
+        priority: Priority,
     },
     /// A reader has consumed everything before `offset`, an offset in the blob. Comes also when it consumed bytes of a
     /// [`ReadThrough`](crate::Effect::ReadThrough).

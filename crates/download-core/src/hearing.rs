@@ -9,7 +9,7 @@ use crate::{Download, Failure, FetchId, LinkState};
 use std::ops::Range;
 use std::time::Duration;
 use types::{
-    BlobFailure, Credential, Epoch, FetchFailure, HostBody, LeaseFailure, PieceFrom, PieceIndex,
+    BlobFailure, Credential, Epoch, FetchFailure, HostBody, LeaseFailure, PieceFrom, PieceIndex, Priority,
     SchedulerBody, State, Timestamp,
 };
 
@@ -246,15 +246,17 @@ impl Download {
             return;
         }
         let first = needs.first();
-        if self.told.want_due {
+        let priority = self.urgency(turn);
+        if self.told.want_due || priority != self.told.priority {
             let position = first.map_or_else(|| self.position(), |need| need.piece);
             self.told.want_due = false;
             self.told.wanted = true;
+            self.told.priority = priority;
             self.told.position = Some((position, false));
             self.told.position_at = turn.now;
             self.told.credential_until = lapses(self.credential, turn.now);
             let held = self.proof.held().clone();
-            let (credential, priority, lease) = (self.credential, self.priority, self.lease());
+            let (credential, lease) = (self.credential, self.lease());
             self.send(HostBody::Want { held, credential, priority, position, lease }, turn);
         }
         let Some(need) = first else { return };
@@ -266,6 +268,19 @@ impl Download {
             self.told.position = position;
             self.told.position_at = turn.now;
             self.send(HostBody::Position { piece: need.piece, blocked }, turn);
+        }
+    }
+
+    /// How urgent this is. A client that reads a blob part by part leaves and comes again: it is taken to be there for as
+    /// long as a download lingers. Who reads no more leaves the priority as it was.
+    fn urgency(&self, turn: &mut Turn<'_>) -> Priority {
+        match self.readers.priority() {
+            None => self.told.priority,
+            Some(Priority::Waiting) => Priority::Waiting,
+            Some(priority) => match self.readers.client_left() {
+                Some(left) if !turn.reached(left + self.options.linger) => Priority::Waiting,
+                _ => priority,
+            },
         }
     }
 

@@ -31,7 +31,7 @@ pub struct Options {
     pub readahead_time: Duration,
     /// Readers that are read through at once; others wait. Default 4, at least 1.
     pub read_through_max: usize,
-    /// How long a download without readers goes on. Default 30 s.
+    /// How long a download goes on when its clients have left. Default 30 s.
     pub linger: Duration,
     /// How long a failing origin is tried again while a reader waits and nobody else can help. Default 20 s.
     pub origin_patience: Duration,

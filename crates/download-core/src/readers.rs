@@ -3,11 +3,12 @@
 use crate::{Options, ReaderId};
 use std::collections::BTreeMap;
 use std::time::Duration;
-use types::{ByteRange, PieceIndex, PieceLayout, PieceSet, Timestamp};
+use types::{ByteRange, PieceIndex, PieceLayout, PieceSet, Priority, Timestamp};
 
 #[derive(Debug)]
 struct Reader {
     range: ByteRange,
+    priority: Priority,
     offset: u64,
     /// Drawn once, so that hosts do not lose patience all at once.
     patience: Duration,
@@ -55,6 +56,8 @@ pub(crate) struct Need {
     pub(crate) from_start: bool,
     /// Whether it has been read through before.
     pub(crate) cold: bool,
+    /// Whether a client reads.
+    pub(crate) is_awaited: bool,
 }
 
 #[derive(Debug)]
@@ -63,28 +66,39 @@ pub(crate) struct Readers {
     readers: BTreeMap<ReaderId, Reader>,
     /// Since when nobody reads.
     empty_since: Option<Timestamp>,
+    /// Whether the last to leave was no client.
+    abandoned: bool,
+    /// When a client left last.
+    client_left: Option<Timestamp>,
 }
 
 impl Readers {
     pub(crate) const fn new(layout: PieceLayout) -> Self {
-        Self { layout, readers: BTreeMap::new(), empty_since: None }
+        Self { layout, readers: BTreeMap::new(), empty_since: None, abandoned: false, client_left: None }
     }
 
-    pub(crate) fn is_empty(&self) -> bool {
-        self.readers.is_empty()
+    /// Whether a client reads.
+    pub(crate) fn is_awaited(&self) -> bool {
+        self.priority() == Some(Priority::Waiting)
+    }
+
+    /// That of the most urgent reader.
+    pub(crate) fn priority(&self) -> Option<Priority> {
+        self.readers.values().map(|reader| reader.priority).min()
     }
 
     pub(crate) fn join(
         &mut self,
         reader: ReaderId,
         range: ByteRange,
+        priority: Priority,
         options: &Options,
         rng: &mut fastrand::Rng,
     ) {
         let range = range.intersect(ByteRange::whole(self.layout.size())).unwrap_or(ByteRange::whole(0));
         let patience = jittered(options.patience, options.patience_jitter_percent, rng);
         let offset = range.start();
-        let joined = Reader { range, offset, patience, blocked: None, through: None, cold: false };
+        let joined = Reader { range, priority, offset, patience, blocked: None, through: None, cold: false };
         self.readers.insert(reader, joined);
     }
 
@@ -97,13 +111,29 @@ impl Readers {
         }
     }
 
-    pub(crate) fn leave(&mut self, reader: ReaderId) {
-        self.readers.remove(&reader);
+    pub(crate) fn leave(&mut self, now: Timestamp, reader: ReaderId) {
+        if let Some(left) = self.readers.remove(&reader) {
+            self.abandoned = left.priority != Priority::Waiting;
+            if !self.abandoned {
+                self.client_left = Some(now);
+            }
+        }
+    }
+
+    /// When a client left last.
+    pub(crate) const fn client_left(&self) -> Option<Timestamp> {
+        self.client_left
+    }
+
+    /// Whether nobody is likely to come back: the last to leave was no client.
+    pub(crate) const fn is_abandoned(&self) -> bool {
+        self.abandoned
     }
 
     /// A reader is on its way: that nobody reads counts anew from now on.
     pub(crate) fn expect(&mut self, now: Timestamp) {
         self.empty_since = self.empty_since.map(|_| now);
+        self.abandoned = false;
     }
 
     /// A piece came from a peer; whoever waits for another one was passed over by it.
@@ -120,8 +150,9 @@ impl Readers {
     /// Brings the waiting times up to date, and says since when nobody reads.
     pub(crate) fn update(&mut self, now: Timestamp, held: &PieceSet, closed: bool) -> Option<Timestamp> {
         for reader in self.readers.values_mut() {
-            let blocked =
-                lacks(self.layout, reader, held, closed).filter(|lack| lack.blocked).map(|lack| lack.piece);
+            let blocked = lacks(self.layout, reader, held, closed)
+                .filter(|lack| lack.blocked && reader.priority == Priority::Waiting)
+                .map(|lack| lack.piece);
             reader.blocked = match (blocked, reader.blocked) {
                 (Some(piece), Some(before)) if piece == before.piece => Some(before),
                 (Some(piece), _) => Some(Blocked { piece, since: now, passed: Passed::default() }),
@@ -136,7 +167,7 @@ impl Readers {
         self.empty_since
     }
 
-    /// What the readers lack: those that wait first, the longest first, then by position.
+    /// What the readers lack: clients' first, of these those that wait, the longest first, then by position.
     pub(crate) fn needs(&self, held: &PieceSet, closed: bool) -> Vec<Need> {
         let need = |(id, reader): (&ReaderId, &Reader)| {
             let lack = lacks(self.layout, reader, held, closed)?;
@@ -149,10 +180,13 @@ impl Readers {
                 unproven: lack.unproven,
                 from_start: reader.range.start() == 0,
                 cold: reader.cold,
+                is_awaited: reader.priority == Priority::Waiting,
             })
         };
         let mut needs: Vec<_> = self.readers.iter().filter_map(need).collect();
-        needs.sort_by_key(|need| (need.since.is_none(), need.since, need.piece, need.reader));
+        needs.sort_by_key(|need| {
+            (!need.is_awaited, need.since.is_none(), need.since, need.piece, need.reader)
+        });
         needs
     }
 
@@ -191,6 +225,11 @@ impl Readers {
             let inside = reader.range.start() <= reader.offset && reader.offset <= reader.range.end();
             assert!(inside, "{id:?} is at {} of {}", reader.offset, reader.range);
             assert!(reader.through.is_none() || reader.blocked.is_none(), "{id:?} waits and is read through");
+            let patient = reader.priority != Priority::Waiting;
+            assert!(
+                !patient || (reader.through.is_none() && reader.blocked.is_none()),
+                "{id:?} lost patience"
+            );
         }
     }
 }

@@ -27,6 +27,9 @@ impl Download {
     /// Starts what should be read now.
     pub(crate) fn read(&mut self, needs: &[Need], turn: &mut Turn<'_>) {
         self.read_leased(turn);
+        // Only for a client is the origin asked without a lease.
+        let awaited = needs.partition_point(|need| need.is_awaited);
+        let needs = &needs[..awaited];
         let helps: Vec<_> = needs.iter().map(|need| self.help_for(need)).collect();
         let waiting: Vec<_> = needs
             .iter()
@@ -92,7 +95,7 @@ impl Download {
     }
 
     fn read_leased(&mut self, turn: &mut Turn<'_>) {
-        if self.readers.is_empty() && !self.alone.is_up() {
+        if !self.readers.is_awaited() && !self.alone.is_up() {
             return;
         }
         let mut from = PieceIndex(0);

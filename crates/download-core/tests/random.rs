@@ -6,7 +6,7 @@ use download_core::{
     StoreFailed,
 };
 use proptest::prelude::*;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 use std::time::Duration;
 use types::{
@@ -47,6 +47,9 @@ struct World {
     kept: BTreeMap<PieceIndex, ()>,
     hashing: BTreeMap<PieceIndex, (State, Option<State>)>,
     readers: BTreeMap<ReaderId, ByteRange>,
+    /// Whether some of them are no clients', and which.
+    preheats: bool,
+    patient: BTreeSet<ReaderId>,
     next_reader: u64,
     epoch: u64,
     closed: bool,
@@ -72,7 +75,6 @@ impl World {
             held: PieceSet::empty(layout.count()),
             chain: Chain::new(digest, layout).expect("not empty"),
             credential: if rng.bool() { Credential::None } else { Credential::Anonymous },
-            priority: Priority::Waiting,
             link: [LinkState::Up, LinkState::Down, LinkState::Silent][rng.usize(..3)],
         };
         let piece = u64::from(PIECE);
@@ -100,6 +102,8 @@ impl World {
             kept: BTreeMap::new(),
             hashing: BTreeMap::new(),
             readers: BTreeMap::new(),
+            preheats: false,
+            patient: BTreeSet::new(),
             next_reader: 0,
             epoch: 1,
             closed: false,
@@ -196,6 +200,7 @@ impl World {
     }
 
     fn read_through(&mut self, reader: ReaderId, range: ByteRange) {
+        assert!(!self.patient.contains(&reader), "a reader that nobody waits for was read through");
         let wanted = self.readers.get(&reader).expect("only those that read are read through");
         assert!(wanted.start() > 0, "a whole blob was read past its proof");
         assert!(!range.is_empty() && wanted.start() <= range.start() && range.end() <= wanted.end());
@@ -245,17 +250,23 @@ impl World {
                 let size = self.layout.size();
                 let (a, b) = (self.rng.u64(..=size), self.rng.u64(..=size));
                 let range = if self.rng.bool() { 0..size } else { a.min(b)..a.max(b) };
-                self.join(range);
+                let priorities = [Priority::Waiting, Priority::Preheat, Priority::Prefetch];
+                let priority =
+                    if self.preheats { priorities[self.rng.usize(..3)] } else { Priority::Waiting };
+                self.join(range, priority);
             }
         }
     }
 
-    fn join(&mut self, range: Range<u64>) {
+    fn join(&mut self, range: Range<u64>, priority: Priority) {
         let range = ByteRange::new(range.start, range.end).expect("a range");
         let reader = ReaderId(self.next_reader);
         self.next_reader += 1;
         self.readers.insert(reader, range);
-        self.event(Event::ReaderJoined { reader, range });
+        if priority != Priority::Waiting {
+            self.patient.insert(reader);
+        }
+        self.event(Event::ReaderJoined { reader, range, priority });
     }
 
     fn link_event(&mut self) {
@@ -382,7 +393,7 @@ impl World {
     fn heal(&mut self) {
         self.event(Event::Credential(Credential::Anonymous));
         self.event(Event::Link(LinkState::Silent));
-        self.join(0..self.layout.size());
+        self.join(0..self.layout.size(), Priority::Waiting);
         for _ in 0..5_000 {
             // Readers consume what is held.
             let readers: Vec<_> = self.readers.iter().map(|(reader, range)| (*reader, *range)).collect();
@@ -421,8 +432,11 @@ impl World {
 }
 
 fn run(seed: u64, steps: usize, verbose: bool) -> u64 {
-    let mut world = World::new(seed);
-    world.verbose = verbose;
+    play(World { verbose, ..World::new(seed) }, steps)
+}
+
+fn play(mut world: World, steps: usize) -> u64 {
+    let verbose = world.verbose;
     if verbose {
         println!("{:?}", world.download);
     }
@@ -444,6 +458,11 @@ proptest! {
     #[test]
     fn any_sequence_keeps_the_invariants_and_ends(seed: u64, steps in 0usize..400) {
         run(seed, steps, false);
+    }
+
+    #[test]
+    fn so_it_does_where_some_readers_are_no_clients(seed: u64, steps in 0usize..400) {
+        play(World { preheats: true, ..World::new(seed) }, steps);
     }
 
     #[test]

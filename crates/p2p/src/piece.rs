@@ -5,8 +5,9 @@ use bytes::Bytes;
 use futures::future::BoxFuture;
 use futures::stream::BoxStream;
 use futures::{Stream, StreamExt};
+use std::time::SystemTime;
 use std::{fmt, io};
-use types::{Digest, HostId, PieceIndex, PieceLayout};
+use types::{Digest, HostId, PieceIndex, PieceLayout, TraceContext};
 
 /// Which piece of which blob.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -19,6 +20,8 @@ pub struct PieceRequest {
     pub piece_len: u32,
     /// Which piece.
     pub piece: PieceIndex,
+    /// For which span of a trace the child asks, if it records one. Nothing depends on it.
+    pub trace: Option<TraceContext>,
 }
 
 impl PieceRequest {
@@ -108,5 +111,17 @@ pub trait PieceSource: Send + Sync + 'static {
     /// All `bytes` of the piece have been handed to the kernel for `child`.
     fn uploaded(&self, child: HostId, request: &PieceRequest, bytes: u64) {
         let _ = (child, request, bytes);
+    }
+
+    /// A request that belongs to a trace is answered, or it could not be: nothing if all bytes of the piece are on their
+    /// way, else why they are not. It came at `began`. Of other requests this is not called.
+    fn answered_in_trace(
+        &self,
+        child: HostId,
+        request: &PieceRequest,
+        began: SystemTime,
+        answer: &io::Result<Option<Refusal>>,
+    ) {
+        let _ = (child, request, began, answer);
     }
 }

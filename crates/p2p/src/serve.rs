@@ -15,7 +15,7 @@ use std::fmt::Display;
 use std::io::{self, IoSlice};
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 use tokio::io::{AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, SemaphorePermit};
@@ -290,7 +290,7 @@ impl Server {
                 .await
                 .map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??;
             let refusal = match request {
-                Ok(request) => self.upload(child, request, stream).await?,
+                Ok(request) => self.answer(child, request, stream).await?,
                 Err(refusal) => Some(refusal),
             };
             if let Some(refusal) = refusal {
@@ -301,6 +301,21 @@ impl Server {
                 }
             }
         }
+    }
+
+    /// Sends a piece, or says why not; what belongs to a trace is told of.
+    async fn answer(
+        &self,
+        child: HostId,
+        request: PieceRequest,
+        stream: &mut Secured<TcpStream>,
+    ) -> io::Result<Option<Refusal>> {
+        let began = request.trace.map(|_| SystemTime::now());
+        let answer = self.upload(child, request, stream).await;
+        if let Some(began) = began {
+            self.source.answered_in_trace(child, &request, began, &answer);
+        }
+        answer
     }
 
     /// Sends a piece, or says why not. The slot is held until the last byte is with the kernel.

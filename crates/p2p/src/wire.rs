@@ -4,18 +4,21 @@
 //! ```text
 //! hello    version u16 | ticket length u16 | ticket                    once, from each side, first
 //! request  length u16 | kind u8 | algorithm u8 | digest | size u64 | piece length u32 | piece u32
-//!          | grant length u16 | grant
+//!          | extras length u16 | extras
+//! extra    tag u8 | length u8 | bytes
 //! answer   status u8 | length u32 | bytes
 //! ```
 //!
-//! The ticket proves membership (`membership::Ticket`); it is empty where none is needed. The grant will prove the
-//! scheduler's assignment, and is empty until one is issued.
+//! The ticket proves membership (`membership::Ticket`); it is empty where none is needed. An extra tells what can be left
+//! out: tag 1 is the span of a trace for which the child asks (`types::TraceContext`). Extras of unknown tags are passed
+//! over, and so is what is no list of extras. A peer of before there were extras passes over all of them: it has one field
+//! there, kept for a grant that was never issued, of which it looks at the length alone.
 
 use crate::{PieceRequest, ProtocolError, Refusal};
 use membership::TicketError;
 use std::io;
 use tokio::io::{AsyncRead, AsyncReadExt};
-use types::{Algorithm, Digest, PieceIndex};
+use types::{Algorithm, Digest, PieceIndex, TraceContext};
 
 /// The newest version that we speak, and the oldest.
 pub(crate) const VERSION: u16 = 1;
@@ -29,6 +32,9 @@ pub(crate) const ANSWER_HEAD: usize = 5;
 const KIND_PIECE: u8 = 1;
 const SHA256: u8 = 1;
 const SHA512: u8 = 2;
+/// The head of the extra that tells a trace: its tag and its length.
+const TRACE: [u8; 2] = [1, 24];
+const _: () = assert!(TRACE[1] as usize == TraceContext::LEN);
 
 /// A frame did not arrive whole, or breaks the rules.
 #[derive(Debug, thiserror::Error)]
@@ -81,8 +87,10 @@ pub(crate) fn request(request: &PieceRequest) -> Vec<u8> {
     frame.extend(request.size.to_be_bytes());
     frame.extend(request.piece_len.to_be_bytes());
     frame.extend(request.piece.0.to_be_bytes());
-    frame.extend(0u16.to_be_bytes());
-    let len = u16::try_from(frame.len() - 2).expect("a request without a grant has at most 86 bytes");
+    let extras = request.trace.map_or_else(Vec::new, |trace| [&TRACE[..], &trace.to_bytes()].concat());
+    frame.extend(u16::try_from(extras.len()).expect("one extra at most").to_be_bytes());
+    frame.extend(extras);
+    let len = u16::try_from(frame.len() - 2).expect("a request has at most 110 bytes");
     frame[..2].copy_from_slice(&len.to_be_bytes());
     frame
 }
@@ -126,15 +134,28 @@ fn parse_request(bytes: &[u8]) -> Option<PieceRequest> {
     let (size, rest) = rest.split_first_chunk()?;
     let (piece_len, rest) = rest.split_first_chunk()?;
     let (piece, rest) = rest.split_first_chunk()?;
-    let (grant_len, grant) = rest.split_first_chunk()?;
+    let (extras_len, extras) = rest.split_first_chunk()?;
     let request = PieceRequest {
         digest: Digest::new(algorithm, digest).ok()?,
         size: u64::from_be_bytes(*size),
         piece_len: u32::from_be_bytes(*piece_len),
         piece: PieceIndex(u32::from_be_bytes(*piece)),
+        trace: trace_among(extras),
     };
-    let whole = usize::from(u16::from_be_bytes(*grant_len)) == grant.len();
+    let whole = usize::from(u16::from_be_bytes(*extras_len)) == extras.len();
     (kind == KIND_PIECE && whole && request.layout().is_some()).then_some(request)
+}
+
+/// The span among these extras, if a good one is there.
+fn trace_among(mut extras: &[u8]) -> Option<TraceContext> {
+    while let Some((&[tag, len], rest)) = extras.split_first_chunk() {
+        let (bytes, rest) = rest.split_at_checked(len.into())?;
+        if tag == TRACE[0] {
+            return TraceContext::from_bytes(bytes);
+        }
+        extras = rest;
+    }
+    None
 }
 
 /// The head of an answer: a piece of `Ok(length)` bytes, or a refusal.
@@ -175,7 +196,7 @@ mod tests {
 
     fn example(algorithm: Algorithm) -> PieceRequest {
         let digest = Digest::new(algorithm, &vec![7; algorithm.digest_len()]).unwrap();
-        PieceRequest { digest, size: 10_000_000, piece_len: 1 << 20, piece: PieceIndex(9) }
+        PieceRequest { digest, size: 10_000_000, piece_len: 1 << 20, piece: PieceIndex(9), trace: None }
     }
 
     async fn read(frame: &[u8]) -> Result<Result<PieceRequest, Refusal>, FrameError> {
@@ -189,8 +210,12 @@ mod tests {
     #[tokio::test]
     async fn requests_come_back_as_they_were() {
         for algorithm in [Algorithm::Sha256, Algorithm::Sha512] {
-            let sent = example(algorithm);
-            assert_eq!(read(&request(&sent)).await.unwrap(), Ok(sent));
+            for trace in [None, TraceContext::new([0xab; 16], [0xcd; 8])] {
+                let sent = PieceRequest { trace, ..example(algorithm) };
+                let frame = request(&sent);
+                assert!(frame.len() <= 112, "{} bytes", frame.len());
+                assert_eq!(read(&frame).await.unwrap(), Ok(sent));
+            }
         }
     }
 
@@ -211,7 +236,7 @@ mod tests {
             ("piece length zero", set(44, &0u32.to_be_bytes())),
             ("piece too long", set(44, &(1u32 << 30).to_be_bytes())),
             ("no such piece", set(48, &10u32.to_be_bytes())),
-            ("grant longer than the frame", set(52, &1u16.to_be_bytes())),
+            ("extras longer than the frame", set(52, &1u16.to_be_bytes())),
             ("empty", vec![0, 0]),
         ];
         for (what, frame) in cases {
@@ -224,16 +249,39 @@ mod tests {
         assert!(matches!(read(&long).await, Err(FrameError::Protocol(ProtocolError::TooLong { .. }))));
     }
 
-    #[tokio::test]
-    async fn requests_with_a_grant_are_understood() {
-        let sent = example(Algorithm::Sha256);
-        let mut frame = request(&sent);
+    /// A request with these bytes for extras.
+    fn with_extras(request_for: &PieceRequest, extras: &[u8]) -> Vec<u8> {
+        let mut frame = request(request_for);
         let at = frame.len() - 2;
-        frame[at..].copy_from_slice(&5u16.to_be_bytes());
-        frame.extend(b"grant");
+        frame[at..].copy_from_slice(&u16::try_from(extras.len()).unwrap().to_be_bytes());
+        frame.extend(extras);
         let len = u16::try_from(frame.len() - 2).unwrap();
         frame[..2].copy_from_slice(&len.to_be_bytes());
-        assert_eq!(read(&frame).await.unwrap(), Ok(sent));
+        frame
+    }
+
+    #[tokio::test]
+    async fn what_an_extra_is_not_known_for_does_not_matter() {
+        let sent = example(Algorithm::Sha256);
+        let trace = TraceContext::new([1; 16], [2; 8]).unwrap();
+        let told = [&TRACE[..], &trace.to_bytes()].concat();
+        let nobody = [&TRACE[..], &[0; 24]].concat();
+        let unknown = [9, 3, b'a', b'b', b'c'];
+        let cases = [
+            (b"grant".to_vec(), None),
+            (vec![1], None),
+            (vec![1, 24], None),
+            (vec![1, 2, 3, 4], None),
+            (nobody, None),
+            (unknown.to_vec(), None),
+            (told.clone(), Some(trace)),
+            ([&unknown[..], &told, &unknown].concat(), Some(trace)),
+            (vec![7; 400], None),
+        ];
+        for (extras, trace) in cases {
+            let frame = with_extras(&sent, &extras);
+            assert_eq!(read(&frame).await.unwrap(), Ok(PieceRequest { trace, ..sent }), "{extras:?}");
+        }
     }
 
     #[tokio::test]

@@ -2,7 +2,7 @@
 //! happens, stop in good order, answer its operator, end with a code that means something.
 //!
 //! The mains of `scheduler` and `dfdaemon` call these in this order: [`exit::parse`], [`config::load`],
-//! [`telemetry::init`], [`tls::install_provider`], [`shutdown::Shutdown::install`], [`admin::Admin::bind`].
+//! [`telemetry::init`], [`tls::install_provider`], [`shutdown::Shutdown::install`], [`traces::start`], [`admin::Admin::bind`].
 
 pub mod admin;
 pub mod audit;
@@ -17,4 +17,5 @@ pub mod service;
 pub mod shutdown;
 pub mod telemetry;
 pub mod tls;
+pub mod traces;
 pub mod vitals;

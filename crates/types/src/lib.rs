@@ -10,6 +10,7 @@ mod message;
 mod pieces;
 mod range;
 mod time;
+mod trace;
 
 pub use chain::{Chain, ChainError, PieceHash, State, hash_piece, verify_piece};
 pub use digest::{Algorithm, Digest, DigestError};
@@ -22,3 +23,4 @@ pub use message::{
 pub use pieces::PieceSet;
 pub use range::ByteRange;
 pub use time::Timestamp;
+pub use trace::TraceContext;

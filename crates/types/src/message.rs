@@ -55,9 +55,10 @@ pub enum Credential {
 }
 
 /// How urgent a download is; the smallest goes first.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Priority {
     /// A client waits for it.
+    #[default]
     Waiting,
     /// Somebody asked for it to be there before it is needed.
     Preheat,

@@ -6,13 +6,16 @@
 //! which nothing is known, nothing can be.
 
 use super::Parts;
+use super::reading::Reading;
 use super::rights::Right;
 use crate::traffic::ReadUnder;
 use bytes::{Bytes, BytesMut};
 use futures::StreamExt;
 use futures::stream::BoxStream;
 use origin::OriginError;
-use types::{BlobKey, ByteRange, Chain, ChainError, PieceLayout, State, hash_piece};
+use types::{
+    BlobKey, ByteRange, Chain, ChainError, LeaseFailure, PieceLayout, State, TraceContext, hash_piece,
+};
 
 /// Why bytes from the origin cannot be handed on.
 #[derive(Debug, thiserror::Error)]
@@ -38,6 +41,8 @@ pub(crate) struct Direct {
     rest: Bytes,
     body: BoxStream<'static, Result<Bytes, OriginError>>,
     parts: Parts,
+    /// In the reader's trace, if it has one.
+    reading: Reading,
 }
 
 impl Direct {
@@ -54,13 +59,14 @@ impl Direct {
         (whole.end() <= range.end()).then_some((whole.start(), state))
     }
 
-    /// Opens a read of `range`, with what is known of the chain.
+    /// Opens a read of `range`, with what is known of the chain, for the span `trace`.
     pub(crate) async fn open(
         parts: &Parts,
         right: &Right,
         key: &BlobKey,
         chain: Chain,
         range: ByteRange,
+        trace: Option<TraceContext>,
     ) -> Result<Self, DirectError> {
         let layout = chain.layout();
         let (start, state) = match Self::start(&chain, range) {
@@ -70,10 +76,12 @@ impl Direct {
         // At most a piece's length.
         let skip = usize::try_from(range.start() - start).unwrap_or(usize::MAX);
         let range = ByteRange::new(start, range.end()).unwrap_or(range);
+        let mut reading = Reading::new(trace, right, key, layout.piece_at(range.start()), ReadUnder::Nothing);
         let body = parts
             .origin
             .read_blob(&right.repository, &key.digest, Some(range), Some(key.size), &right.auth)
-            .await?;
+            .await
+            .inspect_err(|error| reading.failed(&error.lease_failure()))?;
         Ok(Self {
             layout,
             range,
@@ -84,6 +92,7 @@ impl Direct {
             rest: Bytes::new(),
             body: body.body.boxed(),
             parts: parts.clone(),
+            reading,
         })
     }
 
@@ -108,23 +117,28 @@ impl Direct {
         let bytes = bytes.freeze();
         let (layout, hashed) = (self.layout, bytes.clone());
         let after = tokio::task::spawn_blocking(move || hash_piece(layout, piece, &before, &hashed)).await;
-        let after = after.unwrap_or(Err(ChainError::Piece { piece }))?;
-        if self.chain.state(piece.0 + 1).is_some_and(|known| *known != after) {
-            return Err(ChainError::Piece { piece }.into());
-        }
-        self.state = Some(after);
+        let after = after.unwrap_or(Err(ChainError::Piece { piece })).and_then(|after| {
+            let known = self.chain.state(piece.0 + 1);
+            known.is_none_or(|known| *known == after).then_some(after).ok_or(ChainError::Piece { piece })
+        });
+        self.state = Some(after.inspect_err(|_| self.reading.failed(&LeaseFailure::Wrong))?);
         Ok(Some(bytes.slice(std::mem::take(&mut self.skip).min(bytes.len())..)))
     }
 
     async fn take(&mut self, max: u64) -> Result<Bytes, OriginError> {
         while self.rest.is_empty() {
-            self.rest = match self.body.next().await {
-                Some(part) => part?,
-                None => return Err(OriginError::TooShort { expected: self.range.end(), got: self.at }),
+            let part = match self.body.next().await {
+                Some(part) => part,
+                None => Err(OriginError::TooShort { expected: self.range.end(), got: self.at }),
             };
+            self.rest = part.inspect_err(|error| self.reading.failed(&error.lease_failure()))?;
         }
         let len = usize::try_from(max).unwrap_or(usize::MAX).min(self.rest.len());
         self.at += len as u64;
+        self.reading.came(len);
+        if self.at == self.range.end() {
+            self.reading.whole();
+        }
         self.parts.p2p.admit_download(len).await;
         self.parts.traffic.origin_read(ReadUnder::Nothing, len as u64);
         Ok(self.rest.split_to(len))

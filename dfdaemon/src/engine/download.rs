@@ -14,7 +14,7 @@ use std::time::Duration;
 use store::Blob;
 use tokio::sync::mpsc::error::SendTimeoutError;
 use tokio::sync::{mpsc, watch};
-use types::{ByteRange, Digest, PieceIndex, SchedulerBody};
+use types::{ByteRange, Digest, PieceIndex, Priority, SchedulerBody, TraceContext};
 
 /// Inputs waiting for one download; a sender waits for room.
 const MAILBOX: usize = 1024;
@@ -41,7 +41,11 @@ pub(crate) enum Input {
 pub(crate) struct Join {
     pub(crate) reader: ReaderId,
     pub(crate) range: ByteRange,
+    /// Whether a client waits for it.
+    pub(crate) priority: Priority,
     pub(crate) right: Right,
+    /// The span for which it reads, if that is recorded.
+    pub(crate) trace: Option<TraceContext>,
     /// Told when the reader has to read some bytes itself, straight from the origin.
     pub(crate) direct: watch::Sender<Option<ByteRange>>,
 }

@@ -4,6 +4,7 @@
 //! the core decides is in `download-core`; here is only how it is done.
 
 use super::download::{Input, Join, Standing, Told};
+use super::in_trace::InTrace;
 use super::origin_read::{OriginReads, What};
 use super::rights::Rights;
 use super::{Engine, OpenBlob, transfer};
@@ -16,14 +17,14 @@ use store::Blob;
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use types::{
-    BlobKey, ByteRange, Epoch, HostBody, PieceIndex, Priority, SchedulerBody, SchedulerMessage, State,
-    Timestamp, hash_piece,
+    BlobKey, ByteRange, Epoch, HostBody, PieceIndex, SchedulerBody, SchedulerMessage, State, Timestamp,
+    hash_piece,
 };
 
 /// Inputs that the core is told of before it plans.
 const BATCH: usize = 64;
 
-/// How often the core hears, at most, that pieces come to this host: several times in one reader's patience.
+/// How often the core hears, at most, that pieces that clients wait for come to this host: several times in one reader's patience.
 const MOVED_INTERVAL: Duration = Duration::from_millis(250);
 
 pub(crate) struct Driver {
@@ -46,6 +47,7 @@ pub(crate) struct Driver {
     leased: Option<Epoch>,
     /// Until when the core knows of what came to this host.
     moved_at: Timestamp,
+    in_trace: InTrace,
     stopped: bool,
     /// Ends all tasks of this download when the driver goes.
     cancel: CancellationToken,
@@ -68,7 +70,6 @@ impl Driver {
             held: blob.pieces(),
             chain: blob.chain(),
             credential: rights.credential(Instant::now()),
-            priority: Priority::Waiting,
             link: *engine.link_state().borrow(),
         };
         let seed = fastrand::u64(..);
@@ -78,6 +79,7 @@ impl Driver {
         Self {
             core: Download::new(options, seed, spec),
             origin: OriginReads::new(&open.key),
+            in_trace: InTrace::new(&open.key),
             key: open.key.clone(),
             blob: blob.clone(),
             engine,
@@ -153,7 +155,7 @@ impl Driver {
     }
 
     fn tell_of_moves(&mut self, now: Timestamp, effects: &mut Vec<Effect>) {
-        let moved = self.engine.moved();
+        let moved = self.engine.moved_for_clients();
         if moved.since(self.moved_at) >= MOVED_INTERVAL {
             self.moved_at = moved;
             self.core.tell(now, Event::HostMoved { at: moved.min(now) }, effects);
@@ -175,18 +177,21 @@ impl Driver {
         match &event {
             Event::ReaderLeft { reader } => {
                 self.readers.remove(reader);
+                self.in_trace.leaves(*reader);
             }
             Event::Fetched { fetch, outcome } if *outcome != download_core::Fetched::NearlyDone => {
                 self.fetches.remove(fetch);
                 if *outcome == download_core::Fetched::Stored {
-                    self.engine.has_moved(now);
+                    self.engine.has_moved(now, self.core.priority());
                 }
             }
             // What a reader without patience got tells nothing of how the others work together.
             Event::Hashed { matched: true, stored: Ok(()), .. } if self.leased.is_some() => {
-                self.engine.has_moved(now);
+                self.engine.has_moved(now, self.core.priority());
             }
-            Event::OriginMoved { .. } if self.leased.is_some() => self.engine.has_moved(now),
+            Event::OriginMoved { .. } if self.leased.is_some() => {
+                self.engine.has_moved(now, self.core.priority());
+            }
             Event::OriginEnded { read, result } => {
                 self.reads.remove(read);
                 if *result == Err(types::LeaseFailure::Refused) {
@@ -212,8 +217,9 @@ impl Driver {
         if before != after {
             self.core.tell(now, Event::Credential(after), effects);
         }
+        self.in_trace.joins(join.reader, join.trace);
         self.readers.insert(join.reader, join.direct);
-        Event::ReaderJoined { reader: join.reader, range: join.range }
+        Event::ReaderJoined { reader: join.reader, range: join.range, priority: join.priority }
     }
 
     async fn execute(&mut self, effects: &mut Vec<Effect>) {
@@ -223,7 +229,8 @@ impl Driver {
                 Effect::Fetch { fetch, parent, piece, before, after } => {
                     let cancel = self.cancel.child_token();
                     self.fetches.insert(fetch, cancel.clone());
-                    let want = transfer::Want { fetch, parent, piece, before, after };
+                    let trace = self.in_trace.context();
+                    let want = transfer::Want { fetch, parent, piece, before, after, trace };
                     self.engine.0.tasks.spawn(transfer::run(
                         self.engine.parts().clone(),
                         self.blob.clone(),
@@ -273,6 +280,7 @@ impl Driver {
                 }
                 Effect::FailReaders { reason } => {
                     tracing::info!(%reason, "the download failed");
+                    self.in_trace.fail("the readers were told to give up");
                     self.told.standing.send_replace(Standing::Failed(reason));
                 }
                 Effect::Stop => self.stopped = true,
@@ -303,7 +311,8 @@ impl Driver {
             let link = *self.engine.link_state().borrow();
             tracing::info!(?pieces, ?link, "reading from the origin without a lease");
         }
-        let job = self.origin.job(What { read, pieces, under }, right, &self.blob);
+        let what = What { read, pieces, under, trace: self.in_trace.context() };
+        let job = self.origin.job(what, right, &self.blob);
         self.engine.0.tasks.spawn(job.run(self.engine.parts().clone(), self.mailbox.clone(), cancel));
     }
 

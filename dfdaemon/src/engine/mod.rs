@@ -2,7 +2,8 @@
 //!
 //! The proxy opens a blob and reads ranges of it. What the store holds is read from there; for the rest the engine
 //! starts a [`download`] and joins its readers to it. The decisions are `download-core`'s; [`driver`] carries them out
-//! with [`transfer`]s from peers and [`origin_read`]s, and [`reader`] turns what arrives into a stream.
+//! with [`transfer`]s from peers and [`origin_read`]s, and [`reader`] turns what arrives into a stream. [`obtain`] is for
+//! blobs that no client waits for.
 
 mod arrivals;
 mod buffers;
@@ -10,13 +11,18 @@ mod clock;
 mod direct;
 mod download;
 mod driver;
+mod in_trace;
+mod joined;
+mod obtain;
 mod origin_read;
 mod reader;
+mod reading;
 mod rights;
 #[cfg(test)]
 mod tests;
 mod transfer;
 
+pub(crate) use obtain::ObtainError;
 pub use reader::{ReadError, Reader};
 pub use rights::Right;
 
@@ -28,14 +34,18 @@ use download::Handle;
 use download_core::LinkState;
 use origin::Origin;
 use p2p::P2p;
+use process::traces;
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use store::Store;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use types::{BlobKey, Digest, HostBody, HostMessage, PieceLayout, Registry, SchedulerMessage, Timestamp};
+use types::{
+    BlobKey, Digest, HostBody, HostMessage, PieceLayout, Priority, Registry, SchedulerMessage, Timestamp,
+    TraceContext,
+};
 
 /// Why a blob cannot be opened or read.
 #[derive(Debug, thiserror::Error)]
@@ -83,8 +93,11 @@ struct Inner {
     downloads: Mutex<BTreeMap<Digest, Handle>>,
     /// What the scheduler was told of, so that it can be told when it is evicted. Bounded by what the store holds.
     announced: Mutex<BTreeMap<Digest, BlobKey>>,
-    /// When any download got a piece last, in nanoseconds of the cores' time.
+    /// When any download got a piece last, in nanoseconds of the cores' time, and when one that clients wait for did.
     moved: AtomicU64,
+    moved_for_clients: AtomicU64,
+    /// How many blobs are being got that no client asked for.
+    obtaining: AtomicUsize,
     tasks: TaskTracker,
     cancel: CancellationToken,
 }
@@ -105,6 +118,8 @@ pub struct OpenBlob {
     /// Where the bytes of its reads came from.
     pub tally: Arc<Tally>,
     layout: PieceLayout,
+    /// The span of the request for which it was opened, if that is recorded.
+    trace: Option<TraceContext>,
 }
 
 impl Engine {
@@ -116,6 +131,8 @@ impl Engine {
             downloads: Mutex::new(BTreeMap::new()),
             announced: Mutex::new(BTreeMap::new()),
             moved: AtomicU64::new(0),
+            moved_for_clients: AtomicU64::new(0),
+            obtaining: AtomicUsize::new(0),
             tasks: TaskTracker::new(),
             cancel,
         }))
@@ -134,7 +151,7 @@ impl Engine {
             return Err(EngineError::Size { digest, size });
         }
         let key = BlobKey { digest, size, registry: right.repository.registry.clone() };
-        Ok(OpenBlob { key, right, tally: Arc::default(), layout })
+        Ok(OpenBlob { key, right, tally: Arc::default(), layout, trace: traces::current() })
     }
 
     /// A reader of `range` of an opened blob. Dropping it is leaving.
@@ -262,15 +279,23 @@ impl Engine {
         self.0.announced.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A download got a piece.
-    fn has_moved(&self, now: Timestamp) {
+    /// A download of this urgency got a piece.
+    fn has_moved(&self, now: Timestamp, priority: Priority) {
         self.0.moved.fetch_max(now.as_nanos(), Ordering::Relaxed);
+        if priority == Priority::Waiting {
+            self.0.moved_for_clients.fetch_max(now.as_nanos(), Ordering::Relaxed);
+        }
     }
 
     /// When any download got a piece last, or a part of one from a peer: over a slow link a piece takes longer than a
     /// reader's patience.
     fn moved(&self) -> Timestamp {
         Timestamp::from_nanos(self.0.moved.load(Ordering::Relaxed))
+    }
+
+    /// The same of what clients wait for: they have patience for each other, not for what nobody asked for.
+    fn moved_for_clients(&self) -> Timestamp {
+        Timestamp::from_nanos(self.0.moved_for_clients.load(Ordering::Relaxed))
     }
 
     /// Lets the clock tick as long as downloads run.
@@ -283,7 +308,12 @@ impl Engine {
             while engine.0.cancel.run_until_cancelled(tokio::time::sleep(TICK)).await.is_some() {
                 let elapsed = engine.0.clock.tick();
                 if engine.parts().p2p.quiet_for().is_some_and(|quiet| quiet <= elapsed) {
-                    engine.has_moved(engine.now());
+                    // Whose bytes they are is not known.
+                    let obtaining = engine.0.obtaining.load(Ordering::Relaxed) > 0;
+                    engine.has_moved(
+                        engine.now(),
+                        if obtaining { Priority::Preheat } else { Priority::Waiting },
+                    );
                 }
                 let downloads = engine.downloads();
                 if downloads.is_empty() {

@@ -5,6 +5,7 @@
 
 use super::Parts;
 use super::download::Input;
+use super::reading::Reading;
 use super::rights::Right;
 use crate::traffic::ReadUnder;
 use bytes::Bytes;
@@ -18,7 +19,7 @@ use std::time::{Duration, Instant};
 use store::Blob;
 use tokio::sync::{Mutex as TurnMutex, OwnedMutexGuard, mpsc};
 use tokio_util::sync::CancellationToken;
-use types::{BlobKey, ByteRange, PieceIndex};
+use types::{BlobKey, ByteRange, PieceIndex, TraceContext};
 
 /// How often the core hears at most that bytes of a piece come.
 const MOVED_INTERVAL: Duration = Duration::from_millis(500);
@@ -48,9 +49,10 @@ impl OriginReads {
 
     /// One read, to be run.
     pub(crate) fn job(&self, what: What, right: Right, blob: &Blob) -> Job {
-        let What { read, pieces, under } = what;
+        let What { read, pieces, under, trace } = what;
         Job {
             under,
+            trace,
             read,
             pieces,
             right,
@@ -67,11 +69,14 @@ pub(crate) struct What {
     pub(crate) read: ReadId,
     pub(crate) pieces: Range<u32>,
     pub(crate) under: ReadUnder,
+    /// The download's span, if it is recorded. The origin does not hear of it.
+    pub(crate) trace: Option<TraceContext>,
 }
 
 /// One read of some pieces.
 pub(crate) struct Job {
     under: ReadUnder,
+    trace: Option<TraceContext>,
     read: ReadId,
     pieces: Range<u32>,
     right: Right,
@@ -84,11 +89,18 @@ pub(crate) struct Job {
 impl Job {
     /// Reads to the end and reports; cancelled, it reports nothing more.
     pub(crate) async fn run(self, parts: Parts, mailbox: mpsc::Sender<Input>, cancel: CancellationToken) {
-        let Some(result) = cancel.run_until_cancelled(self.read(&parts, &mailbox)).await else { return };
+        let first = PieceIndex(self.pieces.start);
+        let mut reading = Reading::new(self.trace, &self.right, &self.key, Some(first), self.under);
+        let read = self.read(&parts, &mailbox, &mut reading);
+        let Some(result) = cancel.run_until_cancelled(read).await else { return };
         if let Err(error) = &result {
             tracing::info!(%error, pieces = ?self.pieces, "a read from the origin failed");
         }
         let result = result.map_err(|error| error.lease_failure());
+        if let Err(failure) = &result {
+            reading.failed(failure);
+        }
+        drop(reading);
         drop(mailbox.send(Input::Core(Event::OriginEnded { read: self.read, result })).await);
     }
 
@@ -99,13 +111,18 @@ impl Job {
         ByteRange::new(start, end).expect("a read has at least one piece")
     }
 
-    async fn read(&self, parts: &Parts, mailbox: &mpsc::Sender<Input>) -> Result<(), OriginError> {
+    async fn read(
+        &self,
+        parts: &Parts,
+        mailbox: &mpsc::Sender<Input>,
+        reading: &mut Reading,
+    ) -> Result<(), OriginError> {
         if !self.ranged.load(std::sync::atomic::Ordering::Relaxed) {
             let turn = self.shared.clone().lock_owned().await;
-            return self.read_shared(parts, mailbox, turn).await;
+            return self.read_shared(parts, mailbox, reading, turn).await;
         }
         let mut feed = self.open(parts, self.bytes()).await?;
-        self.pieces_from(&mut feed, parts, mailbox).await
+        self.pieces_from(&mut feed, parts, mailbox, reading).await
     }
 
     /// Takes this read's bytes from the shared body, opening it anew where it is already past them.
@@ -113,6 +130,7 @@ impl Job {
         &self,
         parts: &Parts,
         mailbox: &mpsc::Sender<Input>,
+        reading: &mut Reading,
         mut turn: OwnedMutexGuard<Option<Feed>>,
     ) -> Result<(), OriginError> {
         let start = self.bytes().start();
@@ -123,10 +141,11 @@ impl Job {
         let mut told = Instant::now();
         while feed.at < start {
             let skipped = feed.take(start - feed.at).await?;
+            reading.came(skipped.len());
             parts.traffic.origin_read(self.under, skipped.len() as u64);
             self.bytes_came(&mut told, mailbox);
         }
-        self.pieces_from(&mut feed, parts, mailbox).await?;
+        self.pieces_from(&mut feed, parts, mailbox, reading).await?;
         *turn = Some(feed);
         Ok(())
     }
@@ -157,6 +176,7 @@ impl Job {
         feed: &mut Feed,
         parts: &Parts,
         mailbox: &mpsc::Sender<Input>,
+        reading: &mut Reading,
     ) -> Result<(), OriginError> {
         let layout = self.blob.layout();
         for piece in self.pieces.clone().map(PieceIndex) {
@@ -165,6 +185,7 @@ impl Job {
             let mut told = Instant::now();
             while bytes.len() < len {
                 let part = feed.take((len - bytes.len()) as u64).await?;
+                reading.came(part.len());
                 parts.p2p.admit_download(part.len()).await;
                 parts.traffic.origin_read(self.under, part.len() as u64);
                 bytes.extend_from_slice(&part);
@@ -175,6 +196,7 @@ impl Job {
                 return Ok(());
             }
         }
+        reading.whole();
         Ok(())
     }
 }

@@ -4,15 +4,16 @@
 //! order. The blob's last byte waits until the chain is closed, so that a complete body is a right one.
 
 use super::direct::{Direct, DirectError};
-use super::download::{Handle, Join, Standing};
+use super::download::Standing;
+use super::joined::{Joined, ended};
 use super::{Engine, OpenBlob};
 use crate::traffic::CameFrom;
 use bytes::Bytes;
-use download_core::{Failure, ReaderId};
+use download_core::Failure;
 use futures::stream::{self, BoxStream};
 use store::{Blob, StoreError};
 use tokio::sync::watch;
-use types::{ByteRange, ChainError};
+use types::{ByteRange, ChainError, Priority};
 
 /// Bytes handed on at once, at most.
 const CHUNK: u64 = 512 * 1024;
@@ -90,20 +91,6 @@ pub struct Reader {
     joined: Option<Joined>,
     direct: Option<Direct>,
     attempts: u32,
-}
-
-/// Membership in a download; leaving is dropping it.
-struct Joined {
-    handle: Handle,
-    reader: ReaderId,
-    standing: watch::Receiver<Standing>,
-    direct: watch::Receiver<Option<ByteRange>>,
-}
-
-impl Drop for Joined {
-    fn drop(&mut self) {
-        self.handle.left(self.reader);
-    }
 }
 
 impl Reader {
@@ -304,18 +291,9 @@ impl Reader {
         if self.joined.is_some() {
             return Ok(None);
         }
-        for _ in 0..ATTEMPTS_MAX {
-            let handle = self.engine.download(&self.open, blob);
-            let reader = handle.reader_id();
-            let (sender, direct) = watch::channel(None);
-            let range = ByteRange::new(self.at, self.range.end()).unwrap_or(self.range);
-            let join = Join { reader, range, right: self.open.right.clone(), direct: sender };
-            if handle.join(join).await {
-                let standing = handle.standing();
-                return Ok(Some(Joined { handle, reader, standing, direct }));
-            }
-        }
-        Err(ReadError::Stopping)
+        let range = ByteRange::new(self.at, self.range.end()).unwrap_or(self.range);
+        let joined = Joined::join(&self.engine, &self.open, blob, range, Priority::Waiting).await;
+        joined.map(Some).ok_or(ReadError::Stopping)
     }
 
     async fn go_direct(&mut self, range: ByteRange) -> Result<(), ReadError> {
@@ -323,8 +301,8 @@ impl Reader {
             Some(blob) => blob.chain(),
             None => types::Chain::new(self.open.key.digest, self.open.layout)?,
         };
-        let parts = self.engine.parts();
-        self.direct = Some(Direct::open(parts, &self.open.right, &self.open.key, chain, range).await?);
+        let (parts, OpenBlob { key, right, trace, .. }) = (self.engine.parts(), &self.open);
+        self.direct = Some(Direct::open(parts, right, key, chain, range, *trace).await?);
         Ok(())
     }
 }
@@ -350,13 +328,5 @@ async fn sent_direct(orders: &mut watch::Receiver<Option<ByteRange>>) -> ByteRan
         if let Some(range) = *orders.borrow_and_update() {
             return range;
         }
-    }
-}
-
-/// Waits until the download no longer runs. Cancel safe.
-async fn ended(standing: &mut watch::Receiver<Standing>) -> Standing {
-    match standing.wait_for(|standing| *standing != Standing::Running).await {
-        Ok(standing) => standing.clone(),
-        Err(_) => Standing::Stopped,
     }
 }

@@ -7,11 +7,12 @@ use crate::traffic::CameFrom;
 use bytes::Bytes;
 use download_core::{Event, FetchId, Fetched};
 use p2p::PieceRequest;
+use process::traces::{Kind, Span};
 use std::sync::Arc;
 use store::Blob;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
-use types::{ChainError, FetchFailure, HostId, PieceIndex, State, verify_piece};
+use types::{ChainError, FetchFailure, HostId, PieceIndex, State, TraceContext, verify_piece};
 
 /// What the core asked for.
 #[derive(Clone, Debug)]
@@ -21,6 +22,8 @@ pub(crate) struct Want {
     pub(crate) piece: PieceIndex,
     pub(crate) before: State,
     pub(crate) after: State,
+    /// The download's span, if it is recorded.
+    pub(crate) trace: Option<TraceContext>,
 }
 
 /// Runs one transfer to its end; cancelled, it reports nothing. What has been received and verified by then is stored
@@ -33,7 +36,13 @@ pub(crate) async fn run(
     mailbox: mpsc::Sender<Input>,
     cancel: CancellationToken,
 ) {
-    let Some(received) = cancel.run_until_cancelled(receive(&parts, &blob, &want, &mailbox)).await else {
+    let mut span = Span::child(Kind::Client, "fetch piece", want.trace);
+    span.note("damselfly.parent", want.parent);
+    span.note("damselfly.digest", blob.digest());
+    span.count("damselfly.piece", want.piece.0.into());
+    let receiving = receive(&parts, &blob, &want, span.context(), &mailbox);
+    let Some(received) = cancel.run_until_cancelled(receiving).await else {
+        span.note("damselfly.result", "cancelled");
         return;
     };
     let stored = match received {
@@ -41,8 +50,13 @@ pub(crate) async fn run(
         Err(failure) => Err(failure),
     };
     let outcome = match stored {
-        Ok(()) => Fetched::Stored,
+        Ok(()) => {
+            span.note("damselfly.result", "stored");
+            span.count("damselfly.bytes", blob.layout().len_of(want.piece).into());
+            Fetched::Stored
+        }
         Err(failure) => {
+            span.fail(format_args!("{failure:?}"));
             tracing::debug!(parent = %want.parent, piece = %want.piece, ?failure, "a piece did not come");
             Fetched::Failed(failure)
         }
@@ -54,6 +68,7 @@ async fn receive(
     parts: &Parts,
     blob: &Blob,
     want: &Want,
+    trace: Option<TraceContext>,
     mailbox: &mpsc::Sender<Input>,
 ) -> Result<Bytes, FetchFailure> {
     let layout = blob.layout();
@@ -62,6 +77,7 @@ async fn receive(
         size: layout.size(),
         piece_len: layout.piece_len(),
         piece: want.piece,
+        trace,
     };
     let (fetch, early) = (want.fetch, mailbox.clone());
     let nearly_done = move || {

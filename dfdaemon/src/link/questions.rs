@@ -5,6 +5,7 @@
 use super::Link;
 use download_core::LinkState;
 use origin::{Reference, Repository};
+use process::traces::{self, Kind, Span};
 use proto::{Access, AccessRequest, Manifest, OriginRefusal, RefreshRequest, ResolveRequest, Status, wire};
 use std::future::Future;
 use std::time::Duration;
@@ -41,7 +42,9 @@ impl Link {
             accept: accept.iter().filter_map(|line| line.to_str().ok().map(str::to_owned)).collect(),
         };
         let mut client = self.client();
-        let answer = self.while_alive(client.resolve(wire::ResolveRequest::from(question))).await?;
+        let question = wire::ResolveRequest::from(question);
+        let (span, question) = with_span(proto::RESOLVE_CALL, question);
+        let answer = self.while_alive(span, client.resolve(question)).await?;
         Ok(answer.try_into()?)
     }
 
@@ -57,7 +60,9 @@ impl Link {
             digest: *digest,
         };
         let mut client = self.client();
-        let answer = self.while_alive(client.check_access(wire::AccessRequest::from(question))).await?;
+        let question = wire::AccessRequest::from(question);
+        let (span, question) = with_span(proto::CHECK_ACCESS_CALL, question);
+        let answer = self.while_alive(span, client.check_access(question)).await?;
         Ok(answer.try_into()?)
     }
 
@@ -73,14 +78,16 @@ impl Link {
             reference: reference.to_string(),
         };
         let mut client = self.client();
-        let answer = self.while_alive(client.refresh(wire::RefreshRequest::from(question))).await?;
+        let question = wire::RefreshRequest::from(question);
+        let (span, question) = with_span(proto::REFRESH_CALL, question);
+        let answer = self.while_alive(span, client.refresh(question)).await?;
         Ok(answer.try_into()?)
     }
 
     /// What is going on in the cluster.
     pub(crate) async fn status(&self) -> Result<Status, NoAnswer> {
         let mut client = self.client();
-        let answer = self.while_alive(client.status(wire::StatusRequest {})).await?;
+        let answer = self.while_alive(Span::none(), client.status(wire::StatusRequest {})).await?;
         Ok(Status::try_from(answer)?)
     }
 
@@ -89,19 +96,41 @@ impl Link {
             .max_decoding_message_size(proto::SCHEDULER_FRAME_BYTES_MAX)
     }
 
-    /// Waits for an answer as long as the scheduler is heard on the stream.
+    /// Waits for an answer as long as the scheduler is heard on the stream; `span` is that of the waiting.
     async fn while_alive<T>(
         &self,
+        mut span: Span,
         question: impl Future<Output = Result<tonic::Response<T>, tonic::Status>>,
     ) -> Result<T, NoAnswer> {
         let mut state = self.state.clone();
         if *state.borrow_and_update() != LinkState::Up {
+            span.fail("no link");
             return Err(NoAnswer::NoLink);
         }
         tokio::select! {
-            answer = question => Ok(answer.map_err(Box::new)?.into_inner()),
-            _ = state.wait_for(|state| *state != LinkState::Up) => Err(NoAnswer::NoLink),
-            () = tokio::time::sleep(ANSWER_TIMEOUT) => Err(NoAnswer::TooSlow(ANSWER_TIMEOUT)),
+            answer = question => match answer {
+                Ok(answer) => Ok(answer.into_inner()),
+                Err(status) => {
+                    span.fail(format_args!("{:?}", status.code()));
+                    Err(Box::new(status).into())
+                }
+            },
+            _ = state.wait_for(|state| *state != LinkState::Up) => {
+                span.fail("no link");
+                Err(NoAnswer::NoLink)
+            }
+            () = tokio::time::sleep(ANSWER_TIMEOUT) => {
+                span.fail("no answer in time");
+                Err(NoAnswer::TooSlow(ANSWER_TIMEOUT))
+            }
         }
     }
+}
+
+/// The span of waiting for the answer to a question, within what this task works for, and the question, which tells of it.
+fn with_span<T>(call: &'static str, question: T) -> (Span, tonic::Request<T>) {
+    let span = Span::child(Kind::Client, call, traces::current());
+    let mut question = tonic::Request::new(question);
+    traces::inject(span.context(), question.metadata_mut());
+    (span, question)
 }

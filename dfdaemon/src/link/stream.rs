@@ -5,12 +5,16 @@ use super::{OUTBOX, Outbox};
 use crate::answers::Answers;
 use crate::engine::Engine;
 use crate::joining::Joined;
+use crate::preheat::Preheats;
 use crate::traffic::Traffic;
 use download_core::LinkState;
 use origin::Repository;
 use p2p::Members;
 use process::audit::{Event, Log, Operation};
-use proto::{Forget, FromHost, FromScheduler, Hello, SCHEDULER_FRAME_BYTES_MAX, Welcome, wire};
+use proto::{
+    Forget, FromHost, FromScheduler, Hello, PREHEAT_PROTOCOL, PREHEAT_REPORTS_MAX, SCHEDULER_FRAME_BYTES_MAX,
+    Welcome, wire,
+};
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -35,8 +39,8 @@ const BACKOFF: Duration = Duration::from_millis(100);
 /// The longest pause.
 const BACKOFF_MAX: Duration = Duration::from_secs(5);
 
-/// How often the scheduler is told how many bytes went where.
-const TRAFFIC_INTERVAL: Duration = Duration::from_secs(2);
+/// How often the scheduler is told how many bytes went where, and how preheats get on.
+const REPORT_INTERVAL: Duration = Duration::from_secs(2);
 
 /// Frames on their way into the stream.
 const FRAMES: usize = 64;
@@ -72,6 +76,7 @@ pub(crate) struct Served {
     pub(crate) audit: Option<Log>,
     pub(crate) members: Members,
     pub(crate) traffic: Traffic,
+    pub(crate) preheats: Preheats,
     pub(crate) hello: Hello,
 }
 
@@ -173,9 +178,10 @@ impl LinkTask {
     ) -> Result<(), StreamEnd> {
         self.set_state(&served.engine, LinkState::Up).await;
         self.tried.send_replace(true);
+        served.preheats.serve(welcome.instance);
         let mut beat = interval(welcome.heartbeat.max(Duration::from_millis(50)));
         beat.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut report = interval(TRAFFIC_INTERVAL);
+        let mut report = interval(REPORT_INTERVAL);
         report.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut heard = Instant::now();
         let mut silence = Silence::default();
@@ -200,7 +206,11 @@ impl LinkTask {
                         return Err(StreamEnd::Behind);
                     }
                 }
-                _ = report.tick() => offer(frames, FromHost::Traffic(served.traffic.snapshot())),
+                _ = report.tick() => {
+                    offer(frames, FromHost::Traffic(served.traffic.snapshot()));
+                    report_preheats(served, welcome, frames);
+                }
+                () = served.preheats.one_ended() => report_preheats(served, welcome, frames),
             }
         }
     }
@@ -242,6 +252,8 @@ impl LinkTask {
                 self.change_members(served, reset, joined, left);
             }
             FromScheduler::Forget(flush) => forget(served, flush),
+            FromScheduler::Preheat(order) => served.preheats.order(order),
+            FromScheduler::PreheatOver(number) => served.preheats.over(number),
             FromScheduler::Welcome(_) | FromScheduler::Pong(_) => {}
         }
     }
@@ -265,6 +277,15 @@ fn admit(served: &Served, host: HostId, member: proto::Member) {
     let member = p2p::Member { host, peer_id: member.peer_id, control: member.control, bulk: member.bulk };
     if let Err(error) = served.members.insert(member) {
         tracing::warn!(%error, peer = %host, "a member cannot be taken in");
+    }
+}
+
+/// Tells how preheats get on, where the scheduler knows of them.
+fn report_preheats(served: &Served, welcome: &Welcome, frames: &mpsc::Sender<wire::HostFrame>) {
+    if welcome.protocol >= PREHEAT_PROTOCOL {
+        for reports in served.preheats.reports().chunks(PREHEAT_REPORTS_MAX) {
+            offer(frames, FromHost::Preheats(reports.to_vec()));
+        }
     }
 }
 

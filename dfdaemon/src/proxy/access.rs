@@ -1,4 +1,5 @@
-//! One line in the log for each request, and what is counted of it; and one in the audit log, where there is one.
+//! One line in the log for each request, and what is counted of it; one in the audit log, and a span of a trace, where
+//! there are such.
 //!
 //! A [`Record`] is made when a request comes in, goes with the body, and writes when it is dropped: with the body, or
 //! before there is one, if the client has left by then.
@@ -10,10 +11,12 @@ use super::route::Route;
 use crate::traffic::Tally;
 use http::{Method, StatusCode};
 use process::audit::Sources;
+use process::traces::Span;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::Instant;
+use types::TraceContext;
 
 /// How much of a client's name for itself is logged, in characters.
 const USER_AGENT_LEN_MAX: usize = 60;
@@ -40,6 +43,7 @@ pub(super) struct Record {
     /// Of a blob: its bytes by where they came from, and how many a second this host can receive.
     came: Option<(Arc<Tally>, Option<u64>)>,
     draft: Option<Draft>,
+    span: Span,
 }
 
 impl Record {
@@ -66,6 +70,7 @@ impl Record {
             whole: false,
             came: None,
             draft,
+            span: Span::request("client request", &parts.headers),
         }
     }
 
@@ -96,6 +101,11 @@ impl Record {
     /// Its content is counted in `tally`; this host receives at most `rate` bytes per second.
     pub(super) fn blob(&mut self, tally: Arc<Tally>, rate: Option<u64>) {
         self.came = Some((tally, rate));
+    }
+
+    /// Its span, if that is recorded.
+    pub(super) fn trace(&self) -> Option<TraceContext> {
+        self.span.context()
     }
 
     /// What it asks for, in words.
@@ -153,6 +163,27 @@ impl Record {
         (outcome == Outcome::Ok).then(|| f64::from(per_mille) / 1000.0)
     }
 
+    fn trace_end(&mut self, outcome: Outcome) {
+        let sources = self.sources();
+        let span = &mut self.span;
+        span.note("http.request.method", &self.method);
+        span.note("damselfly.kind", self.kind.name());
+        span.note("damselfly.asked", &self.asked);
+        span.note("damselfly.result", outcome.name());
+        if let Some(status) = self.status {
+            span.count("http.response.status_code", status.as_u16().into());
+        }
+        span.count("damselfly.bytes", self.bytes);
+        if let Some(Sources { peer_bytes, origin_bytes, cache_bytes }) = sources {
+            span.count("damselfly.bytes.peer", peer_bytes);
+            span.count("damselfly.bytes.origin", origin_bytes);
+            span.count("damselfly.bytes.cache", cache_bytes);
+        }
+        if matches!(outcome, Outcome::Broken | Outcome::ServerError) {
+            span.fail(outcome.name());
+        }
+    }
+
     fn write(&self, outcome: Outcome) {
         let took = self.started.elapsed();
         let (seconds, sources) = (took.as_secs_f64(), self.sources());
@@ -192,6 +223,7 @@ impl Drop for Record {
             Took { first_byte: self.first_byte.map(|at| at - self.started), whole: self.started.elapsed() };
         self.metrics.observe(self.kind, outcome, self.bytes, &took);
         self.write(outcome);
+        self.trace_end(outcome);
         let sources = self.sources();
         if let Some(draft) = &mut self.draft {
             draft.tell(&End {

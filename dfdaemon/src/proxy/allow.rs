@@ -1,4 +1,4 @@
-//! Which registries clients may name: the proxy goes nowhere else for them.
+//! Which registries clients may name: the proxy goes nowhere else for them, and preheats go nowhere else either.
 //!
 //! A first sieve by name. That a public name does not lead to a private address is checked again where the connection
 //! is made, by `origin`.
@@ -7,23 +7,23 @@ use super::error::ProxyError;
 use crate::config::AllowRegistries;
 use std::collections::BTreeSet;
 use std::net::IpAddr;
-use std::sync::{PoisonError, RwLock};
+use std::sync::{Arc, PoisonError, RwLock};
 use types::Registry;
 
 /// Last labels of names that have no meaning in public.
 const PRIVATE_LABELS: [&str; 6] = ["arpa", "internal", "lan", "local", "localdomain", "localhost"];
 
-/// The registries that clients may name.
-#[derive(Debug)]
+/// The registries that clients may name; a clone is the same rule, also after a change.
+#[derive(Clone, Debug)]
 pub struct Allowed {
-    rule: RwLock<AllowRegistries>,
+    rule: Arc<RwLock<AllowRegistries>>,
     /// Those that the configuration has by name, whatever the rule says.
-    named: BTreeSet<Registry>,
+    named: Arc<BTreeSet<Registry>>,
 }
 
 impl Allowed {
     pub fn new(rule: AllowRegistries, named: BTreeSet<Registry>) -> Self {
-        Self { rule: RwLock::new(rule), named }
+        Self { rule: Arc::new(RwLock::new(rule)), named: Arc::new(named) }
     }
 
     /// Another rule from now on.
@@ -106,8 +106,9 @@ mod tests {
     fn a_list_and_what_is_configured() {
         let rule = AllowRegistries::Only(vec![registry("ghcr.io")]);
         let allowed = Allowed::new(rule, BTreeSet::from([registry("quay.io")]));
+        let same = allowed.clone();
         assert!(allowed.check(&registry("ghcr.io")).is_ok());
-        allowed.set_rule(AllowRegistries::Only(Vec::new()));
+        same.set_rule(AllowRegistries::Only(Vec::new()));
         assert!(allowed.check(&registry("ghcr.io")).is_err());
         allowed.set_rule(AllowRegistries::Only(vec![registry("ghcr.io")]));
         assert!(allowed.check(&registry("quay.io")).is_ok());

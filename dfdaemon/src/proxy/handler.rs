@@ -19,6 +19,7 @@ use http::request::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Response};
 use origin::{Reference, Repository, Secret};
 use process::client::Client;
+use process::traces;
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -55,7 +56,9 @@ impl Proxy {
             Ok(route) => {
                 record.routed(&route);
                 let span = tracing::info_span!("pull", client = %client.address(), asked = record.asked());
+                let trace = record.trace();
                 let dispatched = self.dispatch(route, want, parts, &mut record).instrument(span);
+                let dispatched = traces::within(trace, dispatched);
                 // Boxed: the futures of all kinds of requests in one are large.
                 match tokio::time::timeout(self.answer_timeout, Box::pin(dispatched)).await {
                     Ok(answered) => answered,

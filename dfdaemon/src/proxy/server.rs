@@ -137,6 +137,11 @@ impl Server {
         self.proxy.allowed.set_rule(rule);
     }
 
+    /// The rule by which clients may name registries, for others to go by.
+    pub(crate) fn allowed(&self) -> Allowed {
+        self.proxy.allowed.clone()
+    }
+
     /// Where it listens, with the port that the system chose if none was given.
     #[must_use]
     pub const fn address(&self) -> SocketAddr {

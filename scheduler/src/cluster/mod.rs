@@ -2,10 +2,12 @@
 //! still has, a host's key is certified by the authority, unless an operator has removed the host.
 //!
 //! What is kept lies in the state directory: `ca.key` and `ticket.key`, the tokens' hashes, the removed hosts, the first
-//! token, and the socket on which operators change all this ([`operator`]).
+//! token, and the socket on which operators change all this ([`operator`]; [`api`] says what can be asked there).
 
+mod api;
 mod flushes;
 pub(crate) mod operator;
+pub(crate) mod refusal;
 mod removed;
 mod service_accounts;
 #[cfg(test)]

@@ -1,41 +1,34 @@
-//! The operator's door: HTTP over a Unix socket in the state directory. Whoever may use it is whoever the system says
-//! runs the scheduler, or root; there is no secret for it that could be stolen.
-//!
-//! ```text
-//! GET    /v1/tokens          the good tokens, without their secrets
-//! POST   /v1/tokens          {"note": "…", "lifetime_seconds": 3600}, both optional: a new one, with its text
-//! DELETE /v1/tokens/ID       revokes one
-//! GET    /v1/removed-hosts   the ids of removed hosts
-//! PUT    /v1/removed-hosts/ID, DELETE …   removes a host, and says whether it was connected; lets it in again
-//! POST   /v1/flush           {"registry": "…", "repository": "…"}, or {} for all: what origins permitted is asked anew
-//! ```
+//! The operator's door: HTTP, and gRPC for preheats, over a Unix socket in the state directory. Whoever may use it is
+//! whoever the system says runs the scheduler, or root; there is no secret for it that could be stolen. [`super::api`]
+//! has the paths.
 //!
 //! Whatever changes something is told to the audit log, where there is one.
 
+use super::refusal::{Body, Refusal, Stops};
 use super::tokens::{NOTE_BYTES_MAX, Record};
-use super::{Cluster, NewToken};
+use super::{Cluster, NewToken, api};
 use crate::driver::{Input, Inputs};
+use crate::preheat::TURNS;
+use axum::Json;
 use axum::extract::connect_info::Connected;
 use axum::extract::{ConnectInfo, Path, State};
 use axum::http::StatusCode;
-use axum::response::{IntoResponse, Response};
-use axum::routing::{delete, get, post, put};
 use axum::serve::{IncomingStream, Listener};
-use axum::{Json, Router};
 use origin::{Repository, Resolver};
 use process::audit::{Event, Log, Operation};
 use serde::{Deserialize, Serialize};
 use std::io;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 use tokio::net::{UnixListener, UnixStream};
-use tokio::sync::oneshot;
+use tokio::sync::{Semaphore, oneshot};
 use tokio_util::sync::CancellationToken;
 use types::Registry;
 
 /// The longest lifetime of a token that can be asked for.
-const LIFETIME_MAX: Duration = Duration::from_secs(10 * 366 * 24 * 3600);
+pub(super) const LIFETIME_MAX: Duration = Duration::from_secs(10 * 366 * 24 * 3600);
 
 /// A host's id as people see it has this many hexadecimal digits.
 const HOST_ID_DIGITS: usize = 16;
@@ -49,27 +42,32 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// What operators can change.
 #[derive(Clone, Debug)]
 pub(crate) struct Desk {
-    pub(crate) cluster: Cluster,
+    cluster: Cluster,
     pub(crate) resolver: Resolver,
-    pub(crate) inputs: Inputs,
-    pub(crate) audit: Option<Log>,
+    /// One for each preheat whose images are resolved.
+    pub(crate) turns: Arc<Semaphore>,
+    inputs: Inputs,
+    audit: Option<Log>,
 }
 
 impl Desk {
+    pub(crate) fn new(cluster: Cluster, resolver: Resolver, inputs: Inputs, audit: Option<Log>) -> Self {
+        Self { cluster, resolver, turns: Arc::new(Semaphore::new(TURNS)), inputs, audit }
+    }
+
     /// Tells the audit log, if there is one, what an operator had the scheduler do.
-    fn done(&self, operator: Peer, name: &'static str, detail: String) {
+    pub(crate) fn done(&self, operator: Peer, name: &'static str, detail: String) {
         if let Some(audit) = &self.audit {
             let operation = Operation { name: name.into(), by: "operator".into(), detail };
             audit.tell_user(operator.uid, Event::Operation(operation));
         }
     }
 
-    /// Asks the driver; nothing if it has stopped.
-    async fn ask<T>(&self, input: impl FnOnce(oneshot::Sender<T>) -> Input) -> Result<T, Refusal> {
+    /// Asks the driver, unless it has stopped.
+    pub(crate) async fn ask<T>(&self, input: impl FnOnce(oneshot::Sender<T>) -> Input) -> Result<T, Stops> {
         let (answer, answered) = oneshot::channel();
-        let stops = || Refusal(StatusCode::SERVICE_UNAVAILABLE, "the scheduler stops".to_owned());
-        self.inputs.send(input(answer)).await.map_err(|_| stops())?;
-        answered.await.map_err(|_| stops())
+        self.inputs.send(input(answer)).await.map_err(|_| Stops)?;
+        answered.await.map_err(|_| Stops)
     }
 }
 
@@ -100,14 +98,7 @@ impl Operator {
 
     /// Serves until `cancel`.
     pub(crate) async fn serve(self, desk: Desk, cancel: CancellationToken) {
-        let routes = Router::new()
-            .route("/v1/tokens", get(tokens).post(create_token))
-            .route("/v1/tokens/{id}", delete(revoke_token))
-            .route("/v1/removed-hosts", get(removed_hosts))
-            .route("/v1/removed-hosts/{id}", put(remove_host).delete(restore_host))
-            .route("/v1/flush", post(flush))
-            .with_state(desk);
-        let routes = routes.into_make_service_with_connect_info::<Peer>();
+        let routes = api::router(desk).into_make_service_with_connect_info::<Peer>();
         let serving = axum::serve(OwnerOnly(self.listener), routes);
         if let Err(error) = serving.with_graceful_shutdown(cancel.cancelled_owned()).await {
             tracing::error!(%error, "the operator's socket has ended");
@@ -118,8 +109,8 @@ impl Operator {
 
 /// Who is at the other end.
 #[derive(Clone, Copy, Debug)]
-struct Peer {
-    uid: u32,
+pub(crate) struct Peer {
+    pub(super) uid: u32,
 }
 
 impl Connected<IncomingStream<'_, OwnerOnly>> for Peer {
@@ -162,26 +153,16 @@ fn own_uid() -> u32 {
     rustix::process::geteuid().as_raw()
 }
 
-/// What an operator is told when it does not work: `{"error": "…"}`.
-#[derive(Debug)]
-struct Refusal(StatusCode, String);
-
-impl IntoResponse for Refusal {
-    fn into_response(self) -> Response {
-        (self.0, Json(serde_json::json!({"error": self.1}))).into_response()
-    }
-}
-
 #[derive(Debug, Serialize)]
-struct TokenView {
-    id: String,
+pub(super) struct TokenView {
+    pub(super) id: String,
     /// Seconds since 1970.
-    created: u64,
-    expires: Option<u64>,
-    note: String,
+    pub(super) created: u64,
+    pub(super) expires: Option<u64>,
+    pub(super) note: String,
     /// The token itself, in the answer to its making alone.
     #[serde(skip_serializing_if = "Option::is_none")]
-    token: Option<String>,
+    pub(super) token: Option<String>,
 }
 
 impl TokenView {
@@ -198,20 +179,20 @@ impl TokenView {
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
-struct TokenRequest {
+pub(super) struct TokenRequest {
     note: String,
     lifetime_seconds: Option<u64>,
 }
 
-async fn tokens(State(desk): State<Desk>) -> Json<Vec<TokenView>> {
+pub(super) async fn tokens(State(desk): State<Desk>) -> Json<Vec<TokenView>> {
     let good = desk.cluster.tokens.list(SystemTime::now());
     Json(good.iter().map(|record| TokenView::of(record, None)).collect())
 }
 
-async fn create_token(
+pub(super) async fn create_token(
     State(desk): State<Desk>,
     ConnectInfo(operator): ConnectInfo<Peer>,
-    Json(request): Json<TokenRequest>,
+    Body(request): Body<TokenRequest>,
 ) -> Result<Json<TokenView>, Refusal> {
     if request.note.len() > NOTE_BYTES_MAX || request.note.contains(char::is_control) {
         return Err(bad(format!("a note has at most {NOTE_BYTES_MAX} bytes, and no control characters")));
@@ -227,7 +208,7 @@ async fn create_token(
     Ok(Json(TokenView::of(&record, Some(token.expose()))))
 }
 
-async fn revoke_token(
+pub(super) async fn revoke_token(
     State(desk): State<Desk>,
     ConnectInfo(operator): ConnectInfo<Peer>,
     Path(id): Path<String>,
@@ -241,17 +222,17 @@ async fn revoke_token(
     Ok(StatusCode::NO_CONTENT)
 }
 
-async fn removed_hosts(State(desk): State<Desk>) -> Json<Vec<String>> {
+pub(super) async fn removed_hosts(State(desk): State<Desk>) -> Json<Vec<String>> {
     Json(desk.cluster.removed.list())
 }
 
 #[derive(Debug, Serialize)]
-struct HostRemoved {
+pub(super) struct HostRemoved {
     /// Whether it was connected: an id that is mistyped is not. Nothing, if the scheduler is too busy to say.
-    connected: Option<bool>,
+    pub(super) connected: Option<bool>,
 }
 
-async fn remove_host(
+pub(super) async fn remove_host(
     State(desk): State<Desk>,
     ConnectInfo(operator): ConnectInfo<Peer>,
     Path(id): Path<String>,
@@ -268,7 +249,7 @@ async fn remove_host(
     Ok(Json(HostRemoved { connected }))
 }
 
-async fn restore_host(
+pub(super) async fn restore_host(
     State(desk): State<Desk>,
     ConnectInfo(operator): ConnectInfo<Peer>,
     Path(id): Path<String>,
@@ -285,21 +266,21 @@ async fn restore_host(
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
-struct FlushRequest {
+pub(super) struct FlushRequest {
     registry: String,
     repository: String,
 }
 
 #[derive(Debug, Serialize)]
-struct Flushed {
+pub(super) struct Flushed {
     /// Hosts that were told.
-    hosts: usize,
+    pub(super) hosts: usize,
 }
 
-async fn flush(
+pub(super) async fn flush(
     State(desk): State<Desk>,
     ConnectInfo(operator): ConnectInfo<Peer>,
-    Json(request): Json<FlushRequest>,
+    Body(request): Body<FlushRequest>,
 ) -> Result<Json<Flushed>, Refusal> {
     let of = match (request.registry.as_str(), request.repository.as_str()) {
         ("", "") => None,

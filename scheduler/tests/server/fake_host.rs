@@ -1,7 +1,7 @@
 //! A host that says what a test wants, over real gRPC.
 
 use proto::client::SchedulerClient;
-use proto::{FromHost, FromScheduler, Hello, Member, SCHEDULER_FRAME_BYTES_MAX, Welcome, wire};
+use proto::{FromHost, FromScheduler, Hello, Member, PreheatOrder, SCHEDULER_FRAME_BYTES_MAX, Welcome, wire};
 use scheduler::{Options, Server};
 use std::collections::{BTreeSet, VecDeque};
 use std::net::{Ipv4Addr, SocketAddr};
@@ -71,8 +71,8 @@ pub(crate) fn client(channel: Channel) -> SchedulerClient<Channel> {
 /// What a host of this name says first. It lets the scheduler find out its address.
 pub(crate) fn hello(name: &str) -> Hello {
     Hello {
-        protocol_min: 1,
-        protocol_max: 1,
+        protocol_min: proto::PROTOCOL_MIN,
+        protocol_max: proto::PROTOCOL,
         peer_id: name.as_bytes().to_vec(),
         bulk: SocketAddr::from((Ipv4Addr::UNSPECIFIED, 4001)),
         control: None,
@@ -86,6 +86,7 @@ pub(crate) fn hello(name: &str) -> Hello {
         },
         version: "test".to_owned(),
         flushed: 0,
+        platform: "linux/amd64".to_owned(),
     }
 }
 
@@ -101,6 +102,8 @@ pub(crate) struct FakeHost {
     pub(crate) members: BTreeSet<HostId>,
     /// As they were named.
     pub(crate) named: Vec<Member>,
+    /// What it was told to hold.
+    pub(crate) orders: Vec<PreheatOrder>,
 }
 
 impl FakeHost {
@@ -115,8 +118,8 @@ impl FakeHost {
         let FromScheduler::Welcome(welcome) = first.try_into().expect("well formed") else {
             panic!("no welcome")
         };
-        let (messages, members, named) = Default::default();
-        Ok(Self { id, welcome, frames, incoming, messages, members, named })
+        let (messages, members, named, orders) = Default::default();
+        Ok(Self { id, welcome, frames, incoming, messages, members, named, orders })
     }
 
     pub(crate) async fn say(&self, said: FromHost) {
@@ -144,6 +147,9 @@ impl FakeHost {
         let frame = tokio::time::timeout(SOON, self.incoming.message()).await.expect("in time")?;
         let frame = frame.ok_or_else(|| Status::ok("the end"))?;
         let said = FromScheduler::try_from(frame).expect("well formed");
+        if let FromScheduler::Preheat(order) = &said {
+            self.orders.push(order.clone());
+        }
         if let FromScheduler::Members { reset, joined, left } = &said {
             if *reset {
                 self.members.clear();
@@ -203,6 +209,20 @@ impl FakeHost {
                 _ => {}
             }
         }
+    }
+
+    /// The next order.
+    pub(crate) async fn preheat(&mut self) -> PreheatOrder {
+        loop {
+            if let FromScheduler::Preheat(order) = self.hear().await.expect("an order") {
+                return order;
+            }
+        }
+    }
+
+    /// Waits until it is told that an order is over.
+    pub(crate) async fn until_over(&mut self, number: u64) {
+        while self.hear().await.expect("an order's end") != FromScheduler::PreheatOver(number) {}
     }
 
     /// How the stream ends.

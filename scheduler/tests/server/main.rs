@@ -4,8 +4,11 @@
 #![allow(clippy::cast_possible_truncation, reason = "contents of tests are small")]
 
 mod blobs;
+mod cluster;
 mod fake_host;
 mod joining;
+mod preheats;
 mod program;
 mod questions;
+mod shelf;
 mod streams;

@@ -1,7 +1,7 @@
 //! Streams of hosts over real gRPC: greetings, members, heartbeats, and everything that ends a stream.
 
 use crate::fake_host::{FakeHost, Running, SOON, blob, hello, options};
-use proto::{FromHost, HOST_FRAME_BYTES_MAX, Traffic, wire};
+use proto::{FromHost, HOST_FRAME_BYTES_MAX, Hello, Traffic, wire};
 use std::time::Duration;
 use tonic::Code;
 use types::{HostBody, HostId, PieceIndex};
@@ -10,7 +10,7 @@ use types::{HostBody, HostId, PieceIndex};
 async fn hosts_are_welcomed_and_introduced() {
     let running = Running::start(options()).await;
     let mut a = running.host("a").await;
-    assert_eq!((a.welcome.protocol, a.welcome.cluster.as_str()), (1, "damselfly"));
+    assert_eq!((a.welcome.protocol, a.welcome.cluster.as_str()), (proto::PROTOCOL, "damselfly"));
     assert_eq!(a.welcome.heartbeat, Duration::from_secs(1));
     let mut b = running.host("b").await;
     a.until_members(&[b.id]).await;
@@ -50,10 +50,11 @@ async fn a_second_connection_of_a_host_replaces_the_first() {
 #[tokio::test]
 async fn protocols_are_negotiated() {
     let running = Running::start(options()).await;
-    let mut newer = hello("newer");
-    newer.protocol_max = 9;
-    let welcome = FakeHost::connect(running.channel().await, newer).await.unwrap().welcome;
-    assert_eq!(welcome.protocol, 1);
+    for (max, expected) in [(9, proto::PROTOCOL), (1, 1)] {
+        let hello = Hello { protocol_max: max, ..hello("another") };
+        let welcome = FakeHost::connect(running.channel().await, hello).await.unwrap().welcome;
+        assert_eq!(welcome.protocol, expected);
+    }
     let mut stranger = hello("stranger");
     (stranger.protocol_min, stranger.protocol_max) = (7, 9);
     let refused = FakeHost::connect(running.channel().await, stranger).await.err().expect("refused");

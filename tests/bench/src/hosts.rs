@@ -161,6 +161,7 @@ impl Host {
             },
             version: env!("CARGO_PKG_VERSION").to_owned(),
             flushed: 0,
+            platform: "linux/amd64".to_owned(),
         };
         for frame in FromHost::Hello(hello).into_frames() {
             frames.send(frame).await?;

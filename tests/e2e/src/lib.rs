@@ -3,8 +3,8 @@
 //! The tests in `tests/e2e` say what is to happen; this library sets the scene. They need root and Debian's packages
 //! (`packages`, which `tests/run` reads as well); where those cannot be had, they are skipped and say so.
 //!
-//! `bad_input`, `permission` and `sharing` need neither: their daemons run [`inside`] the tests' own process. `pages` starts
-//! nothing.
+//! `bad_input`, `permission` and `sharing` need neither: their daemons run [`inside`] the tests' own process, but for the tests of
+//! `sharing`'s `traces`, which start the programs. `pages` starts nothing.
 
 pub mod cluster;
 pub mod debian;

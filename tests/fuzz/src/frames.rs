@@ -5,7 +5,7 @@
 use prost::Message as _;
 use proto::{
     FRAME_MEMBERS_MAX, FRAME_MESSAGES_MAX, FromHost, FromScheduler, HOST_FRAME_BYTES_MAX,
-    SCHEDULER_FRAME_BYTES_MAX, wire,
+    PREHEAT_CONTENTS_MAX, PREHEAT_IMAGES_MAX, SCHEDULER_FRAME_BYTES_MAX, wire,
 };
 use types::{BlobKey, HostBody, PieceIndex, PieceLayout, PieceSet, SchedulerBody, State};
 
@@ -43,7 +43,16 @@ pub fn scheduler_frame(bytes: &[u8]) {
         FromScheduler::Members { joined, left, .. } => {
             assert!(joined.len().max(left.len()) <= FRAME_MEMBERS_MAX);
         }
-        FromScheduler::Welcome(_) | FromScheduler::Pong(_) | FromScheduler::Forget(_) => {}
+        FromScheduler::Preheat(order) => {
+            let contents = order.images.iter().map(|image| image.manifests.len() + image.blobs.len());
+            assert!(
+                order.images.len() <= PREHEAT_IMAGES_MAX && contents.sum::<usize>() <= PREHEAT_CONTENTS_MAX
+            );
+        }
+        FromScheduler::Welcome(_)
+        | FromScheduler::Pong(_)
+        | FromScheduler::Forget(_)
+        | FromScheduler::PreheatOver(_) => {}
     }
     let frames: Vec<Vec<u8>> = said.clone().into_frames().iter().map(prost::Message::encode_to_vec).collect();
     let again = frames.iter().map(|frame| read_scheduler(frame).expect("what we write can be read"));

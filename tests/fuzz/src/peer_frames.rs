@@ -41,7 +41,7 @@ fn request(bytes: &[u8]) {
     let len = request.expected_len().expect("a piece has a length");
     assert!((1..=PieceRequest::PIECE_LEN_MAX).contains(&len), "a piece of {len} bytes");
     let ours = fuzz::write_request(&request);
-    assert!(ours.len() <= used, "only a grant makes it longer");
+    assert!(ours.len() <= used, "only extras make it longer");
     assert_eq!(fuzz::read_request(&ours), Some((Ok(request), ours.len())));
 }
 

@@ -2,8 +2,11 @@
 
 use bytesize::ByteSize;
 use clap::{Parser, Subcommand, ValueEnum};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
+
+/// The longest `--linger`.
+const LINGER_MAX: Duration = Duration::from_secs(3600);
 
 /// Hundreds of real daemons pull one image at once, through an origin that serves it once.
 ///
@@ -87,6 +90,15 @@ pub struct Args {
     #[arg(long, value_name = "DIR")]
     pub logs: Option<PathBuf>,
 
+    /// Write into this file, whose name ends in .json, where everything can be scraped, for the file_sd_configs of a
+    /// Prometheus; it is removed at the end
+    #[arg(long, value_name = "FILE", value_parser = json_file)]
+    pub targets: Option<PathBuf>,
+
+    /// How long daemons and scheduler stay after the report, to be scraped, at most an hour; Ctrl-C ends that sooner
+    #[arg(long, default_value = "0s", value_name = "TIME", value_parser = linger)]
+    pub linger: Duration,
+
     /// Print one JSON object instead of the table
     #[arg(long)]
     pub json: bool,
@@ -160,6 +172,19 @@ fn between(text: &str, least: ByteSize, most: ByteSize) -> Result<ByteSize, Stri
     if least <= value && value <= most { Ok(value) } else { Err(format!("not between {least} and {most}")) }
 }
 
+/// By its name Prometheus knows in which format a file is.
+fn json_file(text: &str) -> Result<PathBuf, String> {
+    let file = Path::new(text);
+    let is_json = file.extension().is_some_and(|extension| extension == "json");
+    if is_json { Ok(file.to_owned()) } else { Err("its name does not end in .json".to_owned()) }
+}
+
+fn linger(text: &str) -> Result<Duration, String> {
+    let time = humantime::parse_duration(text).map_err(|error| error.to_string())?;
+    let most = humantime::format_duration(LINGER_MAX);
+    if time <= LINGER_MAX { Ok(time) } else { Err(format!("longer than {most}")) }
+}
+
 impl Args {
     /// Bytes per second of the origin, if it is limited.
     #[must_use]
@@ -188,7 +213,15 @@ mod tests {
     #[test]
     fn arguments_are_well_formed_and_bounded() {
         Args::command().debug_assert();
-        for wrong in [&["--peers", "0"][..], &["--image", "1KiB"], &["--kill", "95"], &["--slow", "5"]] {
+        let wrong: [&[&str]; 6] = [
+            &["--peers", "0"],
+            &["--image", "1KiB"],
+            &["--kill", "95"],
+            &["--slow", "5"],
+            &["--targets", "targets"],
+            &["--linger", "2h"],
+        ];
+        for wrong in wrong {
             let args = ["load"].iter().chain(wrong);
             assert!(Args::try_parse_from(args).is_err(), "{wrong:?}");
         }

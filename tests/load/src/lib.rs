@@ -17,6 +17,7 @@ pub mod progress;
 pub mod pulls;
 pub mod report;
 pub mod roles;
+pub mod targets;
 
 use crate::args::Args;
 use crate::client::Shared;
@@ -27,19 +28,42 @@ use crate::plan::Plan;
 use crate::progress::Bar;
 use crate::pulls::Pulls;
 use crate::report::Report;
+use crate::targets::Targets;
 use anyhow::{Context, Result};
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 use support::images::{Blob, Image};
+use tempfile::TempDir;
 
 /// How long it takes at most until what the scheduler shows has caught up with what it has done.
 const SCHEDULER_RENEWS: Duration = Duration::from_millis(2500);
 
-/// Runs the test. Everything it made is gone when the future ends or is dropped.
+/// A run whose pulls have ended. Its daemons, scheduler and origin stay until it is dropped; then everything is gone.
+#[derive(Debug)]
+pub struct Ended {
+    /// What it came to.
+    pub report: Report,
+    // Dropped in this order: nobody is sent to programs that are gone, and these have their directory to the end.
+    _targets: Option<Targets>,
+    cluster: Cluster,
+    _dir: TempDir,
+}
+
+impl Ended {
+    /// Fails, with its log's end, if a process has ended.
+    ///
+    /// # Errors
+    /// If one has.
+    pub fn check(&mut self) -> Result<()> {
+        self.cluster.check()
+    }
+}
+
+/// Runs the test. Everything it made is gone when what it returns is dropped, or the future before its end.
 ///
 /// # Errors
 /// If a process does not start, or one ends; what goes wrong with single pulls is in the report.
-pub async fn run(args: &Args) -> Result<Report> {
+pub async fn run(args: &Args) -> Result<Ended> {
     roles::raise_descriptors();
     let bar = if args.json { Bar::hidden() } else { Bar::shown() };
     let plan = Plan::new(args);
@@ -61,6 +85,7 @@ pub async fn run(args: &Args) -> Result<Report> {
     let started = Instant::now();
     let mut cluster = Cluster::start(args, &plan, dir.path(), &http).await?;
     let start_seconds = started.elapsed().as_secs_f64();
+    let targets = args.targets.as_deref().map(|file| Targets::write(file, &cluster, &plan)).transpose()?;
     let idle = Meter::start(&cluster);
     tokio::time::sleep(args.idle).await;
     let idle = idle.stop(&cluster, 0, 0);
@@ -84,7 +109,7 @@ pub async fn run(args: &Args) -> Result<Report> {
         cluster.keep_logs(logs)?;
     }
     let warnings = logs::warnings(cluster.logs())?;
-    Ok(report::Parts {
+    let report = report::Parts {
         args,
         image_bytes,
         bound,
@@ -98,5 +123,6 @@ pub async fn run(args: &Args) -> Result<Report> {
         warnings,
         wrong_bytes: shared.wrong.load(Ordering::Relaxed),
     }
-    .into_report())
+    .into_report();
+    Ok(Ended { report, _targets: targets, cluster, _dir: dir })
 }

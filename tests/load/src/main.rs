@@ -25,11 +25,12 @@ fn main() -> ExitCode {
 #[tokio::main]
 async fn measure(args: &Args) -> anyhow::Result<ExitCode> {
     let mut terminate = signal(SignalKind::terminate())?;
-    let report = tokio::select! {
-        report = load::run(args) => report?,
+    let mut ended = tokio::select! {
+        ended = load::run(args) => ended?,
         _ = tokio::signal::ctrl_c() => return Ok(ExitCode::from(INTERRUPTED)),
         _ = terminate.recv() => return Ok(ExitCode::from(INTERRUPTED)),
     };
+    let report = &ended.report;
     if let Some(file) = &args.html {
         let page = report.to_html().map_err(|error| anyhow::anyhow!("{error}"))?;
         std::fs::write(file, page).with_context(|| file.display().to_string())?;
@@ -39,5 +40,16 @@ async fn measure(args: &Args) -> anyhow::Result<ExitCode> {
     } else {
         println!("\n{report}");
     }
-    Ok(if report.is_right() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    let code = if report.is_right() { ExitCode::SUCCESS } else { ExitCode::FAILURE };
+    if !args.linger.is_zero() {
+        let linger = humantime::format_duration(args.linger);
+        eprintln!("daemons and scheduler stay for {linger}; Ctrl-C ends that");
+        tokio::select! {
+            () = tokio::time::sleep(args.linger) => {}
+            _ = tokio::signal::ctrl_c() => {}
+            _ = terminate.recv() => {}
+        }
+        ended.check()?;
+    }
+    Ok(code)
 }

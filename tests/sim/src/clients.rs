@@ -6,12 +6,10 @@ use crate::world::{Happening, World};
 use download_core::{Download, Event, Failure, ReaderId, Spec};
 use std::collections::BTreeMap;
 use std::time::Duration;
-use types::{ByteRange, Credential, PieceIndex, PieceSet, Priority};
+use types::{ByteRange, Credential, PieceIndex, PieceSet};
 
 /// Between two looks of a reader at what there is.
 const LOOK: Duration = Duration::from_micros(50);
-/// The patience where no client waits.
-const FOR_EVER: Duration = Duration::from_secs(1_000_000);
 /// Before a client that got an error tries again.
 const RETRY: Duration = Duration::from_millis(500);
 
@@ -45,17 +43,12 @@ impl World {
         if has_right {
             self.download_event(spot, Event::Credential(Credential::Anonymous));
         }
-        self.download_event(spot, Event::ReaderJoined { reader, range });
+        self.download_event(spot, Event::ReaderJoined { reader, range, priority: self.priority(blob) });
         self.consume_soon(spot);
     }
 
     fn start_download(&mut self, host: usize, blob: usize) {
         let seed = self.rng.u64(..);
-        let priority = self.priority(blob);
-        let mut options = self.settings.download.clone();
-        if priority != Priority::Waiting {
-            options.patience = FOR_EVER;
-        }
         let Blob { key, layout, .. } = &self.blobs[blob];
         let place = &self.hosts[host].places[blob];
         let spec = Spec {
@@ -64,12 +57,11 @@ impl World {
             held: place.stored.pieces().clone(),
             chain: place.stored.chain().clone(),
             credential: if self.hosts[host].has_right { Credential::Anonymous } else { Credential::None },
-            priority,
             link: self.hosts[host].link,
         };
         let running = Running {
             serial: self.next_serial,
-            core: Download::new(options, seed, spec),
+            core: Download::new(self.settings.download.clone(), seed, spec),
             fetches: BTreeMap::new(),
             reads: BTreeMap::new(),
             kept: BTreeMap::new(),

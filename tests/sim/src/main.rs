@@ -57,6 +57,8 @@ enum Kind {
     Few,
     /// Two to two hundred, on links or not, with more kinds of faults
     Random,
+    /// The same, with a blob that no client waits for
+    Preheat,
 }
 
 impl Kind {
@@ -64,6 +66,7 @@ impl Kind {
         match self {
             Self::Few => Settings::troubled,
             Self::Random => Settings::random,
+            Self::Preheat => Settings::preheating,
         }
     }
 }

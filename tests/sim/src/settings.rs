@@ -402,6 +402,18 @@ impl Settings {
         settings
     }
 
+    /// The same with the first blob preheated on every host: no client waits for it, and it gives way to what clients wait
+    /// for.
+    #[must_use]
+    pub fn preheating(seed: u64) -> Self {
+        let mut settings = Self::random(seed);
+        let hosts = (0..settings.hosts).collect();
+        settings.visits.insert(0, Visit { hosts, at: Duration::ZERO, priority: Priority::Preheat });
+        // It begins when the others have ended, at the latest.
+        settings.patience *= 2;
+        settings
+    }
+
     /// What a host takes at most to get its pieces one after the other on each slot, stalls included.
     fn longest_work(&self) -> Duration {
         let stalls = if self.stalls == 0 { Duration::ZERO } else { STALL / self.stalls };

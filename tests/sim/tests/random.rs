@@ -60,6 +60,18 @@ fn a_thousand_networks_in_which_anything_goes_wrong_end_well() {
     }
 }
 
+/// What nobody waits for comes too, however often clients' blobs, the scheduler and the origin are in its way.
+#[test]
+fn preheats_end_in_networks_in_which_anything_goes_wrong() {
+    let seeds = Seeds { first: 0, count: SEEDS / 4, make: Settings::preheating, twice: false, stop: false };
+    let sweep = Sweep::over(&seeds, |_| ());
+    for (seed, why) in &sweep.failed {
+        let why = why.lines().next().unwrap_or_default();
+        println!("cargo sim replay {seed} --kind preheat: {why}");
+    }
+    assert!(sweep.failed.is_empty() && sweep.runs == SEEDS / 4, "{} failed", sweep.failed.len());
+}
+
 /// Seeds that once found something, named after it.
 const FOUND: &[(u64, &str)] = &[
     (

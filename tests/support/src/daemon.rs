@@ -125,6 +125,14 @@ impl SchedulerPlace {
     /// # Errors
     /// If its configuration cannot be written or it cannot be started.
     pub fn start(&self, binaries: &Binaries, upstreams: &[Upstream]) -> Result<Program> {
+        self.start_with(binaries, upstreams, "")
+    }
+
+    /// Starts it with `more` tables in its configuration; it is not ready yet.
+    ///
+    /// # Errors
+    /// As [`Self::start`].
+    pub fn start_with(&self, binaries: &Binaries, upstreams: &[Upstream], more: &str) -> Result<Program> {
         let mut config = String::new();
         let _ = writeln!(config, "listen = \"{}\"", self.grpc());
         let _ = writeln!(config, "admin = \"{}\"", SocketAddr::new(self.address, SCHEDULER_PORT + 1));
@@ -132,6 +140,7 @@ impl SchedulerPlace {
         let _ = writeln!(config, "insecure_plain_grpc = {}", self.plain);
         let _ = writeln!(config, "[scheduling]\nquiet_period = \"{}ms\"", self.quiet_period.as_millis());
         config.push_str(&origin_section(upstreams));
+        config.push_str(more);
         start("scheduler", &binaries.scheduler, &self.dir, self.namespace.as_deref(), &config)
     }
 }
@@ -276,7 +285,16 @@ impl DaemonPlace {
     /// # Errors
     /// If its configuration cannot be written or it cannot be started.
     pub fn start(&self, binaries: &Binaries, upstreams: &[Upstream]) -> Result<Program> {
-        start(&self.name, &binaries.dfdaemon, &self.dir, self.namespace.as_deref(), &self.config(upstreams)?)
+        self.start_with(binaries, upstreams, "")
+    }
+
+    /// The same, with `more` tables in its configuration.
+    ///
+    /// # Errors
+    /// As [`Self::start`].
+    pub fn start_with(&self, binaries: &Binaries, upstreams: &[Upstream], more: &str) -> Result<Program> {
+        let config = self.config(upstreams)? + more;
+        start(&self.name, &binaries.dfdaemon, &self.dir, self.namespace.as_deref(), &config)
     }
 }
 

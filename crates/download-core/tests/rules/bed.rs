@@ -95,8 +95,7 @@ impl Bed {
         }
         let registry = Registry::parse("registry.test").expect("a name");
         let key = BlobKey { digest, size: layout.size(), registry };
-        let priority = Priority::Waiting;
-        let spec = Spec { key, layout, held, chain, credential, priority, link };
+        let spec = Spec { key, layout, held, chain, credential, link };
         let download = Download::new(options, seed, spec);
         Self { now: Timestamp::ZERO + Duration::from_secs(100), download, states, content, layout }
     }
@@ -138,8 +137,12 @@ impl Bed {
     }
 
     pub(crate) fn join(&mut self, reader: u64, range: Range<u64>) -> Vec<Effect> {
+        self.join_as(reader, range, Priority::Waiting)
+    }
+
+    pub(crate) fn join_as(&mut self, reader: u64, range: Range<u64>, priority: Priority) -> Vec<Effect> {
         let range = ByteRange::new(range.start, range.end).expect("a range");
-        self.event(Event::ReaderJoined { reader: ReaderId(reader), range })
+        self.event(Event::ReaderJoined { reader: ReaderId(reader), range, priority })
     }
 
     pub(crate) fn leave(&mut self, reader: u64) -> Vec<Effect> {

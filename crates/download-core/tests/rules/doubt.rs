@@ -269,7 +269,6 @@ fn pieces_without_their_states_are_void_from_the_start() {
         held: set(4, [1]),
         chain: types::Chain::new(key.digest, spec_bed.layout).unwrap(),
         credential: Credential::None,
-        priority: types::Priority::Waiting,
         link: LinkState::Up,
         key,
     };

@@ -4,5 +4,6 @@ mod alone;
 mod bed;
 mod cold;
 mod doubt;
+mod preheat;
 mod source;
 mod together;

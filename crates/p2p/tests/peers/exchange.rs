@@ -1,8 +1,9 @@
 //! What works: pieces of all sizes, both ways, over few connections.
 
 use crate::support::{Blob, Node, eventually, introduce, pair};
-use p2p::{FetchError, Options, Refusal};
+use p2p::{FetchError, Options, PieceRequest, Refusal};
 use std::sync::atomic::{AtomicU32, Ordering};
+use types::TraceContext;
 
 #[tokio::test]
 async fn two_nodes_exchange_pieces_both_ways() {
@@ -100,6 +101,19 @@ async fn what_is_not_held_is_refused_and_the_connection_stays() {
     }
     assert_eq!(child.p2p.stats().dialed, 1);
     assert_eq!(parent.p2p.stats().refused, 2);
+}
+
+#[tokio::test]
+async fn the_parent_hears_for_which_span_it_is_asked() {
+    let blob = Blob::new(10, 1000, 128);
+    let (parent, child) = pair(&blob, Options::default(), Options::default()).await;
+    let trace = TraceContext::new([7; 16], [9; 8]);
+    let missing = Blob::new(11, 1000, 128);
+    child.fetch(parent.host(), blob.request(0)).await.unwrap();
+    child.fetch(parent.host(), PieceRequest { trace, ..blob.request(1) }).await.unwrap();
+    child.fetch(parent.host(), PieceRequest { trace, ..missing.request(0) }).await.unwrap_err();
+    let told = [(child.host(), trace, None), (child.host(), trace, Some(Refusal::NotHeld))];
+    eventually("both are told of", || parent.shelf.traced.lock().unwrap()[..] == told).await;
 }
 
 #[tokio::test]

@@ -5,12 +5,13 @@ use p2p::{
     PieceSource, Refusal,
 };
 use std::collections::BTreeMap;
+use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
-use types::{Digest, HostId, PieceIndex, PieceLayout, PieceSet};
+use types::{Digest, HostId, PieceIndex, PieceLayout, PieceSet, TraceContext};
 
 /// Long enough for a slow machine, short enough for a test that hangs.
 pub(crate) const SOON: Duration = Duration::from_secs(20);
@@ -39,6 +40,7 @@ impl Blob {
             size: self.layout.size(),
             piece_len: self.layout.piece_len(),
             piece: PieceIndex(piece),
+            trace: None,
         }
     }
 
@@ -49,12 +51,17 @@ impl Blob {
     }
 }
 
+/// Who asked, for which span, and what was refused.
+pub(crate) type Traced = (HostId, Option<TraceContext>, Option<Refusal>);
+
 /// Pieces to send. A piece leaves only when a permit is there.
 pub(crate) struct Shelf {
     blobs: Mutex<BTreeMap<Digest, Blob>>,
     pub(crate) permits: Semaphore,
     pub(crate) asked: AtomicU64,
     pub(crate) uploaded: Mutex<BTreeMap<HostId, u64>>,
+    /// What was told of traces.
+    pub(crate) traced: Mutex<Vec<Traced>>,
 }
 
 impl Shelf {
@@ -84,6 +91,18 @@ impl PieceSource for Shelf {
     fn uploaded(&self, child: HostId, _request: &PieceRequest, bytes: u64) {
         *self.uploaded.lock().unwrap().entry(child).or_default() += bytes;
     }
+
+    fn answered_in_trace(
+        &self,
+        child: HostId,
+        request: &PieceRequest,
+        began: SystemTime,
+        answer: &io::Result<Option<Refusal>>,
+    ) {
+        assert!(began <= SystemTime::now());
+        let refusal = *answer.as_ref().expect("the child stays");
+        self.traced.lock().unwrap().push((child, request.trace, refusal));
+    }
 }
 
 /// A running node; it stops when dropped.
@@ -106,6 +125,7 @@ impl Node {
             permits: Semaphore::new(100_000),
             asked: AtomicU64::new(0),
             uploaded: Mutex::default(),
+            traced: Mutex::default(),
         });
         let cancel = CancellationToken::new();
         let source = Arc::clone(&shelf) as Arc<dyn PieceSource>;

@@ -48,6 +48,7 @@ pub(super) async fn receive(identities: &Identities, address: SocketAddr, pieces
         size: u64::from(PIECE_LEN),
         piece_len: PIECE_LEN,
         piece: PieceIndex(0),
+        trace: None,
     };
     let mut piece = Vec::new();
     for _ in 0..pieces {

@@ -111,6 +111,7 @@ impl Liar {
             },
             version: "liar".to_owned(),
             flushed: 0,
+            platform: "linux/amd64".to_owned(),
         };
         let (said, words) = mpsc::channel(FRAMES);
         let (heard, met) = (Arc::default(), Arc::default());
@@ -243,7 +244,11 @@ impl Talk {
                 }
                 if answers.is_empty() { Vec::new() } else { vec![FromHost::Messages(answers)] }
             }
-            FromScheduler::Welcome(_) | FromScheduler::Pong(_) | FromScheduler::Forget(_) => Vec::new(),
+            FromScheduler::Welcome(_)
+            | FromScheduler::Pong(_)
+            | FromScheduler::Forget(_)
+            | FromScheduler::Preheat(_)
+            | FromScheduler::PreheatOver(_) => Vec::new(),
         }
     }
 }

@@ -30,6 +30,7 @@ use support::origin::FaultyOrigin;
 use support::poll;
 use tempfile::TempDir;
 use tokio_util::sync::CancellationToken;
+use types::Label;
 
 /// Nothing that is waited for here takes this long, however busy the machine is.
 pub const BOUND: Duration = Duration::from_secs(30);
@@ -65,6 +66,8 @@ pub struct Settings {
     pub quota_bytes: u64,
     /// Bytes per second that each host sends and receives at most.
     pub rate: Option<u64>,
+    /// The hosts' zone.
+    pub zone: Label,
     /// Whether daemons write an audit log into their directories.
     pub audit: bool,
 }
@@ -94,6 +97,7 @@ impl Settings {
             linger: Duration::from_secs(30),
             quota_bytes: 1 << 30,
             rate: None,
+            zone: Label::default(),
             audit: false,
         }
     }
@@ -134,13 +138,14 @@ impl Settings {
             },
             origin: self.origin.clone(),
             resolver: self.resolver.clone(),
-            host: HostConfig::default(),
+            host: HostConfig { zone: self.zone.clone(), ..HostConfig::default() },
             admin: AdminConfig { listen: ANY_PORT },
             audit: self.audit.then(|| process::audit::Options {
                 file: dir.path().join(AUDIT),
                 max_bytes: 64 << 20,
                 keep: 1,
             }),
+            traces: process::traces::Options::default(),
             log: LogConfig { filter: String::new(), format: Format::Auto },
         }
     }

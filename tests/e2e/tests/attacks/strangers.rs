@@ -47,6 +47,7 @@ async fn ask(thief: &Thief, member: &Member, content: &Content) -> Result<()> {
         size: content.bytes.len() as u64,
         piece_len: 1 << 20,
         piece: PieceIndex(0),
+        trace: None,
     };
     let mut piece = Vec::new();
     let refused = thief.p2p.fetch(member.host, request, &mut piece, || {}).await;

@@ -5,6 +5,7 @@ mod dockerd;
 mod no_scheduler;
 mod open_ports;
 mod plain_hosts;
+mod preheat;
 mod private_registry;
 mod record;
 mod reload;

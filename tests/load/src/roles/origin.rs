@@ -11,13 +11,16 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 use support::images::Image;
-use support::origin::FaultyOrigin;
+use support::origin::{Fault, FaultyOrigin, When};
 use support::process::Program;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 /// How long it may take to make the image.
 const READY_LIMIT: Duration = Duration::from_secs(120);
+
+/// What it says of its ration of manifests, in the way of Docker Hub: daemons show it, and do nothing about it.
+const RATION: &str = "100;w=21600";
 
 /// What the origin has served.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
@@ -44,6 +47,7 @@ pub(super) async fn run(
     }
     let origin = Arc::new(builder.start().await?);
     image.lay_into(&origin, REPOSITORY, TAG);
+    origin.fault(When::any(), Fault::Header("ratelimit-remaining", RATION.to_owned()));
     let control = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
     super::ready(format!("{} {}", origin.url(), control.local_addr()?));
     let served = async move || {
