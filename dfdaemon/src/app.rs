@@ -8,7 +8,7 @@ use crate::engine::{Buffers, Engine, Parts};
 use crate::joining::{Joining, Way};
 use crate::lasting::Lasting;
 use crate::link::{self, Link, LinkTask, Served};
-use crate::preheat::{self, Preheats};
+use crate::preheat::Preheats;
 use crate::proxy::{self, Audit};
 use crate::registry::ClusterRegistry;
 use crate::reload::reload;
@@ -32,7 +32,7 @@ use store::{Store, StoreError};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tonic::transport::Endpoint;
-use types::HostSpec;
+use types::{HostSpec, Platform};
 
 /// How long a stop may take once clients have been served or cut off.
 const STOP_TIMEOUT: Duration = Duration::from_secs(10);
@@ -323,7 +323,7 @@ fn hello(config: &Config, p2p: &P2p) -> proto::Hello {
         version: env!("CARGO_PKG_VERSION").to_owned(),
         // As each stream begins.
         flushed: 0,
-        platform: preheat::platform(),
+        platform: Platform::of_this_machine().to_string(),
     }
 }
 

@@ -23,8 +23,8 @@ pub use frame::{Forget, FromHost, FromScheduler, host_frames, scheduler_frames};
 pub use join::{Credentials, JoinRequest, ServiceAccountJoinRequest};
 pub use link::{Hello, Member, PeerTraffic, TRAFFIC_PEERS_MAX, Traffic, Welcome};
 pub use preheat::{
-    PREHEAT_CONTENTS_MAX, PREHEAT_IMAGES_MAX, PREHEAT_REPORTS_MAX, PreheatBlob, PreheatImage, PreheatOrder,
-    PreheatReport,
+    PREHEAT_CONTENTS_MAX, PREHEAT_FAILURE_BYTES_MAX, PREHEAT_IMAGES_MAX, PREHEAT_REPORTS_MAX, PreheatBlob,
+    PreheatImage, PreheatOrder, PreheatReport,
 };
 pub use requests::{
     Access, AccessRequest, CredentialKind, MANIFEST_BYTES_MAX, Manifest, OriginRefusal, RefreshRequest,
@@ -34,6 +34,7 @@ pub use status::{
     BlobStatus, HostStatus, ROLLOUTS_MAX, RolloutProgress, RolloutStatus, STATUS_ROWS_MAX, Status, StatusKey,
 };
 pub use status_view::{BlobView, HostView, PeerView, ProgressView, RolloutView, StatusView, TrafficView};
+pub use words::LABEL_BYTES_MAX;
 
 /// The generated types and the service, version 1.
 #[allow(missing_debug_implementations, unreachable_pub, unused_qualifications, reason = "generated")]

@@ -15,8 +15,8 @@ const PEER_ID_BYTES_MAX: usize = 128;
 /// The longest program version, in bytes.
 const VERSION_BYTES_MAX: usize = 64;
 
-/// The longest platform, in bytes.
-const PLATFORM_BYTES_MAX: usize = 64;
+/// The longest platform of a host, in bytes.
+const PLATFORM_BYTES_MAX: usize = types::Platform::LEN_MAX;
 
 /// The most peers in a traffic report.
 pub const TRAFFIC_PEERS_MAX: usize = 64;

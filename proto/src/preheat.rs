@@ -14,8 +14,8 @@ pub const PREHEAT_CONTENTS_MAX: usize = 4096;
 /// The most reports in one frame.
 pub const PREHEAT_REPORTS_MAX: usize = 64;
 
-/// The longest word on what went wrong, in bytes.
-const FAILURE_BYTES_MAX: usize = 512;
+/// The longest word of a report on what went wrong, in bytes.
+pub const PREHEAT_FAILURE_BYTES_MAX: usize = 512;
 
 /// What a host is to hold, though no client of its waits for it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -60,7 +60,8 @@ pub struct PreheatReport {
     pub held_blobs: u32,
     /// Whether the host has done what it could.
     pub ended: bool,
-    /// What went wrong first, for people; empty if nothing did. Cut to 512 bytes on the way out.
+    /// What went wrong first, for people; empty if nothing did. Cut to
+    /// [`PREHEAT_FAILURE_BYTES_MAX`] on the way out.
     pub failure: String,
 }
 
@@ -104,7 +105,7 @@ impl PreheatOrder {
 
 pub(crate) fn reports_out(reports: &[PreheatReport]) -> wire::PreheatReports {
     let report = |report: &PreheatReport| {
-        let failure = &report.failure[..report.failure.floor_char_boundary(FAILURE_BYTES_MAX)];
+        let failure = &report.failure[..report.failure.floor_char_boundary(PREHEAT_FAILURE_BYTES_MAX)];
         wire::PreheatReport {
             number: report.number,
             held_bytes: report.held_bytes,
@@ -119,7 +120,7 @@ pub(crate) fn reports_out(reports: &[PreheatReport]) -> wire::PreheatReports {
 pub(crate) fn reports_in(reports: wire::PreheatReports) -> Result<Vec<PreheatReport>, ConvertError> {
     bounded("preheat reports", reports.reports.len(), PREHEAT_REPORTS_MAX)?;
     let report = |report: wire::PreheatReport| {
-        bounded("failure", report.failure.len(), FAILURE_BYTES_MAX)?;
+        bounded("failure", report.failure.len(), PREHEAT_FAILURE_BYTES_MAX)?;
         let wire::PreheatReport { number, held_bytes, held_blobs, ended, failure } = report;
         Ok(PreheatReport { number, held_bytes, held_blobs, ended, failure })
     };

@@ -16,7 +16,7 @@ use types::{
 pub(crate) const PIECES_MAX: u32 = 65_536;
 
 /// The longest zone, rack or cluster name, in bytes.
-const LABEL_BYTES_MAX: usize = 253;
+pub const LABEL_BYTES_MAX: usize = 253;
 
 /// What a message's key says of its blob.
 #[derive(Clone, Copy)]

@@ -9,7 +9,7 @@ mod preheats;
 use crate::cluster::{Cluster, Flushes, Removed};
 use crate::metrics::{self, Published};
 use crate::outbox::{End, Out, Outbox};
-use crate::preheat::{self, Book, Joined};
+use crate::preheat::{self, Book, Candidate};
 use crate::rollouts::Rollouts;
 use crate::roster::{Roster, StreamId};
 use crate::{Options, status};
@@ -263,7 +263,7 @@ impl Driver {
         self.rollouts.gone(Instant::now(), host);
         let missed = self.flushes.as_ref().map(|flushes| flushes.since(hello.flushed)).unwrap_or_default();
         let (zone, platform) = (spec.zone.clone(), Label::new(&hello.platform));
-        let joined = Joined { host, zone, platform, protocol };
+        let joined = Candidate { host, zone, platform, protocol };
         self.roster.join(host, hello, protocol, stream, outbox, Instant::now());
         for forget in missed {
             self.send(host, Out::Forget(forget));

@@ -171,6 +171,11 @@ mod tests {
         assert_eq!((no.status, no.retry_after), (429, Duration::from_secs(7)));
         assert_eq!(refusal(&OriginError::TimedOut).status, 504);
         assert_eq!(refusal(&OriginError::RedirectLoop).status, 502);
+        let registry = Registry::parse("registry.example").unwrap();
+        let bad_credential = OriginError::BadCredential { registry: registry.clone(), why: "no file".into() };
+        for ours in [OriginError::NoCredential(registry), bad_credential] {
+            assert_eq!(refusal(&ours).status, 502, "{ours}");
+        }
         assert_eq!(refusal(&OriginError::Unreachable("down".into())).status, 503);
     }
 }

@@ -111,7 +111,7 @@ fn answered<T>(
 }
 
 /// Why there is neither a yes nor a no, in the words of which docs/traces.md tells; nothing if it is a no. Daemons have the
-/// same words for what they are told of it.
+/// same words, but for a credential that is missing or cannot be used: of that they are told as of a bad answer.
 const fn unanswered(error: &OriginError) -> Option<&'static str> {
     match error {
         OriginError::Unauthorized { .. }
@@ -251,9 +251,12 @@ impl server::Scheduler for Service {
 mod tests {
     use super::*;
     use http::StatusCode;
+    use types::Registry;
 
     #[test]
     fn an_outage_is_no_refusal_and_has_no_status() {
+        let registry = Registry::parse("registry.example").unwrap();
+        let bad_credential = OriginError::BadCredential { registry: registry.clone(), why: "no file".into() };
         for (error, why, status) in [
             (OriginError::Unauthorized { challenges: Vec::new(), body: "".into() }, None, Some(401)),
             (OriginError::Denied { status: StatusCode::FORBIDDEN, body: "".into() }, None, Some(403)),
@@ -263,6 +266,8 @@ mod tests {
             (OriginError::Throttled { retry_after: None, body: "".into() }, Some("unavailable"), Some(429)),
             (OriginError::Server { status: StatusCode::BAD_GATEWAY }, Some("bad answer"), Some(502)),
             (OriginError::RedirectLoop, Some("bad answer"), None),
+            (OriginError::NoCredential(registry), Some("no credential"), None),
+            (bad_credential, Some("no credential"), None),
         ] {
             assert_eq!((unanswered(&error), origin_status(&error)), (why, status), "{error}");
         }

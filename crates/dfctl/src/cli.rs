@@ -1,7 +1,6 @@
 //! The command line, parsed as far as it can be without asking anybody.
 
 use crate::audit::Filter;
-use crate::image::Platform;
 use crate::node_labels::NodeLabels;
 use crate::preheat::{Preheat, PreheatsCommand};
 use crate::runtime::{Place, Runtime};
@@ -11,7 +10,7 @@ use origin::{ImageName, NameError, Reference};
 use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
-use types::Registry;
+use types::{Platform, Registry};
 use url::Url;
 
 /// Where a scheduler that was told nothing else has its operator's socket.

@@ -2,7 +2,7 @@
 
 use crate::cli::Image;
 use crate::client::Client;
-use crate::image::{self, BlobRef, Contents, Platform};
+use crate::image::{self, BlobRef, Contents};
 use crate::{Error, Output, blob, json};
 use bytes::Bytes;
 use bytesize::ByteSize;
@@ -14,7 +14,7 @@ use reqwest::header::ACCEPT;
 use serde::Serialize;
 use std::io::Write;
 use std::time::{Duration, Instant};
-use types::Digest;
+use types::{Digest, Platform};
 
 /// Blobs pulled at once, as many as runtimes do.
 const CONCURRENT_BLOBS: usize = 3;

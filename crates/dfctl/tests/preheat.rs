@@ -245,8 +245,11 @@ async fn looking_after_them() {
 
 #[tokio::test]
 async fn refusals_in_the_schedulers_words() {
-    for (status, code) in [(422, 1), (429, 1), (502, 69)] {
-        let why = "ghcr.io/org/app:v1: the origin does not have it";
+    for (status, code, why) in [
+        (422, 1, "ghcr.io/org/app:v1: the registry does not have it"),
+        (429, 1, "too many images are being looked up: try again"),
+        (502, 69, "ghcr.io/org/app:v1: the registry does not answer"),
+    ] {
         let scheduler = Scheduler::new([(status, json!({"error": why}))]);
         let (out, result) = scheduler.dfctl("dfctl preheat ghcr.io/org/app:v1 --wait").await;
         let error = result.unwrap_err();

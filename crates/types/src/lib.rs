@@ -1,4 +1,4 @@
-//! The words of Damselfly, one meaning each: digests, pieces, chains, hosts, time.
+//! The words of Damselfly, one meaning each: digests, pieces, chains, hosts, platforms, time.
 //!
 //! Every other package speaks in these. There is no I/O here, no clock and no randomness.
 
@@ -8,6 +8,7 @@ mod host;
 mod layout;
 mod message;
 mod pieces;
+mod platform;
 mod range;
 mod time;
 mod trace;
@@ -21,6 +22,7 @@ pub use message::{
     Priority, SchedulerBody, SchedulerMessage,
 };
 pub use pieces::PieceSet;
+pub use platform::{Platform, PlatformError};
 pub use range::ByteRange;
 pub use time::Timestamp;
 pub use trace::TraceContext;

@@ -99,9 +99,12 @@ mod tests {
     use crate::proxy::Unknown;
     use http::StatusCode;
     use origin::OriginError;
+    use types::Registry;
 
     #[test]
     fn an_outage_is_no_refusal() {
+        let registry = Registry::parse("registry.example").unwrap();
+        let bad_credential = OriginError::BadCredential { registry: registry.clone(), why: "no file".into() };
         for (error, expected) in [
             (OriginError::Unauthorized { challenges: Vec::new(), body: "".into() }, None),
             (OriginError::Denied { status: StatusCode::FORBIDDEN, body: "".into() }, None),
@@ -111,6 +114,9 @@ mod tests {
             (OriginError::TimedOut, Some("timed out")),
             (OriginError::Server { status: StatusCode::BAD_GATEWAY }, Some("bad answer")),
             (OriginError::RedirectLoop, Some("bad answer")),
+            // Who has none asks no registry, and the client is told as of a no.
+            (OriginError::NoCredential(registry), None),
+            (bad_credential, Some("no credential")),
         ] {
             let text = error.to_string();
             assert_eq!(unanswered(&ProxyError::from_origin(error, Unknown::Blob)), expected, "{text}");

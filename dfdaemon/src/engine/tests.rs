@@ -123,3 +123,13 @@ async fn a_reader_hears_of_a_false_chain_though_it_has_not_joined() {
     }
     assert!(got == right, "{} bytes", got.len());
 }
+
+/// What nobody asked for is no reason for a client to wait longer.
+#[tokio::test]
+async fn clients_have_patience_for_each_other_and_not_for_preheats() {
+    let stage = Stage::new().await;
+    let (at, later) = (Timestamp::from_nanos(5), Timestamp::from_nanos(9));
+    stage.engine.has_moved(at, Priority::Waiting);
+    stage.engine.has_moved(later, Priority::Preheat);
+    assert_eq!((stage.engine.moved(), stage.engine.moved_for_clients()), (later, at));
+}

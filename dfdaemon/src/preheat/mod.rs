@@ -5,12 +5,9 @@
 //! audit log, and every right that it uses is one of a client without a secret.
 
 mod contents;
-mod platform;
 mod queue;
 #[cfg(test)]
 mod tests;
-
-pub(crate) use platform::platform;
 
 use crate::proxy::allow::Allowed;
 use crate::registry::ClusterRegistry;

@@ -5,7 +5,7 @@
 
 use super::contents::{Content, GetError, Held, Wanted};
 use origin::Repository;
-use proto::{PreheatImage, PreheatOrder, PreheatReport};
+use proto::{PREHEAT_FAILURE_BYTES_MAX, PreheatImage, PreheatOrder, PreheatReport};
 use std::collections::BTreeMap;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -16,9 +16,6 @@ pub(super) const ORDERS_MAX: usize = 64;
 
 /// Orders that are known: those that run, and those that have ended and that the scheduler has not called over.
 pub(super) const KNOWN_MAX: usize = 2 * ORDERS_MAX;
-
-/// The longest word on what went wrong, in bytes: as much as a report carries.
-const FAILURE_LEN_MAX: usize = 512;
 
 /// The orders.
 #[derive(Debug, Default)]
@@ -181,7 +178,7 @@ impl Order {
     /// Only the first failure is kept.
     fn fail(&mut self, mut why: String) {
         if self.failure.is_empty() {
-            why.truncate(why.floor_char_boundary(FAILURE_LEN_MAX));
+            why.truncate(why.floor_char_boundary(PREHEAT_FAILURE_BYTES_MAX));
             self.failure = why;
         }
     }

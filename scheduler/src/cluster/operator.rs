@@ -237,7 +237,7 @@ pub(super) async fn remove_host(
     ConnectInfo(operator): ConnectInfo<Peer>,
     Path(id): Path<String>,
 ) -> Result<Json<HostRemoved>, Refusal> {
-    let id = host_id(&id)?;
+    let id = host_id(&id).map_err(bad)?;
     let (asked, removed, cluster) = (id.clone(), id.clone(), desk.cluster.clone());
     // Before it is out, and its stream ended; but whatever the answer, it goes.
     let connected = desk.ask(|answer| Input::IsConnected { id: asked, answer });
@@ -254,7 +254,7 @@ pub(super) async fn restore_host(
     ConnectInfo(operator): ConnectInfo<Peer>,
     Path(id): Path<String>,
 ) -> Result<StatusCode, Refusal> {
-    let id = host_id(&id)?;
+    let id = host_id(&id).map_err(bad)?;
     let (restored, cluster) = (id.clone(), desk.cluster.clone());
     if !on_disk(move || cluster.removed.restore(&restored)).await? {
         return Err(Refusal(StatusCode::NOT_FOUND, "this host was not removed".to_owned()));
@@ -308,13 +308,14 @@ fn bad(why: String) -> Refusal {
     Refusal(StatusCode::UNPROCESSABLE_ENTITY, why)
 }
 
-fn host_id(text: &str) -> Result<String, Refusal> {
+/// A host's id, as `HostId` writes it.
+///
+/// # Errors
+/// What one looks like, for the operator.
+pub(crate) fn host_id(text: &str) -> Result<String, String> {
     let good = text.len() == HOST_ID_DIGITS && text.bytes().all(|b| b.is_ascii_hexdigit());
-    if good {
-        return Ok(text.to_ascii_lowercase());
-    }
-    let why = format!("a host's id has {HOST_ID_DIGITS} hexadecimal digits, as `dfctl status` shows it");
-    Err(bad(why))
+    let why = || format!("a host's id has {HOST_ID_DIGITS} hexadecimal digits, as `dfctl status` shows it");
+    good.then(|| text.to_ascii_lowercase()).ok_or_else(why)
 }
 
 async fn on_disk<T: Send + 'static>(

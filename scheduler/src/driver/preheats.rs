@@ -2,7 +2,7 @@
 
 use super::Driver;
 use crate::outbox::Out;
-use crate::preheat::{Ask, Candidate, Joined, Moment, Plan, PreheatError, PreheatView};
+use crate::preheat::{Ask, Candidate, Moment, Plan, PreheatError, PreheatView};
 use proto::PreheatReport;
 use tokio::time::Instant;
 use types::HostId;
@@ -54,7 +54,7 @@ impl Driver {
     }
 
     /// A host has connected: it is told what it is to hold, also if it was told before.
-    pub(super) fn join_preheats(&mut self, joined: Joined) {
+    pub(super) fn join_preheats(&mut self, joined: Candidate) {
         let host = joined.host;
         for order in self.preheats.joined(Moment::now(), joined) {
             self.send(host, Out::Preheat(order));

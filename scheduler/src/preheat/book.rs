@@ -8,23 +8,23 @@ use super::figures::Figures;
 use super::hosts::{Hosts, Slot};
 use super::plan::Plan;
 use super::record::{Record, Row};
-use super::targets::OLDER;
+use super::targets::{Candidate, OLDER};
 use super::view::{PreheatView, State};
 use proto::{PREHEAT_PROTOCOL, PreheatOrder, PreheatReport};
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tokio::time::Instant;
-use types::{HostId, Label};
+use types::HostId;
 
 /// Preheats that may run at the same time.
 pub(crate) const RUNNING_MAX: usize = 64;
 
 /// Preheats that are remembered, those that run among them; the oldest that have ended go first.
-const KEPT_MAX: usize = 256;
+pub(super) const KEPT_MAX: usize = 256;
 
 /// A host that is away for so long fails.
-const AWAY_MAX: Duration = Duration::from_secs(300);
+pub(super) const AWAY_MAX: Duration = Duration::from_secs(300);
 
 /// What is said of it then.
 const AWAY: &str = "it has been away for 5 min";
@@ -33,8 +33,8 @@ const AWAY: &str = "it has been away for 5 min";
 const REMOVED: &str = "an operator has removed it";
 
 /// Hosts that are told at a time, of all preheats, and how long it is from these to the next ones: 500 a second.
-const TOLD_AT_ONCE: usize = 50;
-const TELL_PAUSE: Duration = Duration::from_millis(100);
+pub(super) const TOLD_AT_ONCE: usize = 50;
+pub(super) const TELL_PAUSE: Duration = Duration::from_millis(100);
 
 /// A moment, by the clock that never goes back and by the calendar.
 #[derive(Clone, Copy, Debug)]
@@ -49,16 +49,6 @@ impl Moment {
         let unix = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
         Self { at: Instant::now(), unix }
     }
-}
-
-/// A host that has connected.
-#[derive(Clone, Debug)]
-pub(crate) struct Joined {
-    pub(crate) host: HostId,
-    pub(crate) zone: Label,
-    pub(crate) platform: Label,
-    /// The version that was agreed on.
-    pub(crate) protocol: u32,
 }
 
 /// All that is known of preheats.
@@ -163,7 +153,7 @@ impl Book {
     }
 
     /// A host has connected, or connected again: what it is to be told, now and not once more at its turn.
-    pub(crate) fn joined(&mut self, now: Moment, joined: Joined) -> Vec<Arc<PreheatOrder>> {
+    pub(crate) fn joined(&mut self, now: Moment, joined: Candidate) -> Vec<Arc<PreheatOrder>> {
         let Some(slot) = self.hosts.find(joined.host) else { return Vec::new() };
         let host = self.hosts.get_mut(slot);
         (host.zone, host.platform, host.away) = (joined.zone, joined.platform, None);

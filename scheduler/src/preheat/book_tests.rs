@@ -1,10 +1,9 @@
 //! What hosts are told of preheats, and what becomes of these, without a driver.
 
 use super::*;
-use crate::preheat::targets::Candidate;
 use crate::preheat::view::{FAILURES_MAX, HostCounts, ROWS_MAX};
 use proto::{PreheatBlob, PreheatImage};
-use types::{Digest, Registry};
+use types::{Digest, Label, Registry};
 
 const FIRST: u64 = 1_764_485_000_000;
 
@@ -79,8 +78,7 @@ impl Bed {
     }
 
     fn join(&mut self, n: u32, protocol: u32) -> Vec<u64> {
-        let Candidate { host, zone, platform, .. } = candidate(n);
-        let orders = self.book.joined(self.now, Joined { host, zone, platform, protocol });
+        let orders = self.book.joined(self.now, Candidate { protocol, ..candidate(n) });
         orders.iter().map(|order| order.number).collect()
     }
 

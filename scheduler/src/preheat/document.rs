@@ -4,7 +4,7 @@
 
 use super::platform::Platform;
 use proto::{PREHEAT_CONTENTS_MAX, PreheatBlob};
-use serde::de::{Error as _, IgnoredAny, SeqAccess, Visitor};
+use serde::de::{IgnoredAny, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -43,7 +43,7 @@ pub(crate) enum Unfit {
     #[error("its manifest gives {0} two sizes")]
     TwoSizes(Box<Digest>),
     /// More than an order takes.
-    #[error("it has more than {PREHEAT_CONTENTS_MAX} manifests and blobs")]
+    #[error("it has more than {PREHEAT_CONTENTS_MAX} manifests and blobs: name fewer platforms")]
     TooMuch,
 }
 
@@ -74,7 +74,7 @@ struct Form {
     fs_layers: Option<IgnoredAny>,
 }
 
-/// At most [`LISTED_MAX`].
+/// The first descriptors of a list: one more than [`LISTED_MAX`] if it is too long.
 struct List(Vec<Descriptor>);
 
 impl<'de> Deserialize<'de> for List {
@@ -91,10 +91,11 @@ impl<'de> Deserialize<'de> for List {
             fn visit_seq<A: SeqAccess<'de>>(self, mut descriptors: A) -> Result<List, A::Error> {
                 let mut list = Vec::new();
                 while let Some(descriptor) = descriptors.next_element()? {
-                    if list.len() == LISTED_MAX {
-                        return Err(A::Error::custom(Unfit::TooMuch));
-                    }
                     list.push(descriptor);
+                    if list.len() > LISTED_MAX {
+                        while descriptors.next_element::<IgnoredAny>()?.is_some() {}
+                        break;
+                    }
                 }
                 Ok(List(list))
             }
@@ -169,6 +170,10 @@ pub(crate) fn read(media_type: &str, bytes: &[u8]) -> Result<Document, Unfit> {
     let form: Form = serde_json::from_slice(bytes).map_err(|error| Unfit::Malformed(error.to_string()))?;
     if form.schema_version == Some(1) || form.fs_layers.is_some() {
         return Err(Unfit::Schema1);
+    }
+    let is_long = |list: &List| list.0.len() > LISTED_MAX;
+    if form.manifests.as_ref().is_some_and(is_long) || form.layers.as_ref().is_some_and(is_long) {
+        return Err(Unfit::TooMuch);
     }
     match (form.manifests, form.layers) {
         (Some(List(manifests)), _) => entries(&manifests).map(Document::Index),
@@ -293,12 +298,13 @@ mod tests {
             (json!({"fsLayers": [], "history": []}), "schema 1"),
             (json!({"layers": [blob('a', PieceLayout::SIZE_MAX + 1)]}), "more than 1099511627776"),
             (json!({"layers": [blob('a', 1), blob('a', 2)]}), "two sizes"),
-            (json!({"layers": many}), "more than 4096"),
-            (json!({"manifests": longer}), "more than 4096"),
+            (json!({"layers": many}), "it has more than 4096 manifests and blobs: name fewer platforms"),
         ] {
             let said = read(&document).expect_err(why).to_string();
             assert!(said.contains(why), "{said}");
         }
+        let longer = read(&json!({"manifests": longer}));
+        assert!(matches!(longer, Err(Unfit::TooMuch)), "{longer:?}");
         let by_type = super::read("application/vnd.docker.distribution.manifest.v1+prettyjws", b"{}");
         assert!(matches!(by_type, Err(Unfit::Schema1)));
     }

@@ -9,6 +9,15 @@ use tonic::{Code, Status};
 /// What of an unknown id is said again, in characters.
 const QUOTED_MAX: usize = 40;
 
+/// Why an image cannot be resolved: whether the same question is worth asking again as it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Cause {
+    /// Its origin is out of reach, fails, asks to slow down, or takes too long.
+    Outage,
+    /// Its origin says no, or what it has is no image that hosts can hold: first something has to change.
+    Refusal,
+}
+
 /// Why not.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum PreheatError {
@@ -20,8 +29,9 @@ pub(crate) enum PreheatError {
     Unresolved {
         /// As it was asked for.
         image: String,
-        /// What its origin says, or what its manifest is; cut to [`reasons::BYTES_MAX`], since it may quote that.
+        /// What its origin says, or what its manifest is; cut by [`reasons::readable`], since it may quote that.
         why: String,
+        cause: Cause,
     },
     /// As many run as may.
     #[error("{RUNNING_MAX} preheats run already: wait until one has ended, or cancel one")]
@@ -39,8 +49,8 @@ pub(crate) enum PreheatError {
 
 impl PreheatError {
     /// An image cannot be resolved, for a reason in anybody's words and of any length.
-    pub(crate) fn unresolved(image: String, why: &str) -> Self {
-        Self::Unresolved { image, why: reasons::readable(why) }
+    pub(crate) fn unresolved(image: String, why: &str, cause: Cause) -> Self {
+        Self::Unresolved { image, why: reasons::readable(why), cause }
     }
 
     pub(crate) fn unknown(id: &str) -> Self {
@@ -49,8 +59,10 @@ impl PreheatError {
 
     pub(crate) const fn status(&self) -> StatusCode {
         match self {
-            Self::Senseless(_) => StatusCode::UNPROCESSABLE_ENTITY,
-            Self::Unresolved { .. } => StatusCode::BAD_GATEWAY,
+            Self::Senseless(_) | Self::Unresolved { cause: Cause::Refusal, .. } => {
+                StatusCode::UNPROCESSABLE_ENTITY
+            }
+            Self::Unresolved { cause: Cause::Outage, .. } => StatusCode::BAD_GATEWAY,
             Self::TooMany | Self::Busy => StatusCode::TOO_MANY_REQUESTS,
             Self::Unknown(_) => StatusCode::NOT_FOUND,
             Self::Stops => StatusCode::SERVICE_UNAVAILABLE,
@@ -61,10 +73,10 @@ impl PreheatError {
         match self {
             Self::Senseless(_) => Code::InvalidArgument,
             // The same call does not succeed until the origin has it, so it is not one to repeat.
-            Self::Unresolved { .. } => Code::FailedPrecondition,
+            Self::Unresolved { cause: Cause::Refusal, .. } => Code::FailedPrecondition,
             Self::TooMany | Self::Busy => Code::ResourceExhausted,
             Self::Unknown(_) => Code::NotFound,
-            Self::Stops => Code::Unavailable,
+            Self::Unresolved { cause: Cause::Outage, .. } | Self::Stops => Code::Unavailable,
         }
     }
 }
@@ -88,9 +100,20 @@ mod tests {
     #[test]
     fn what_a_manifest_says_is_cut_to_what_people_read() {
         let why = format!("its manifest makes no sense: \u{1b}[2J{}", "€".repeat(1 << 20));
-        let said = PreheatError::unresolved("registry.test/app:v1".to_owned(), &why).to_string();
+        let said = PreheatError::unresolved("registry.test/app:v1".to_owned(), &why, Cause::Refusal);
+        let said = said.to_string();
         let expected = "registry.test/app:v1: its manifest makes no sense: [2J€";
         assert!(said.starts_with(expected) && said.ends_with('€'), "{said}");
         assert!((530..=536).contains(&said.len()), "{} bytes", said.len());
+    }
+
+    #[test]
+    fn a_no_is_told_from_a_registry_that_is_away() {
+        for (cause, status, code) in
+            [(Cause::Refusal, 422, Code::FailedPrecondition), (Cause::Outage, 502, Code::Unavailable)]
+        {
+            let error = PreheatError::unresolved("registry.test/app:v1".to_owned(), "why", cause);
+            assert_eq!((error.status().as_u16(), error.code()), (status, code), "{cause:?}");
+        }
     }
 }

@@ -3,7 +3,7 @@
 //! All that is read comes from outside and is bounded: how many documents, how long, how deep, how much they name.
 
 use super::document::{Document, Unfit, read};
-use super::error::PreheatError;
+use super::error::{Cause, PreheatError};
 use super::platform::{OFFERED_MAX, Platform};
 use http::HeaderValue;
 use origin::{ImageName, MANIFEST_TYPES, OriginError, Reference, Repository, Resolver};
@@ -23,13 +23,13 @@ pub(crate) const TURNS: usize = 4;
 pub(crate) const IMAGES_AT_ONCE: usize = 2;
 
 /// The most manifests and indexes that are read for one image.
-const DOCUMENTS_MAX: usize = 256;
+pub(super) const DOCUMENTS_MAX: usize = 256;
 
 /// The most bytes that these have together.
-const DOCUMENT_BYTES_MAX: usize = 8 * 1024 * 1024;
+pub(super) const DOCUMENT_BYTES_MAX: usize = 8 * 1024 * 1024;
 
 /// The most blobs that the manifests of one image name together, each counted as often as it is named.
-const BLOBS_NAMED_MAX: usize = 2 * PREHEAT_CONTENTS_MAX;
+pub(super) const BLOBS_NAMED_MAX: usize = 2 * PREHEAT_CONTENTS_MAX;
 
 /// An index may have indexes, and these have manifests alone.
 const INDEX_DEPTH_MAX: usize = 2;
@@ -129,6 +129,15 @@ enum ResolveError {
     TooOften,
 }
 
+impl ResolveError {
+    fn cause(&self) -> Cause {
+        match self {
+            Self::Origin(error) if error.is_outage() || error.is_retryable() => Cause::Outage,
+            _ => Cause::Refusal,
+        }
+    }
+}
+
 fn what_to_do(error: &OriginError) -> &'static str {
     match error {
         OriginError::Unauthorized { .. } | OriginError::Denied { .. } => {
@@ -156,12 +165,12 @@ pub(crate) async fn resolve(
         let _turn = turns.acquire().await;
         walk(resolver, asked, needed).await
     };
-    let why = match tokio::time::timeout_at(deadline, Box::pin(walking)).await {
+    let (why, cause) = match tokio::time::timeout_at(deadline, Box::pin(walking)).await {
         Ok(Ok(image)) => return Ok(image),
-        Ok(Err(error)) => error.to_string(),
-        Err(_) => "the registry takes too long".to_owned(),
+        Ok(Err(error)) => (error.to_string(), error.cause()),
+        Err(_) => ("the registry takes too long".to_owned(), Cause::Outage),
     };
-    Err(PreheatError::unresolved(image, &why))
+    Err(PreheatError::unresolved(image, &why, cause))
 }
 
 /// A manifest or index that is to be read, and what is known of it.
@@ -222,4 +231,35 @@ async fn walk(resolver: &Resolver, asked: Asked, needed: &Needed) -> Result<Imag
     }
     let digest = top.ok_or(Unfit::NoImage)?;
     Ok(Image { asked: text, repository, digest, parts, offered })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use http::StatusCode;
+
+    #[test]
+    fn what_may_be_there_a_little_later_is_told_from_a_no() {
+        let (challenges, status) = (Vec::new(), StatusCode::FORBIDDEN);
+        let refusals: [ResolveError; 6] = [
+            OriginError::NotFound { body: Default::default() }.into(),
+            OriginError::Unauthorized { challenges, body: Default::default() }.into(),
+            OriginError::Denied { status, body: Default::default() }.into(),
+            OriginError::TooLarge { limit: 1 }.into(),
+            Unfit::Schema1.into(),
+            ResolveError::Deep,
+        ];
+        let outages = [
+            OriginError::TimedOut,
+            OriginError::Unreachable("refused".into()),
+            OriginError::Throttled { retry_after: None, body: Default::default() },
+            OriginError::Server { status: StatusCode::NOT_IMPLEMENTED },
+            OriginError::TooShort { expected: 2, got: 1 },
+        ];
+        let refusals = refusals.into_iter().map(|error| (error, Cause::Refusal));
+        let outages = outages.into_iter().map(|error| (ResolveError::Origin(error), Cause::Outage));
+        for (error, cause) in refusals.chain(outages) {
+            assert_eq!(error.cause(), cause, "{error}");
+        }
+    }
 }

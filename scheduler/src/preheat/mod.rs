@@ -14,6 +14,8 @@ mod figures;
 pub(crate) mod grpc;
 mod hosts;
 mod image;
+#[cfg(test)]
+mod limits_tests;
 mod plan;
 pub(crate) mod platform;
 mod reasons;
@@ -23,7 +25,7 @@ pub(crate) mod service;
 pub(crate) mod targets;
 pub(crate) mod view;
 
-pub(crate) use book::{Book, Joined, Moment};
+pub(crate) use book::{Book, Moment};
 pub(crate) use error::PreheatError;
 pub(crate) use figures::Figures;
 pub(crate) use image::TURNS;

@@ -16,11 +16,11 @@ const NAMED_MAX: usize = 32;
 
 /// The most blobs that the manifests of all images name together, each counted as often as it is named: so many are gone
 /// through for each platform.
-const BLOBS_NAMED_MAX: usize = 8 * PREHEAT_CONTENTS_MAX;
+pub(super) const BLOBS_NAMED_MAX: usize = 8 * PREHEAT_CONTENTS_MAX;
 
 /// The most pairs of a host and a manifest or blob that it is to hold: of each blob that a host holds there is a record in
 /// the scheduler.
-const PAIRS_MAX: usize = 4_000_000;
+pub(super) const PAIRS_MAX: usize = 1_000_000;
 
 /// A preheat that is ready to begin.
 #[derive(Debug)]
@@ -359,9 +359,9 @@ mod tests {
         let why = plan(9, 1).unwrap_err();
         assert!(why.contains("name 36000 blobs") && why.contains("32768: ask for fewer images"), "{why}");
         // With the index and the manifest each host is to hold 4,002.
-        assert_eq!(plan(8, 999).unwrap().hosts.len(), 999);
-        let why = plan(8, 1000).unwrap_err();
-        assert!(why.starts_with("1000 hosts would hold 4002000") && why.contains("name zones"), "{why}");
+        assert_eq!(plan(8, 249).unwrap().hosts.len(), 249);
+        let why = plan(8, 250).unwrap_err();
+        assert!(why.starts_with("250 hosts would hold 1000500") && why.contains("name zones"), "{why}");
     }
 
     #[test]

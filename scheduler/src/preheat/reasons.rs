@@ -1,13 +1,12 @@
 //! What went wrong, in few texts that many rows share: thousands of hosts fail for the same reason.
 
+use proto::PREHEAT_FAILURE_BYTES_MAX;
+
 /// The most texts of hosts that one preheat tells apart.
 const REASONS_MAX: usize = 32;
 
 /// The most texts of the scheduler's own beside them; there are fewer.
 const OWN_MAX: usize = 8;
-
-/// The longest text, in bytes; a host says none that is longer.
-pub(super) const BYTES_MAX: usize = 512;
 
 /// What stands for further ones.
 const ANOTHER: &str = "for another reason than the hosts before it: its log has it";
@@ -58,10 +57,11 @@ impl Reasons {
 }
 
 /// A text of somebody else's for people: what could steer a terminal is dropped, and what nobody reads to its end is cut
-/// to [`BYTES_MAX`], at a character.
+/// to [`PREHEAT_FAILURE_BYTES_MAX`], at a character.
 pub(super) fn readable(text: &str) -> String {
-    let mut text: String = text.chars().filter(|c| !c.is_control()).take(BYTES_MAX).collect();
-    text.truncate(text.floor_char_boundary(BYTES_MAX));
+    let readable = text.chars().filter(|c| !c.is_control());
+    let mut text: String = readable.take(PREHEAT_FAILURE_BYTES_MAX).collect();
+    text.truncate(text.floor_char_boundary(PREHEAT_FAILURE_BYTES_MAX));
     text
 }
 
@@ -86,6 +86,7 @@ mod tests {
         assert_eq!(reasons.note_own("it is away"), own);
         assert_eq!(reasons.get(own), Some("it is away"));
         assert_eq!(reasons.note("one more"), Reason::ANOTHER);
-        assert_eq!(readable(&"é".repeat(BYTES_MAX)).len(), BYTES_MAX);
+        let long = "é".repeat(PREHEAT_FAILURE_BYTES_MAX);
+        assert_eq!(readable(&long).len(), PREHEAT_FAILURE_BYTES_MAX);
     }
 }

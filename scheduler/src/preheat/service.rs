@@ -18,7 +18,7 @@ use tokio::time::Instant;
 
 /// How long a preheat waits until it may resolve its images: with [`RESOLVE_TIMEOUT`] it is less than `dfctl` waits for an
 /// answer.
-const TURN_PATIENCE: Duration = Duration::from_secs(25);
+pub(super) const TURN_PATIENCE: Duration = Duration::from_secs(25);
 
 /// What is wanted. Lists that are empty say nothing, but for the images.
 #[derive(Debug, Default, Deserialize)]

@@ -1,7 +1,8 @@
 //! Which hosts a preheat is for: all that are connected, those of some zones, or some by their ids.
 
 use super::error::PreheatError;
-use proto::PREHEAT_PROTOCOL;
+use crate::cluster::operator::host_id;
+use proto::{LABEL_BYTES_MAX, PREHEAT_PROTOCOL};
 use std::collections::BTreeSet;
 use types::{HostId, Label};
 
@@ -10,12 +11,6 @@ pub(crate) const ZONES_MAX: usize = 256;
 
 /// The most hosts that can be named.
 pub(crate) const HOSTS_MAX: usize = 4096;
-
-/// The longest zone, in bytes; a host's is no longer either.
-const ZONE_BYTES_MAX: usize = 253;
-
-/// A host's id as people see it has this many hexadecimal digits.
-const HOST_ID_DIGITS: usize = 16;
 
 /// What is the matter with a host that is to get no order.
 pub(crate) const OLDER: &str = "speaks an older protocol; it needs a newer dfdaemon";
@@ -61,18 +56,15 @@ impl Targets {
         if zones.len() > ZONES_MAX || hosts.len() > HOSTS_MAX {
             return senseless(format!("at most {ZONES_MAX} zones or {HOSTS_MAX} hosts can be named"));
         }
-        if zones.iter().any(|zone| zone.len() > ZONE_BYTES_MAX) {
-            return senseless(format!("a zone has at most {ZONE_BYTES_MAX} bytes"));
+        if zones.iter().any(|zone| zone.len() > LABEL_BYTES_MAX) {
+            return senseless(format!("a zone has at most {LABEL_BYTES_MAX} bytes"));
         }
-        let is_id = |id: &String| id.len() == HOST_ID_DIGITS && id.bytes().all(|b| b.is_ascii_hexdigit());
-        if !hosts.iter().all(is_id) {
-            let why = "a host's id has 16 hexadecimal digits, as `dfctl status` shows it";
-            return senseless(why.to_owned());
-        }
+        let ids = hosts.iter().map(|id| host_id(id)).collect::<Result<BTreeSet<String>, String>>();
+        let ids = ids.map_err(PreheatError::Senseless)?;
         Ok(match (zones, hosts) {
             ([], []) => Self::All,
             (zones, []) => Self::Zones(zones.iter().cloned().collect()),
-            (_, hosts) => Self::Hosts(hosts.iter().map(|id| id.to_ascii_lowercase()).collect()),
+            _ => Self::Hosts(ids),
         })
     }
 

@@ -1,7 +1,7 @@
 //! What registries and their token endpoints answer, and the file that docker keeps credentials in.
 
 use crate::input::Input;
-use dfctl::image::{self, Contents, Platform};
+use dfctl::image::{self, Contents};
 use http::header::{CONTENT_TYPE, HeaderName};
 use http::{HeaderMap, HeaderValue};
 use origin::{canonical, fuzz};
@@ -86,7 +86,7 @@ fn manifest_headers(mut input: Input<'_>) {
 
 /// A manifest or an index, as `dfctl pull` reads it.
 fn manifest(bytes: &[u8]) {
-    match image::read(bytes, &"linux/amd64".parse::<Platform>().expect("a platform")) {
+    match image::read(bytes, &"linux/amd64".parse::<types::Platform>().expect("a platform")) {
         Ok(Contents::Blobs(blobs)) => {
             assert!((1..=1024).contains(&blobs.len()), "{} blobs", blobs.len());
             let digests: BTreeSet<_> = blobs.iter().map(|blob| blob.digest).collect();

@@ -12,7 +12,7 @@ use crate::world::{Happening, World};
 use download_core::{Event, FetchId, ReadId};
 use std::collections::BTreeMap;
 use std::time::Duration;
-use types::Timestamp;
+use types::{Priority, Timestamp};
 
 /// A daemon tells that a piece is nearly there when what is left comes within one and a half round trips and this time.
 const DECISION: Duration = Duration::from_micros(200);
@@ -165,7 +165,7 @@ impl World {
         self.wake_network();
     }
 
-    /// While bytes come to a host from peers, its downloads hear of it now and then.
+    /// While bytes come to a host from peers, its downloads hear of it now and then, if clients wait for them.
     pub(crate) fn host_moves(&mut self, host: usize) {
         self.hosts[host].watched = false;
         let Some(network) = &self.network else { return };
@@ -180,9 +180,14 @@ impl World {
         if !running.iter().any(receives) {
             return;
         }
+        let awaited = |(_, running): &(Spot, &Running)| running.core.priority() == Priority::Waiting;
+        let for_clients = running.iter().any(|one| awaited(one) && receives(one));
         let spots: Vec<_> = running.into_iter().map(|(spot, _)| spot).collect();
         self.hosts[host].watched = true;
         self.queue.push(self.now + MOVED_INTERVAL, Happening::HostMoves { host });
+        if !for_clients {
+            return;
+        }
         for spot in spots {
             self.download_event(spot, Event::HostMoved { at: self.now });
         }

@@ -67,18 +67,26 @@ pub(crate) async fn begin(wanted: &Preheat, output: Output, out: &mut impl Write
     if output == Output::Json {
         json::write(&last, out)?;
     }
-    let goes_on = |why| Error::GoesOn { id: state.id, why, hint };
+    let last: State = read(&last)?;
+    if output == Output::Table && matches!(end, End::Ended | End::Away) {
+        writeln!(out, "{}", text::line(&last))?;
+    }
+    match unfinished(end, timeout) {
+        Some(why) => Err(Error::GoesOn { id: state.id, why, hint }),
+        None => outcome(&last),
+    }
+}
+
+/// Why a preheat is waited for no longer, if it has not ended.
+fn unfinished(end: End, timeout: Duration) -> Option<String> {
+    let span = humantime::format_duration;
     match end {
-        End::Interrupted => Err(goes_on("is waited for no longer".to_owned())),
-        End::TimedOut => {
-            Err(goes_on(format!("has not ended within {}", humantime::format_duration(timeout))))
-        }
-        End::Ended => {
-            let state: State = read(&last)?;
-            if output == Output::Table {
-                writeln!(out, "{}", text::line(&state))?;
-            }
-            outcome(&state)
+        End::Ended => None,
+        End::Interrupted => Some("is waited for no longer".to_owned()),
+        End::TimedOut => Some(format!("has not ended within {}", span(timeout))),
+        End::Away => {
+            let away = span(wait::AWAY_MAX);
+            Some(format!("is waited for no longer, since the scheduler has not answered for {away}"))
         }
     }
 }
@@ -165,6 +173,26 @@ mod tests {
         ] {
             let error = outcome(state).unwrap_err();
             assert_eq!((error.exit_code(), error.to_string().as_str()), (code, expected), "{state}");
+        }
+    }
+
+    #[test]
+    fn what_is_waited_for_no_longer_goes_on() {
+        let hint = || hint(17, Path::new(OPERATOR_SOCKET));
+        let said = |end| {
+            let why = unfinished(end, Duration::from_secs(90))?;
+            let error = Error::GoesOn { id: 17, why, hint: hint() };
+            Some((error.exit_code(), error.to_string()))
+        };
+        assert_eq!(said(End::Ended), None);
+        for (end, why) in [
+            (End::Interrupted, "is waited for no longer"),
+            (End::TimedOut, "has not ended within 1m 30s"),
+            (End::Away, "is waited for no longer, since the scheduler has not answered for 30s"),
+        ] {
+            let expected = format!("preheat 17 {why}, and goes on: `dfctl preheats show 17` shows");
+            let (code, said) = said(end).unwrap();
+            assert!(code == 75 && said.starts_with(&expected), "{code}: {said}");
         }
     }
 

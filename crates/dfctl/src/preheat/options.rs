@@ -1,9 +1,9 @@
 //! The command line of `dfctl preheat` and `dfctl preheats`.
 
 use crate::cli::{Image, OPERATOR_SOCKET, host_id, time};
-use crate::image::Platform;
 use std::path::PathBuf;
 use std::time::Duration;
+use types::Platform;
 
 /// The word for every platform that an image has.
 pub(super) const ALL: &str = "all";

@@ -19,7 +19,7 @@ const INTERVAL: Duration = Duration::from_secs(1);
 const ANSWER_WAIT: Duration = Duration::from_secs(10);
 
 /// How long the scheduler may be away: one that is started anew is there sooner.
-const AWAY_MAX: Duration = Duration::from_secs(30);
+pub(super) const AWAY_MAX: Duration = Duration::from_secs(30);
 
 /// From one line to the next where there is no terminal.
 const LINE_INTERVAL: Duration = Duration::from_secs(10);
@@ -31,6 +31,8 @@ pub(super) enum End {
     Ended,
     /// It took too long.
     TimedOut,
+    /// The scheduler has not answered for [`AWAY_MAX`].
+    Away,
     /// The user wants to wait no longer.
     Interrupted,
 }
@@ -49,7 +51,8 @@ pub(super) async fn wait(
     let mut last = begun;
     loop {
         let state: State = read(&last)?;
-        // A scheduler that was started anew counts from the beginning: another preheat may have got the number.
+        // A scheduler that was started anew begins with a larger number, unless its clock went back: then this one
+        // may be another preheat's.
         if state.created != created {
             return Err(forgotten(id));
         }
@@ -57,25 +60,31 @@ pub(super) async fn wait(
         if state.state != "running" {
             return Ok((End::Ended, last));
         }
-        last = tokio::select! {
+        let answer = tokio::select! {
             biased;
             () = shutdown.token().cancelled() => return Ok((End::Interrupted, last)),
             () = &mut time_is_up => return Ok((End::TimedOut, last)),
-            answer = next(client, id) => answer?,
+            answer = next(client, id, AWAY_MAX) => answer?,
         };
+        match answer {
+            Some(answer) => last = answer,
+            None => return Ok((End::Away, last)),
+        }
     }
 }
 
-/// The next answer. While the scheduler is away it is asked again, for a while.
-async fn next(client: &Client, id: u64) -> Result<Value, Error> {
+/// The next answer. While the scheduler is away it is asked again, for `patience`; nothing if it is away for longer.
+async fn next(client: &Client, id: u64, patience: Duration) -> Result<Option<Value>, Error> {
     let since = Instant::now();
     loop {
         sleep(INTERVAL).await;
-        match client.get_within(&path(id), ANSWER_WAIT).await {
-            Err(Error::NoScheduler { .. } | Error::Refused { status: 503, .. })
-                if since.elapsed() < AWAY_MAX => {}
+        let answer: Result<Value, Error> = client.get_within(&path(id), ANSWER_WAIT).await;
+        let is_away = matches!(answer, Err(Error::NoScheduler { .. } | Error::Refused { status: 503, .. }));
+        match answer {
+            _ if is_away && since.elapsed() < patience => {}
+            _ if is_away => return Ok(None),
             Err(Error::Refused { status: 404, .. }) => return Err(forgotten(id)),
-            answer => return answer,
+            answer => return answer.map(Some),
         }
     }
 }
@@ -115,5 +124,18 @@ impl Progress {
             eprintln!("{}", text::line(state));
             self.last_line = Instant::now();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_scheduler_that_stays_away_is_given_up() {
+        let dir = tempfile::tempdir().unwrap();
+        let client = Client::operator(&dir.path().join("operator.sock")).unwrap();
+        let answer = next(&client, 17, Duration::ZERO).await.unwrap();
+        assert_eq!(answer, None, "how it stood at last is what is known");
     }
 }

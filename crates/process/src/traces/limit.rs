@@ -1,13 +1,13 @@
 //! How much is recorded at somebody else's word: whoever reaches this process can say that he records his traces.
 //!
-//! A span that begins so is taken out of a bucket that fills by and by. One that finds it empty is not recorded, nor is
-//! what is done for it, here or elsewhere. [`super::export`] says in the log how many were not.
+//! Each span that begins so takes a token out of a bucket, which fills by and by; one that finds it empty is not recorded,
+//! nor is what is done for it, here or elsewhere. [`super::export`] says in the log how many were not.
 
 use std::sync::LazyLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-/// Spans a second, of each of the two.
+/// Tokens a second of each bucket, [`REQUESTS`] and [`MEMBERS`].
 pub(super) const PER_SECOND: u64 = 100;
 
 const INTERVAL_NS: u64 = 1_000_000_000 / PER_SECOND;

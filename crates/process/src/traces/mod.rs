@@ -102,7 +102,9 @@ pub fn start(
     TRACER.set(provider.tracer(SCOPE)).map_err(|_| TracesError::Twice)?;
     let stop = CancellationToken::new();
     let task = tokio::spawn(exporter.run(stop.clone()));
-    tracing::info!(collector = %endpoint, sample_ratio = ratio, "traces are sent");
+    // Nothing where this program begins none.
+    let sample_ratio = (ratio > 0.0).then_some(ratio);
+    tracing::info!(collector = %endpoint, sample_ratio, "traces are sent");
     if endpoint.is_in_the_clear() {
         tracing::warn!(
             collector = %endpoint,

@@ -61,7 +61,7 @@ impl Trouble {
     pub(super) fn sent(&mut self) {
         let overflown = self.overflown();
         if overflown > 0 {
-            self.lost(overflown, "there are more spans than can be sent: lower sample_ratio");
+            self.lost(overflown, "there are more spans than can be sent: lower the daemons' sample_ratio");
         } else if std::mem::take(&mut self.told) {
             let lost = self.losses.take();
             tracing::info!(collector = %self.endpoint, lost, "traces arrive again");
@@ -97,13 +97,11 @@ impl Trouble {
     pub(super) fn end(&mut self, left: u64) {
         let lost = self.losses.take() + self.overflown() + left;
         let not_recorded = self.not_recorded.take();
-        if lost > 0 || not_recorded > 0 {
-            tracing::info!(
-                collector = %self.endpoint,
-                lost,
-                not_recorded,
-                "the collector has not got all spans of traces"
-            );
+        if lost > 0 {
+            tracing::info!(collector = %self.endpoint, lost, "the collector has not got all spans of traces");
+        }
+        if not_recorded > 0 {
+            tracing::info!(not_recorded, "callers asked for more traces than were recorded at their word");
         }
     }
 }

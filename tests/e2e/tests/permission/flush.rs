@@ -137,6 +137,11 @@ async fn what_operators_do_at_the_scheduler_is_told() -> Result<()> {
     let id = list.iter().find(of_note).context("the token")?["id"].as_str().context("an id")?.to_owned();
     dfctl(&hub, &["token", "revoke", &id]).await?;
     ensure!(dfctl(&hub, &["token", "revoke", &id]).await.is_err(), "it is gone");
+    let image = format!("{}/{PUBLIC}:v1", stage.origin.registry());
+    let begun = dfctl(&hub, &["preheat", &image, "-o", "json"]).await?;
+    let begun: serde_json::Value = serde_json::from_str(&begun)?;
+    let preheat = begun["id"].as_str().context("an id")?.to_owned();
+    dfctl(&hub, &["preheats", "cancel", &preheat]).await?;
     let host = a.status().await?["host"].as_str().context("an id")?.to_owned();
     dfctl(&hub, &["host", "remove", &host]).await?;
     dfctl(&hub, &["host", "restore", &host]).await?;
@@ -147,6 +152,8 @@ async fn what_operators_do_at_the_scheduler_is_told() -> Result<()> {
     let expected = [
         ("token_create", format!("{id} for rack 7")),
         ("token_revoke", id),
+        ("preheat_begin", format!("{preheat} of {image} on 2 hosts")),
+        ("preheat_cancel", format!("{preheat} of {image}")),
         ("host_remove", host.clone()),
         ("host_restore", host),
         ("flush", "all repositories".to_owned()),
@@ -157,7 +164,7 @@ async fn what_operators_do_at_the_scheduler_is_told() -> Result<()> {
     ensure!(told == expected, "{told:?}");
     let first = list.iter().find(|token| token["note"] != "for rack 7").context("the first token")?;
     let first = first["id"].as_str().context("an id")?;
-    let expected = format!("{} from 127.0.0.1 by token {first}", expected[2].2);
+    let expected = format!("{} from 127.0.0.1 by token {first}", expected[4].2);
     ensure!(joined.len() == 2 && joined.iter().any(|(_, _, detail, _)| *detail == expected), "{joined:?}");
     let secret = token.trim().rsplit('.').next().context("a secret")?.to_owned();
     ensure!(!std::fs::read_to_string(log_file(dir.path()))?.contains(&secret), "the token is in the log");

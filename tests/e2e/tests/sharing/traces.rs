@@ -1,5 +1,6 @@
-//! One trace leads from a client's request through the scheduler's answer to the parent's upload. Nothing secret is in it,
-//! hosts that make no traces are in none, and a collector that is not there is no trouble. What its URL says is not printed.
+//! One trace leads from a client's request through the scheduler's answer to the parent's upload, and a download for two is
+//! linked with the other's. Nothing secret is in it, hosts that make no traces are in none, and a collector that is not there
+//! is no trouble. What its URL says is not printed.
 //!
 //! The programs run as processes: what makes spans belongs to a whole process, and the other tests' daemons make none.
 
@@ -28,8 +29,9 @@ const IN_THE_QUERY: &str = "hunter2-in-a-query";
 /// Six pieces.
 const SIZE: usize = 3_000_000;
 
-/// A client that records, and one that does not.
+/// Clients that record, and one that does not.
 const CALLER: (&str, &str) = ("0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331");
+const OTHER: (&str, &str) = ("2cf7651916cd43dd8448eb211c80319c", "d7ad6b7169203331");
 const UNRECORDED: (&str, &str) = ("1bf7651916cd43dd8448eb211c80319c", "c7ad6b7169203331");
 
 const PAGE: &str = include_str!("../../../../docs/traces.md");
@@ -117,6 +119,11 @@ impl Scene {
 async fn status(admin: &str) -> Result<serde_json::Value> {
     let client = reqwest::Client::builder().no_proxy().timeout(BOUND).build()?;
     Ok(client.get(format!("{admin}/v1/status")).send().await?.error_for_status()?.json().await?)
+}
+
+/// What a client says of its span.
+fn traceparent((trace, span): (&str, &str), flags: &str) -> String {
+    format!("00-{trace}-{span}-{flags}")
 }
 
 fn named<'a>(spans: &'a [Span], name: &str) -> impl Iterator<Item = &'a Span> {
@@ -246,7 +253,6 @@ async fn one_trace_leads_from_the_client_to_the_parent() -> Result<()> {
     let mut scene = Scene::start(dir.path(), 1, &origin, &scheduler, &daemons).await?;
     let [first, second, third] = &mut scene.nodes[..] else { anyhow::bail!("three nodes") };
 
-    let traceparent = |(trace, span): (&str, &str), flags: &str| format!("00-{trace}-{span}-{flags}");
     let blob = |content: &Content| blob_target(&origin, "app", &content.digest);
     let wrong = "wrong bytes came";
     let caller = traceparent(UNRECORDED, "00");
@@ -292,6 +298,40 @@ async fn one_trace_leads_from_the_client_to_the_parent() -> Result<()> {
     let shown = requests.iter().filter_map(|request| request.header("authorization")?.split_once(' '));
     secrets.extend(shown.map(|(_, secret)| secret.to_owned()));
     check_what_is_said(&spans, &secrets)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_download_for_two_is_linked_with_the_trace_of_the_second() -> Result<()> {
+    // The blob takes twelve seconds, and the second client comes when its first bytes do.
+    const RATE: u64 = 250_000;
+    let (collector, dir) = (Collector::start().await?, tempfile::tempdir()?);
+    let origin = FaultyOrigin::builder().rate(RATE).start().await?;
+    let content = Content::random(1, SIZE);
+    origin.add_blob("app", content.bytes.clone());
+    let scene = Scene::start(dir.path(), 21, &origin, "", &[to(&collector.endpoint())]).await?;
+    let [node] = &scene.nodes[..] else { anyhow::bail!("one node") };
+
+    let target = blob_target(&origin, "app", &content.digest);
+    let [caller, other] = [CALLER, OTHER].map(|client| traceparent(client, "01"));
+    let first = async { node.get(&target, &[("traceparent", caller.as_str())]).await };
+    let second = async {
+        poll::until_async("the origin is read", BOUND, || async {
+            Ok((origin.blob_gets(&content.digest) > 0).then_some(()))
+        })
+        .await?;
+        node.get(&target, &[("traceparent", other.as_str())]).await
+    };
+    let (first, second) = tokio::try_join!(first, second)?;
+    ensure!(first == content.bytes && second == content.bytes, "wrong bytes came");
+
+    let download = poll::until_async("the download is told", BOUND, || async {
+        let spans = collector.spans();
+        Ok(named(&spans, "download").find(|span| span.trace == CALLER.0).cloned())
+    })
+    .await?;
+    ensure!(download.says("damselfly.digest") == content.digest.to_string(), "{download:?}");
+    ensure!(download.links == [OTHER.0], "{download:?}");
+    Ok(())
 }
 
 /// Runs a program to its end, with a variable of its environment.
