@@ -4,7 +4,7 @@ use bytes::Bytes;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
-use store::{Blob, Options, Store};
+use store::{Blob, Options, Store, StoreError};
 use types::{Digest, PieceIndex, PieceLayout, State, hash_piece};
 
 /// A blob whose content is known.
@@ -75,7 +75,14 @@ pub(crate) fn options(dir: &Path) -> Options {
     }
 }
 
-/// A store with these options.
+/// A store with these options. A child that another test has forked holds all locks of this process until it executes its
+/// program, so one that was closed a moment ago is tried again for a while.
 pub(crate) fn open(dir: &Path) -> Store {
-    Store::open(options(dir)).unwrap()
+    for _ in 0..500 {
+        match Store::open(options(dir)) {
+            Err(StoreError::Locked { .. }) => std::thread::sleep(Duration::from_millis(10)),
+            opened => return opened.unwrap(),
+        }
+    }
+    panic!("{} stays locked", dir.display())
 }
