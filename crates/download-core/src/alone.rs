@@ -70,8 +70,8 @@ impl Alone {
         }
     }
 
-    /// A client comes where none was: what has failed so far failed while nobody waited, and it gets the whole time that
-    /// is given to an origin. The pauses between attempts stay.
+    /// A client comes to what nobody has waited for: what has failed so far failed for nobody, and it gets the whole time
+    /// that is given to an origin. The pauses between attempts stay.
     pub(crate) fn client_comes(&mut self, now: Timestamp) {
         self.no_source = false;
         if let Some(failing) = &mut self.failing {

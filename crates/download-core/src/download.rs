@@ -136,7 +136,7 @@ impl Download {
         match event {
             Event::HostMoved { at } => self.alone.host_moved(at),
             Event::ReaderJoined { reader, range, priority } => {
-                if priority == Priority::Waiting && !self.readers.is_awaited() {
+                if priority == Priority::Waiting && self.told.priority != Priority::Waiting {
                     self.alone.client_comes(turn.now);
                 }
                 self.readers.join(reader, range, priority, &self.options, &mut self.rng);

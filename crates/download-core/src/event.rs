@@ -46,8 +46,9 @@ pub struct StoreFailed;
 /// An input of the core.
 #[derive(Clone, Debug)]
 pub enum Event {
-    /// Pieces come to this host, for whichever download that clients wait for: one was stored, or bytes of one came from a peer. Need not come for
-    /// each; it is enough to hear of it several times in one [`patience`](crate::Options::patience).
+    /// Pieces come to this host, for whichever download that clients wait for: one was stored, or bytes of one came from a
+    /// peer. Need not come for each; it is enough to hear of it several times in one
+    /// [`patience`](crate::Options::patience).
     HostMoved {
         /// When the last came; not in the future.
         at: Timestamp,

@@ -24,7 +24,8 @@ use types::{
 /// Inputs that the core is told of before it plans.
 const BATCH: usize = 64;
 
-/// How often the core hears, at most, that pieces that clients wait for come to this host: several times in one reader's patience.
+/// How often the core hears, at most, that pieces that clients wait for come to this host: several times in one reader's
+/// patience.
 const MOVED_INTERVAL: Duration = Duration::from_millis(250);
 
 pub(crate) struct Driver {

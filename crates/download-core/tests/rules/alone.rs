@@ -310,3 +310,22 @@ fn what_came_counts_before_the_time_that_ran_out() {
         assert_eq!(bed.download.lease().is_some(), confirmed);
     }
 }
+
+/// A client that reads part by part leaves and comes again; that there is no source is not to be found out each time.
+#[test]
+fn a_client_that_comes_again_does_not_wait_once_more_for_a_source_that_is_not_there() {
+    let piece = u64::from(crate::bed::PIECE);
+    let mut bed = Bed::new(8, LinkState::Up, Credential::Anonymous);
+    bed.join(1, 0..piece);
+    let effects = bed.hear(SchedulerBody::Failed { why: BlobFailure::NoEligibleHost });
+    for (read, pieces) in reads(&effects) {
+        for piece in pieces {
+            bed.piece(read, piece);
+            bed.hashed(piece);
+        }
+        bed.ended(read, Ok(()));
+    }
+    bed.leave(1);
+    let end = bed.layout.size();
+    assert!(!reads(&bed.join(2, 4 * piece..end)).is_empty(), "it knows already");
+}
